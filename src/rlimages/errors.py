@@ -1,0 +1,49 @@
+"""Every way a run can die, each with its exit code. A failure of one cell is not here: it is a result."""
+
+
+class FactoryError(Exception):
+    """Something that stops the run: one sentence with its place and a remedy."""
+
+    exit_code = 1
+
+
+class MatrixError(FactoryError):
+    """`build_matrix.yaml` cannot be read, or promises something impossible. One line for each mistake."""
+
+    exit_code = 2
+
+
+class StaleError(FactoryError):
+    """A recipe or lock on disk is not what the matrix and the templates give now."""
+
+    exit_code = 3
+
+
+class ToolError(FactoryError):
+    """A program or the Docker engine is missing, too old or does not answer."""
+
+    exit_code = 4
+
+
+class SelectionError(FactoryError):
+    """No cell was selected. A run that builds nothing must not look green."""
+
+    exit_code = 5
+
+
+class TemplateError(FactoryError):
+    """A template cannot be rendered."""
+
+    exit_code = 6
+
+
+class RegistryError(FactoryError):
+    """A registry refused, did not answer, or holds something else than was pushed."""
+
+    exit_code = 7
+
+
+class Interrupted(FactoryError):
+    """The run was stopped from outside by SIGINT or SIGTERM. 130 is what shells use for Ctrl-C."""
+
+    exit_code = 130
