@@ -1,0 +1,44 @@
+"""What will happen: one step for each cell, decided before anything touches Docker."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from rlimages.cell import Cell
+
+
+class Action(StrEnum):
+    """What a step does with its cell."""
+
+    BUILD = "build"
+    SKIP = "skip"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuildStep:
+    """Everything one `docker buildx build` needs, for one cell."""
+
+    cell: Cell
+    action: Action
+    reason: str
+    recipe: str
+    """Path of the Dockerfile below the context."""
+    image: str
+    """The local reference that the result gets."""
+    arguments: tuple[tuple[str, str], ...]
+    """Build arguments, in the order of the command line."""
+    contexts: tuple[tuple[str, str], ...]
+    """Named contexts: `buildhost`, and overridden bases by their exact reference."""
+    labels: tuple[tuple[str, str], ...] = ()
+    needs: tuple[str, ...] = ()
+    """Ids of the cells that must be built first."""
+    timeout: int
+    """Seconds."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuildPlan:
+    """The steps of one run, parents before children."""
+
+    steps: tuple[BuildStep, ...]
+    jobs: int
+    """How many builds run at once."""

@@ -1,0 +1,139 @@
+"""What did happen, as values: a failure of one cell is an answer, not an exception."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from rlimages.cell import Cell
+
+
+class Outcome(StrEnum):
+    """How a stage ended. Only `passed` is a success; `not applicable` and `skipped` are counted apart."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    NOT_APPLICABLE = "not applicable"
+
+
+class FailureKind(StrEnum):
+    """Why a build broke, as far as its log tells."""
+
+    NETWORK = "network"
+    REGISTRY = "registry"
+    AUTH = "auth"
+    DISK_FULL = "disk full"
+    OUT_OF_MEMORY = "out of memory"
+    DEPENDENCY_CONFLICT = "dependency conflict"
+    COMPILE = "compile"
+    TEST = "test"
+    TIMEOUT = "timeout"
+    INTERRUPTED = "interrupted"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """The class of a failure and the log lines that show it."""
+
+    kind: FailureKind
+    evidence: tuple[str, ...]
+    attempts: int = 1
+    """How often it was tried; more than one only for what may pass by itself."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Image:
+    """An image in the local store."""
+
+    id: str
+    """`sha256:…` of its configuration: the same in every registry that holds it as pushed."""
+    size: int
+    """Unpacked size in bytes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuildResult:
+    """How the build of one cell ended."""
+
+    cell: Cell
+    outcome: Outcome
+    reason: str
+    """One sentence; empty when it passed and there is nothing to say."""
+    seconds: float
+    log: str
+    """Path of the log file; empty when nothing ran."""
+    image: Image | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SmokeResult:
+    """How one check inside one image ended."""
+
+    cell: Cell
+    check: str
+    """Name of the program without `check_` and `.py`."""
+    outcome: Outcome
+    reason: str
+    """The last line that the check printed."""
+    seconds: float
+    log: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PublishResult:
+    """How the push of one cell under one tag ended."""
+
+    cell: Cell
+    reference: str
+    """`registry/repository:tag`."""
+    outcome: Outcome
+    reason: str
+    digest: str
+    """The manifest digest that the registry answered with afterwards; empty unless passed."""
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CellReport:
+    """All that happened to one cell."""
+
+    cell: Cell
+    build: BuildResult | None = None
+    smoke: tuple[SmokeResult, ...] = ()
+    publish: tuple[PublishResult, ...] = ()
+
+    @property
+    def outcome(self) -> Outcome:
+        """The worst of its stages; a cell that was never tried is skipped."""
+        return worst(result.outcome for result in (*([self.build] if self.build else []), *self.smoke, *self.publish))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunReport:
+    """All that happened in one run."""
+
+    run: str
+    """Name of the run: start time and process, unique on this machine."""
+    command: str
+    started: str
+    """ISO 8601, UTC."""
+    seconds: float
+    cells: tuple[CellReport, ...]
+    notes: tuple[str, ...] = field(default=())
+    """What was removed, prepared or overridden on the way."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """The worst of its cells."""
+        return worst(cell.outcome for cell in self.cells)
+
+
+def worst(outcomes: Iterable[Outcome]) -> Outcome:
+    """Failed before skipped before passed; with nothing but `not applicable`, or nothing at all, skipped."""
+    seen = set(outcomes)
+    for outcome in (Outcome.FAILED, Outcome.SKIPPED, Outcome.PASSED):
+        if outcome in seen:
+            return outcome
+    return Outcome.SKIPPED
