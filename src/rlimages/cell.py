@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
-EMPTY: Mapping[str, str] = MappingProxyType({})
 SAGEMAKER_LINE = "sagemaker"
 """The base line that adds no suffix to a cell's id: SageMaker's own framework images."""
+
+
+def _nothing() -> Mapping[str, str]:
+    return MappingProxyType({})
 
 
 class Processor(StrEnum):
@@ -102,13 +105,13 @@ class Cell:
     aliases: tuple[str, ...] = ()
     registry: str | None = None
     """Key of the account table under which SageMaker published this image; None when it never did."""
-    env: Mapping[str, str] = field(default=EMPTY)
+    env: Mapping[str, str] = field(default_factory=_nothing, hash=False)
     workdir: str = "/opt/ml/code"
     display: bool = False
     """True where rendering environments need an X display; the entrypoint then offers one."""
-    inventory: Mapping[str, str] = field(default=EMPTY)
+    inventory: Mapping[str, str] = field(default_factory=_nothing, hash=False)
     """Python distribution name -> version that must be found inside the image."""
-    options: Mapping[str, str] = field(default=EMPTY)
+    options: Mapping[str, str] = field(default_factory=_nothing, hash=False)
     """What the toolkit's template is told about this version beyond the common keys."""
     extends: str | None = None
     """Id of the cell this one is built on."""

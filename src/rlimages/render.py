@@ -67,7 +67,7 @@ def base_reference(base: Base) -> str:
 class Renderer:
     """Renders recipes with one template environment, so that each template is compiled once."""
 
-    def __init__(self, templates: Path, defaults: Mapping[str, Mapping[str, str]] = MappingProxyType({})) -> None:
+    def __init__(self, templates: Path, defaults: Mapping[str, Mapping[str, str]]) -> None:
         """`defaults` gives, by account table key, the default `account`, `region` and `domain` of its images."""
         self._defaults = defaults
         self._environment = Environment(  # noqa: S701 - Dockerfiles are not HTML
