@@ -7,12 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from rlimages.cell import Processor
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9.]+)*$")]
-Version = Annotated[
-    str, Field(pattern=r"^\d+(\.\d+)*([a-z.+-][a-z0-9.+-]*)?$", description="A version, in quotes.")
-]
-MinorVersion = Annotated[
-    str, Field(pattern=r"^\d+\.\d+$", description="A version of two numbers, in quotes: '3.11'.")
-]
+Version = Annotated[str, Field(pattern=r"^\d+(\.\d+)*([a-z.+-][a-z0-9.+-]*)?$", description="A version, in quotes.")]
+MinorVersion = Annotated[str, Field(pattern=r"^\d+\.\d+$", description="A version of two numbers, in quotes: '3.11'.")]
+OnProcessor = Annotated[Processor, Field(strict=False)]
 Date = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$", description="A day: 2024-03-01.")]
 Requirement = Annotated[str, Field(min_length=1, description="A PEP 508 requirement: numpy==1.24.3")]
 Package = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+._:=~-]*$", description="A distribution package.")]
@@ -49,7 +46,9 @@ class RawBase(Strict):
 
     line: Name = Field(default="sagemaker", description="Suffix of the cells' ids; 'sagemaker' adds none.")
     registry: Name | None = Field(default=None, description="Account table for images in ECR.")
-    image: dict[Processor, str] = Field(min_length=1, description="repository:tag, or a full reference without registry.")
+    image: dict[OnProcessor, str] = Field(
+        min_length=1, description="repository:tag, or a full reference without registry."
+    )
     os: str = Field(description="Distribution and release: ubuntu18.04, debian12, amzn2023.")
     packages: Literal["apt", "dnf"] = "apt"
     python: MinorVersion
@@ -71,7 +70,7 @@ class Build(Strict):
 
     as_of: Date | None = Field(default=None, description="The lock is resolved as if the index stood still that day.")
     pip: list[Requirement] = Field(default=[], description="Direct requirements; the lock has the rest.")
-    pip_for: dict[Processor, list[Requirement]] = Field(default={}, description="Direct requirements of one processor.")
+    pip_for: dict[OnProcessor, list[Requirement]] = Field(default={}, description="Direct requirements of one processor.")
     overrides: list[Requirement] = Field(default=[], description="Replace what packages ask for: stale bounds.")
     build_constraints: list[Requirement] = Field(default=[], description="For the build of source packages.")
     no_isolation: list[str] = Field(default=[], description="Built against what is already installed.")
@@ -88,7 +87,7 @@ class RawImage(Build):
 
     base: str
     framework: RawFramework | None = Field(default=None, description="Only where the base brings none.")
-    processors: list[Processor] = Field(default=[], description="All that the base has, if not said.")
+    processors: list[OnProcessor] = Field(default=[], description="All that the base has, if not said.")
     repository: Repository
     tag: Tag
     aliases: list[Tag] = []

@@ -1,0 +1,67 @@
+"""Which account and domain an image has in which region: a table read once, and look-ups in it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Any
+
+import yaml
+
+from rlimages.errors import FactoryError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accounts:
+    """The account tables of SageMaker's images (`accounts.yaml` names their source)."""
+
+    domains: Mapping[str, str]
+    """Region prefix -> DNS suffix."""
+    default_region: str
+    tables: Mapping[str, Mapping[str, str]]
+    """Table name -> region -> twelve-digit account."""
+
+    def domain(self, region: str) -> str:
+        """The DNS suffix of a region, by its longest known prefix."""
+        return self.domains[max((prefix for prefix in self.domains if region.startswith(prefix)), key=len)]
+
+    def account(self, table: str, region: str) -> str:
+        """The account that publishes a table's images in a region. Raises `FactoryError` where there is none."""
+        regions = self.tables[table]
+        if region not in regions:
+            near = get_close_matches(region, regions, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else f"; its regions are {', '.join(sorted(regions))}"
+            raise FactoryError(f"SageMaker publishes no '{table}' images in region '{region}'{hint}")
+        return regions[region]
+
+    def host(self, table: str, region: str) -> str:
+        """The registry of a table's images in a region."""
+        return ecr_host(self.account(table, region), region, self.domain(region))
+
+    def build_arguments(self, table: str, region: str) -> dict[str, str]:
+        """What a recipe's FROM line has to be told to pull its base in a region."""
+        return {"account": self.account(table, region), "region": region, "domain": self.domain(region)}
+
+
+def ecr_host(account: str, region: str, domain: str) -> str:
+    """`<account>.dkr.ecr.<region>.<DNS suffix>`."""
+    return f"{account}.dkr.ecr.{region}.{domain}"
+
+
+@cache
+def accounts() -> Accounts:
+    """The table that ships with the factory."""
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    text = files("rlimages").joinpath("accounts.yaml").read_text(encoding="utf-8")
+    raw: dict[str, Any] = yaml.load(text, Loader=loader)
+    tables = {
+        name: MappingProxyType({**dict.fromkeys(table["regions"], table["default"]), **table.get("others", {})})
+        for name, table in raw["tables"].items()
+    }
+    return Accounts(
+        domains=MappingProxyType(raw["domains"]),
+        default_region=raw["default_region"],
+        tables=MappingProxyType(tables),
+    )

@@ -1,0 +1,357 @@
+"""Read `build_matrix.yaml`: text in, cells out. No files, no network, no Docker."""
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from rlimages import located
+from rlimages.cell import Base, Cell, Framework, Processor, Requirements, SystemPackages
+from rlimages.located import Located, Path, Problem
+from rlimages.schema import RawBase, RawFrameworkName, RawImage, RawMatrix, RawVersion
+
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+"""A tag of the OCI distribution specification: at most 128 characters."""
+_FIRST_WORKDIR = "/opt/ml/code"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matrix:
+    """All that the file promises."""
+
+    name: str
+    cells: tuple[Cell, ...]
+    frameworks: Mapping[str, RawFrameworkName]
+
+    def framework_name(self, word: str) -> str:
+        """The matrix's own spelling of a framework: `tensorflow` and `pytorch` are understood too."""
+        return next((name for name, known in self.frameworks.items() if word == known.sdk), word)
+
+
+def parse(text: str, name: str, tables: Collection[str]) -> Matrix:
+    """Read the matrix; `tables` are the known account tables.
+
+    Raises `MatrixError` with every mistake, each as `file:line:column: path: what; did you mean`.
+    """
+    document = located.load(text, name)
+    raw = _validate(document, name)
+    reader = _Reader(document, raw, name, tables)
+    cells = tuple(reader.cells())
+    problems = reader.problems or list(_clashes(cells, reader.paths, document))
+    if problems:
+        raise located.fail(name, problems)
+    return Matrix(name=name, cells=cells, frameworks=MappingProxyType(raw.frameworks))
+
+
+def _validate(document: Located, name: str) -> RawMatrix:
+    from pydantic import ValidationError
+
+    try:
+        return RawMatrix.model_validate(document.value)
+    except ValidationError as error:
+        raise located.fail(name, [_problem(document, details) for details in error.errors()]) from None
+
+
+def _problem(document: Located, details: Any) -> Problem:
+    path: Path = tuple(part for part in details["loc"] if part != "[key]")
+    kind, context = details["type"], details.get("ctx", {})
+    written = document.raw.get(path)
+    shown = f"'{written}'" if written is not None else "this"
+    at_key = details["loc"][-1:] == ("[key]",) or kind == "extra_forbidden"
+    match kind:
+        case "extra_forbidden":
+            message = "unknown key" + _did_you_mean(str(path[-1]), _known_keys(path[:-1]))
+        case "missing":
+            message = f"the key '{path[-1]}' is missing"
+            path = path[:-1]
+        case "string_type" if written is not None and not isinstance(_at(document.value, path), list | dict):
+            message = f'{shown} must be a string: write "{written}" in quotes'
+        case "string_type":
+            message = "this must be a string"
+        case "string_pattern_mismatch":
+            message = f"'{details['input']}' is not of the form {context['pattern']}"
+        case "enum" | "literal_error":
+            allowed = re.findall(r"'([^']*)'", str(context["expected"])) or [str(context["expected"])]
+            subject = str(path[-1]) if at_key else str(details["input"])
+            message = f"'{subject}' is not one of {', '.join(allowed)}" + _did_you_mean(subject, allowed)
+        case "model_type" | "model_attributes_type" | "dict_type":
+            message = f"this must be a mapping of keys to values, not {shown}"
+        case "list_type":
+            message = f"this must be a list, not {shown}" if written is not None else "this must be a list"
+        case _:
+            message = details["msg"][0].lower() + details["msg"][1:]
+    return document.problem(path, message, at_key=at_key)
+
+
+def _known_keys(path: Path) -> list[str]:
+    """The keys that the schema allows at a path, found by walking the models."""
+    model: Any = RawMatrix
+    for part in path:
+        if isinstance(part, str) and hasattr(model, "model_fields") and part in model.model_fields:
+            annotation = model.model_fields[part].annotation
+            model = _innermost(annotation)
+    return list(getattr(model, "model_fields", {}))
+
+
+def _innermost(annotation: Any) -> Any:
+    while not hasattr(annotation, "model_fields"):
+        inner = [a for a in getattr(annotation, "__args__", ()) if a is not type(None)]
+        if not inner:
+            return annotation
+        annotation = inner[-1]
+    return annotation
+
+
+def _did_you_mean(word: str, known: Collection[str]) -> str:
+    near = get_close_matches(word, known, n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def _at(value: Any, path: Path) -> Any:
+    for part in path:
+        value = value[part] if isinstance(value, list | dict) else None
+    return value
+
+
+class _Reader:
+    """Turns raw rows into cells, and collects every mistake on the way."""
+
+    def __init__(self, document: Located, raw: RawMatrix, name: str, tables: Collection[str]) -> None:
+        self._document = document
+        self._raw = raw
+        self._name = name
+        self._tables = tables
+        self.problems: list[Problem] = []
+        self.paths: dict[int, Path] = {}
+        """Position in the result -> where the row stands."""
+
+    def cells(self) -> Iterator[Cell]:
+        """Every cell whose row makes sense."""
+        self._check_bases()
+        count = 0
+        for toolkit, versions in self._raw.toolkits.items():
+            for version, row in versions.items():
+                for index, image in enumerate(row.images):
+                    path: Path = ("toolkits", toolkit, version, "images", index)
+                    self._check_requirements(row, image, path)
+                    for processor in self._processors(image, path):
+                        cell = self._cell(toolkit, version, row, image, processor, path)
+                        if cell is not None:
+                            self.paths[count] = path
+                            count += 1
+                            yield cell
+
+    def _complain(self, path: Path, message: str) -> None:
+        self.problems.append(self._document.problem(path, message))
+
+    def _check_bases(self) -> None:
+        for name, base in self._raw.bases.items():
+            path: Path = ("bases", name)
+            self._check_table(base.registry, (*path, "registry"))
+            if base.framework:
+                self._check_framework(base.framework.name, (*path, "framework", "name"))
+            for index, requirement in enumerate(base.provides):
+                self._check_pin(requirement, (*path, "provides", index))
+
+    def _check_table(self, table: str | None, path: Path) -> None:
+        if table is not None and table not in self._tables:
+            hint = _did_you_mean(table, self._tables) or f"; known are {', '.join(sorted(self._tables))}"
+            self._complain(path, f"'{table}' is not an account table{hint}")
+
+    def _check_framework(self, name: str, path: Path) -> None:
+        if name not in self._raw.frameworks:
+            known = ", ".join(self._raw.frameworks)
+            hint = _did_you_mean(name, self._raw.frameworks)
+            self._complain(path, f"'{name}' is not one of the frameworks {known}{hint}")
+
+    def _check_requirements(self, row: RawVersion, image: RawImage, path: Path) -> None:
+        for place, build in ((path[:3], row), (path, image)):
+            lists: list[tuple[Path, list[str]]] = [
+                ((*place, "pip"), build.pip),
+                ((*place, "overrides"), build.overrides),
+                ((*place, "build_constraints"), build.build_constraints),
+                *(((*place, "pip_for", p.value), items) for p, items in build.pip_for.items()),
+            ]
+            for list_path, items in lists:
+                for index, item in enumerate(items):
+                    check = self._check_pin if image.pinned and list_path[-1] == "pip" else self._check_requirement
+                    check(item, (*list_path, index))
+
+    def _check_requirement(self, text: str, path: Path) -> Requirement | None:
+        try:
+            return Requirement(text)
+        except InvalidRequirement as error:
+            reason = str(error).splitlines()[0]
+            self._complain(path, f"'{text}' is not a requirement such as numpy==1.24.3: {reason}")
+            return None
+
+    def _check_pin(self, text: str, path: Path) -> None:
+        requirement = self._check_requirement(text, path)
+        if requirement and not _pin(requirement):
+            self._complain(path, f"'{text}' must be an exact pin, such as {requirement.name}==1.0")
+
+    def _processors(self, image: RawImage, path: Path) -> list[Processor]:
+        base = self._raw.bases.get(image.base)
+        if base is None:
+            hint = _did_you_mean(image.base, self._raw.bases)
+            self._complain((*path, "base"), f"there is no base '{image.base}'{hint}")
+            return []
+        processors = image.processors or list(base.image)
+        for index, processor in enumerate(processors):
+            place = (*path, "processors", index)
+            if processor not in base.image:
+                has = ", ".join(base.image)
+                self._complain(place, f"base '{image.base}' has no {processor.value} image, only {has}")
+            elif processor in processors[:index]:
+                self._complain(place, f"'{processor.value}' is given twice")
+        if len(processors) > 1 and "{processor}" not in image.tag:
+            self._complain((*path, "tag"), "one tag for several processors: write {processor} where it differs")
+        return [p for p in dict.fromkeys(processors) if p in base.image]
+
+    def _framework(self, image: RawImage, base: RawBase, path: Path) -> Framework | None:
+        if image.framework and base.framework:
+            self._complain((*path, "framework"), f"base '{image.base}' already brings {base.framework.name}")
+        if image.framework:
+            self._check_framework(image.framework.name, (*path, "framework", "name"))
+        raw = base.framework or image.framework
+        return Framework(name=raw.name, version=raw.version) if raw else None
+
+    def _cell(
+        self, toolkit: str, version: str, row: RawVersion, image: RawImage, processor: Processor, path: Path
+    ) -> Cell | None:
+        base = self._raw.bases[image.base]
+        self._check_table(image.published, (*path, "published"))
+        as_of = image.as_of or row.as_of
+        if as_of is None:
+            self._complain(path, "the key 'as_of' is missing here and in the version: which day may the lock see?")
+            return None
+        framework = self._framework(image, base, path)
+        direct = (*row.pip, *image.pip, *row.pip_for.get(processor, []), *image.pip_for.get(processor, []))
+        line, _ = self._document.values[path]
+        return Cell(
+            toolkit=toolkit,
+            version=version,
+            framework=framework,
+            processor=processor,
+            line=base.line,
+            base=self._base(image.base, base, processor),
+            requirements=Requirements(
+                as_of=as_of,
+                direct=direct,
+                overrides=(*row.overrides, *image.overrides),
+                provided=tuple(base.provides),
+                build=(*row.build_constraints, *image.build_constraints),
+                no_isolation=(*row.no_isolation, *image.no_isolation),
+                pinned=image.pinned,
+            ),
+            system=SystemPackages(
+                run=tuple(dict.fromkeys((*row.apt.run, *image.apt.run))),
+                build=tuple(dict.fromkeys((*row.apt.build, *image.apt.build))),
+            ),
+            repository=image.repository,
+            tag=self._tag(image.tag, processor, (*path, "tag")),
+            aliases=tuple(self._tag(a, processor, (*path, "aliases", i)) for i, a in enumerate(image.aliases)),
+            registry=image.published,
+            env=MappingProxyType({**row.env, **image.env}),
+            workdir=image.workdir or row.workdir or _FIRST_WORKDIR,
+            display=next((d for d in (image.display, row.display) if d is not None), False),
+            inventory=MappingProxyType(self._inventory(direct, framework, base)),
+            options=MappingProxyType({**row.options, **image.options}),
+            extends=image.extends.replace("{processor}", processor.value) if image.extends else None,
+            timeout=image.timeout or row.timeout or 3600,
+            where=f"{self._name}:{line}",
+        )
+
+    def _base(self, name: str, base: RawBase, processor: Processor) -> Base:
+        return Base(
+            name=name,
+            registry=base.registry,
+            image=base.image[processor],
+            os=base.os,
+            packages=base.packages,
+            python=base.python,
+            interpreter=base.interpreter,
+            cuda=base.cuda if processor is Processor.GPU else None,
+            framework=Framework(name=base.framework.name, version=base.framework.version) if base.framework else None,
+        )
+
+    def _tag(self, template: str, processor: Processor, path: Path) -> str:
+        tag = template.replace("{processor}", processor.value)
+        if not _TAG.fullmatch(tag):
+            self._complain(path, f"'{tag}' is not a tag: letters, digits, '_', '.', '-', at most 128")
+        return tag
+
+    def _inventory(self, direct: tuple[str, ...], framework: Framework | None, base: RawBase) -> dict[str, str]:
+        """Every exact pin, and the framework where the base brings it."""
+        found: dict[str, str] = {}
+        for text in (*base.provides, *direct):
+            try:
+                requirement = Requirement(text)
+            except InvalidRequirement:
+                continue  # already reported with its place
+            pin = _pin(requirement)
+            if pin:
+                found[canonicalize_name(requirement.name)] = pin
+        if framework and base.framework and framework.name in self._raw.frameworks:
+            found.setdefault(self._raw.frameworks[framework.name].distributions[0], framework.version)
+        return found
+
+
+def _pin(requirement: Requirement) -> str | None:
+    """The version of an exact pin, else None."""
+    specifiers = list(requirement.specifier)
+    exact = len(specifiers) == 1 and specifiers[0].operator == "==" and not specifiers[0].version.endswith(".*")
+    return specifiers[0].version if exact else None
+
+
+def _clashes(cells: tuple[Cell, ...], paths: Mapping[int, Path], document: Located) -> Iterator[Problem]:
+    """What no single row can see: two cells of one name, an alias that is not its newest patch, a lost parent."""
+    by_id: dict[str, Cell] = {}
+    by_tag: dict[tuple[str, str], Cell] = {}
+    for index, cell in enumerate(cells):
+        path = paths[index]
+        if cell.id in by_id:
+            yield document.problem(path, f"two cells are called {cell.id}; the first is at {by_id[cell.id].where}")
+        by_id.setdefault(cell.id, cell)
+        for tag in cell.tags:
+            other = by_tag.setdefault((cell.repository, tag), cell)
+            if other is not cell:
+                message = f"{cell.id} and {other.id} ({other.where}) both claim the tag {cell.repository}:{tag}"
+                yield document.problem(path, message)
+    newest: dict[tuple[object, ...], Cell] = {}
+    for cell in cells:
+        best = newest.setdefault(_minor(cell), cell)
+        if Version(cell.version) > Version(best.version):
+            newest[_minor(cell)] = cell
+    for index, cell in enumerate(cells):
+        best = newest[_minor(cell)]
+        if cell.aliases and best is not cell:
+            message = f"the alias {cell.aliases[0]} would go back to {cell.version}; {best.id} ({best.where}) is newer"
+            yield document.problem((*paths[index], "aliases"), message)
+        yield from _lost_parent(cell, by_id, paths[index], document)
+
+
+def _minor(cell: Cell) -> tuple[object, ...]:
+    release = Version(cell.version).release[:2]
+    return (cell.toolkit, release, cell.framework and cell.framework.name, cell.processor, cell.line, cell.repository)
+
+
+def _lost_parent(cell: Cell, by_id: Mapping[str, Cell], path: Path, document: Located) -> Iterator[Problem]:
+    seen = [cell.id]
+    parent = cell.extends
+    while parent is not None:
+        if parent not in by_id:
+            hint = _did_you_mean(parent, by_id)
+            yield document.problem((*path, "extends"), f"there is no cell '{parent}' to extend{hint}")
+            return
+        if parent in seen:
+            yield document.problem((*path, "extends"), f"{' -> '.join([*seen, parent])} is a circle")
+            return
+        seen.append(parent)
+        parent = by_id[parent].extends
