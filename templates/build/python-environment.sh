@@ -1,0 +1,55 @@
+#!/bin/sh
+# Make a virtual environment and install a lock into it, each file checked against its hash.
+#
+#   python-environment.sh ENVIRONMENT LOCK UV DATE [--build-constraint REQUIREMENT]... [--no-isolation NAME]...
+#
+# UV is the version of uv that installs; it lives on a tmpfs mount and never in the image. DATE becomes the
+# time stamp of every file, so that two builds of one lock do not differ. REQUIREMENTs bind the environments that
+# source packages are built in. NAMEs are built against what the rest of the lock has installed.
+set -eu
+# shellcheck source=templates/build/buildhost.sh
+. /run/build/buildhost.sh
+
+environment=$1 lock=$2 uv=$3 date=$4
+shift 4
+
+work=$(mktemp -d)
+: >"$work/build-constraints.txt"
+: >"$work/no-isolation.txt"
+while [ $# -gt 0 ]; do
+    case $1 in
+    --build-constraint) echo "$2" >>"$work/build-constraints.txt" ;;
+    --no-isolation) echo "$2" >>"$work/no-isolation.txt" ;;
+    *) echo "python-environment.sh: unknown option '$1'" >&2 && exit 64 ;;
+    esac
+    shift 2
+done
+
+python3 -m venv "$environment"
+python="$environment/bin/python"
+"$python" -m pip install --quiet --no-compile --target "$work/uv" "uv==$uv"
+lend_to_uv
+
+install() {
+    "$work/uv/bin/uv" pip install --python "$python" --require-hashes --no-deps \
+        --build-constraints "$work/build-constraints.txt" "$@"
+}
+
+if [ -s "$work/no-isolation.txt" ]; then
+    # First everything else: a package that is built without isolation finds its tools there.
+    awk 'NR == FNR { held[$1]; next }
+         /^[^ \t#]/ { name = $0; sub(/[ =\[;].*/, "", name); skip = (name in held) }
+         !skip' "$work/no-isolation.txt" "$lock" >"$work/first.txt"
+    install -r "$work/first.txt"
+    while read -r name; do
+        set -- "$@" --no-build-isolation-package "$name"
+    done <"$work/no-isolation.txt"
+fi
+install "$@" -r "$lock"
+
+# Byte-compiled here, or every start of a container would do it again (10 s beside TensorFlow). The stamps of
+# source and bytecode agree, and an edited file is compiled anew.
+find "$environment" -exec touch --no-dereference --date="$date" {} +
+env -u SOURCE_DATE_EPOCH "$python" -m compileall -qq -j 0 "$environment/lib" ||
+    echo "python-environment.sh: some files above are not for this Python and stay uncompiled"
+find "$environment" -newermt "$date" -exec touch --no-dereference --date="$date" {} +
