@@ -114,8 +114,12 @@ def _did_you_mean(word: str, known: Collection[str]) -> str:
 
 
 def _at(value: Any, path: Path) -> Any:
+    """What stands at a path; None where the path leads nowhere."""
     for part in path:
-        value = value[part] if isinstance(value, list | dict) else None
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            return None
     return value
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from rlimages import catalog, lock, matrix, tree
 from rlimages.accounts import Accounts, accounts
 from rlimages.cell import Cell
-from rlimages.errors import FactoryError
+from rlimages.errors import MatrixError
 from rlimages.lock import LockInputs
 from rlimages.matrix import Matrix
 
@@ -105,5 +105,5 @@ def load(matrix_file: Path | None, start: Path) -> Project:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise FactoryError(f"cannot read {path}: {error}") from error
+        raise MatrixError(f"{path}: cannot be read: {error}") from error
     return Project(root=path.parent.resolve(), matrix=matrix.parse(text, path.name, known.tables), accounts=known)

@@ -1,0 +1,5 @@
+"""`python -m rlimages`."""
+
+from rlimages.cli import main
+
+main()
