@@ -1,0 +1,165 @@
+import textwrap
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rlimages import matrix
+from rlimages.cell import Cell
+from rlimages.errors import MatrixError
+from rlimages.project import Project
+
+PUBLISHED = yaml.safe_load(Path(__file__).with_name("published.yaml").read_text())
+TABLES = ("rl-legacy", "sagemaker-legacy")
+SOUND = """
+version: 1
+frameworks:
+  tf: {title: TensorFlow, sdk: tensorflow, distributions: [tensorflow]}
+bases:
+  tf-1:
+    framework: {name: tf, version: "1.11.0"}
+    registry: sagemaker-legacy
+    image: {cpu: "tf:1-cpu", gpu: "tf:1-gpu"}
+    os: ubuntu16.04
+    python: "3.6"
+    cuda: "9.0"
+toolkits:
+  coach:
+    "0.11.0":
+      as_of: 2019-05-01
+      pip: [gym==0.10.5]
+      images:
+        - base: tf-1
+          repository: rl
+          tag: coach0.11.0-{processor}
+"""
+
+
+def parse(text: str) -> tuple[Cell, ...]:
+    return matrix.parse(text, "m.yaml", TABLES).cells
+
+
+def complaint(text: str) -> str:
+    with pytest.raises(MatrixError) as caught:
+        parse(text)
+    return str(caught.value)
+
+
+def test_a_row_becomes_one_cell_for_each_processor_of_its_base() -> None:
+    assert [cell.id for cell in parse(SOUND)] == ["coach-0.11.0-tf-cpu", "coach-0.11.0-tf-gpu"]
+
+
+def test_cuda_belongs_to_the_gpu_image() -> None:
+    assert [cell.base.cuda for cell in parse(SOUND)] == [None, "9.0"]
+
+
+def test_exact_pins_and_the_framework_of_the_base_make_the_inventory() -> None:
+    assert dict(parse(SOUND)[0].inventory) == {"gym": "0.10.5", "tensorflow": "1.11.0"}
+
+
+def test_lists_of_an_image_follow_those_of_its_version() -> None:
+    text = SOUND + "          pip: [lz4]\n          pip_for: {gpu: [cupy]}\n"
+    assert [cell.requirements.direct for cell in parse(text)] == [
+        ("gym==0.10.5", "lz4"),
+        ("gym==0.10.5", "lz4", "cupy"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("repository: rl", "repositry: rl", "20:11: toolkits.coach['0.11.0'].images[0].repositry: unknown key; did you mean 'repository'?"),
+        ("cpu: \"tf:1-cpu\"", "cpuu: \"tf:1-cpu\"", "9:13: bases.tf-1.image.cpuu: 'cpuu' is not one of cpu, gpu; did you mean 'cpu'?"),
+        ("base: tf-1", "base: tf-2", "19:17: toolkits.coach['0.11.0'].images[0].base: there is no base 'tf-2'; did you mean 'tf-1'?"),
+        ('version: "1.11.0"', "version: 1.11", '7:36: bases.tf-1.framework.version: \'1.11\' must be a string: write "1.11" in quotes'),
+        ('"0.11.0":', "0.11:", "15:5: toolkits.coach: a key must be a string: write '0.11' in quotes"),
+        ("os: ubuntu16.04", "os: ubuntu16.04\n    os: ubuntu18.04", "11:5: bases.tf-1.os: duplicate key, first given on line 10"),
+        ("registry: sagemaker-legacy", "registry: sagemaker-legasy", "8:15: bases.tf-1.registry: 'sagemaker-legasy' is not an account table; did you mean 'sagemaker-legacy'?"),
+        ("name: tf", "name: tff", "7:23: bases.tf-1.framework.name: 'tff' is not one of the frameworks tf; did you mean 'tf'?"),
+        ("    os: ubuntu16.04\n", "", "7:5: bases.tf-1: the key 'os' is missing"),
+        ("gym==0.10.5", "gym=0.10.5", "17:13: toolkits.coach['0.11.0'].pip[0]: 'gym=0.10.5' is not a requirement such as numpy==1.24.3"),
+        ("tag: coach0.11.0-{processor}", "tag: coach0.11.0", "21:16: toolkits.coach['0.11.0'].images[0].tag: one tag for several processors"),
+        ("as_of: 2019-05-01", "as_of: soon", "16:14: toolkits.coach['0.11.0'].as_of: 'soon' is not of the form"),
+        ("pip: [gym==0.10.5]", "pip: gym", "17:12: toolkits.coach['0.11.0'].pip: this must be a list, not 'gym'"),
+        ("as_of: 2019-05-01\n      ", "", "18:11: toolkits.coach['0.11.0'].images[0]: the key 'as_of' is missing here and in the version"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named_with_its_place_and_a_remedy(old: str, new: str, expected: str) -> None:
+    assert old in SOUND
+    assert f"m.yaml:{expected}" in complaint(SOUND.replace(old, new))
+
+
+def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
+    text = SOUND.replace("name: tf,", "name: tff,").replace("base: tf-1", "base: tf-2").replace("==0.10.5", "==")
+    places = [line.split(":")[1] for line in complaint(text).splitlines()]
+    assert places == ["7", "17", "19"]
+
+
+def test_two_cells_cannot_have_one_name_or_one_tag() -> None:
+    row = (
+        "        - base: tf-1\n          processors: [cpu]\n          repository: rl\n          tag: coach0.11.0-cpu\n"
+    )
+    lines = complaint(SOUND + row).splitlines()
+    assert lines == [
+        "m.yaml:22:11: toolkits.coach['0.11.0'].images[1]: coach-0.11.0-tf-cpu and coach-0.11.0-tf-cpu (m.yaml:19) "
+        "both claim the tag rl:coach0.11.0-cpu",
+        "m.yaml:22:11: toolkits.coach['0.11.0'].images[1]: two cells are called coach-0.11.0-tf-cpu; "
+        "the first is at m.yaml:19",
+    ]
+
+
+def test_an_alias_must_not_go_back_to_an_older_patch() -> None:
+    newer = textwrap.dedent(SOUND.split("toolkits:\n  coach:\n")[1]).replace("0.11.0", "0.11.1")
+    text = SOUND + '          aliases: ["coach0.11-{processor}"]\n' + textwrap.indent(newer, "    ")
+    assert "the alias coach0.11-cpu would go back to 0.11.0; coach-0.11.1-tf-cpu (m.yaml:27) is newer" in complaint(
+        text
+    )
+
+
+def test_a_cell_that_extends_itself_is_a_circle() -> None:
+    text = SOUND + '          extends: "coach-0.11.0-tf-{processor}"\n'
+    assert "coach-0.11.0-tf-cpu -> coach-0.11.0-tf-cpu is a circle" in complaint(text)
+
+
+def test_a_lost_parent_is_named() -> None:
+    text = SOUND + "          extends: coach-0.11.0-tf-cpus\n"
+    assert "there is no cell 'coach-0.11.0-tf-cpus' to extend; did you mean 'coach-0.11.0-tf-cpu'?" in complaint(text)
+
+
+def test_a_pinned_image_takes_exact_pins_only() -> None:
+    text = SOUND + "          pinned: true\n          pip: [lz4]\n"
+    assert "'lz4' must be an exact pin, such as lz4==1.0" in complaint(text)
+
+
+def test_yaml_that_is_none_is_one_sentence() -> None:
+    assert complaint("a: [1") == "m.yaml:2:1: while parsing a flow sequence did not find expected ',' or ']'"
+    assert complaint("").startswith("m.yaml:1:1: ")
+    assert complaint("&a [*a]").startswith("m.yaml:1:1: [0]: an alias that contains itself")
+
+
+def test_the_catalogue_promises_what_sagemaker_published(project: Project) -> None:
+    promised = {cell.id: cell for cell in project.cells if cell.registry}
+    assert set(promised) == {row["id"] for row in PUBLISHED}
+    assert len(promised) == 25
+
+
+@pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: row["id"])
+def test_a_published_cell_stands_on_the_documented_base(project: Project, row: dict[str, str]) -> None:
+    cell = next(cell for cell in project.cells if cell.id == row["id"])
+    assert cell.base.image == row["base"]
+    assert cell.base.cuda == row["cuda"]
+    assert cell.base.os == row["os"]
+    assert cell.python == row["python"].split()[0]
+    assert (cell.framework.version if cell.framework else None) == row["framework_version"]
+    if row["account"]:
+        assert project.accounts.account(str(cell.base.registry), "us-west-2") == row["account"]
+    documented = dict(row["env"])
+    assert {key: cell.env.get(key) for key in documented if key != "PYTHONPATH"} == {
+        key: value for key, value in documented.items() if key != "PYTHONPATH"
+    }
+
+
+def test_withdrawn_and_unreleased_versions_are_not_promised(project: Project) -> None:
+    versions = {(cell.toolkit, cell.version) for cell in project.cells}
+    assert not versions.intersection({("ray", "1.0.0"), ("ray", "1.1.0")})
+    assert not [cell for cell in project.cells if cell.id == "coach-0.11.1-mxnet-cpu"]
