@@ -131,15 +131,16 @@ def show(ctx: click.Context, patterns: tuple[str, ...], as_json: bool) -> None:
 
 
 @main.command()
+@_selecting
 @click.option("--check", is_flag=True, help="Write nothing; show what would change and exit with 3.")
 @click.pass_context
-def render(ctx: click.Context, check: bool) -> None:
-    """Write the Dockerfiles and the other generated files."""
+def render(ctx: click.Context, patterns: tuple[str, ...], check: bool) -> None:
+    """Write the Dockerfiles and the other generated files; with --select, the Dockerfiles of these cells."""
     project = _project(ctx)
+    cells = _select(project, patterns) if patterns else None
     if not check:
-        _progress(project.write())
-        return
-    if _progress(project.differences()):
+        _progress(project.write(cells))
+    elif _progress(project.differences(cells)):
         raise StaleError("generated files are not what the matrix and the templates give; run `rlimages render`")
 
 

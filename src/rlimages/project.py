@@ -46,13 +46,16 @@ class Project:
             if wanted in self.accounts.tables[table]
         }
 
-    def generated(self) -> Mapping[str, str]:
-        """Every generated file but the locks: path below the root -> text."""
+    def generated(self, cells: tuple[Cell, ...] | None = None) -> Mapping[str, str]:
+        """Every generated file but the locks, or only the recipes of some cells: path below the root -> text."""
         from rlimages.render import Renderer, recipes
         from rlimages.schema import json_schema
 
         renderer = Renderer(self.root / "templates", self.default_arguments())
-        files = {recipe.path: renderer.render(recipe) for recipe in recipes(self.cells)}
+        chosen = {cell.recipe for cell in cells or self.cells}
+        files = {r.path: renderer.render(r) for r in recipes(self.cells) if r.path in chosen}
+        if cells is not None:
+            return files
         if (self.root / SCHEMA).parent.is_dir():
             files[SCHEMA] = json_schema()
         readme = tree.read(self.root / README)
@@ -70,23 +73,23 @@ class Project:
                 if path not in known and (tree.read(file) or "").startswith(_GENERATED):
                     yield path
 
-    def write(self) -> Iterator[str]:
-        """Write what changed and remove orphans; one line for each."""
-        for path, text in self.generated().items():
+    def write(self, cells: tuple[Cell, ...] | None = None) -> Iterator[str]:
+        """Write what changed and remove orphans, or only the recipes of some cells; one line for each."""
+        for path, text in self.generated(cells).items():
             if tree.write(self.root / path, text):
                 yield f"wrote {path}"
-        for path in tuple(self.orphans()):
+        for path in tuple(self.orphans()) if cells is None else ():
             (self.root / path).unlink()
             yield f"removed {path}"
 
-    def differences(self) -> Iterator[str]:
+    def differences(self, cells: tuple[Cell, ...] | None = None) -> Iterator[str]:
         """What `write` would change: a unified diff for each file."""
-        for path, text in self.generated().items():
+        for path, text in self.generated(cells).items():
             old = tree.read(self.root / path) or ""
             if old != text:
                 before, after = old.splitlines(keepends=True), text.splitlines(keepends=True)
                 yield "".join(unified_diff(before, after, f"{path} (on disk)", f"{path} (rendered)"))
-        for path in self.orphans():
+        for path in self.orphans() if cells is None else ():
             yield f"{path}: belongs to no cell\n"
 
     def lock_inputs(self, cells: tuple[Cell, ...]) -> tuple[LockInputs, ...]:
