@@ -3,10 +3,12 @@
 #
 #   install-wheels.sh PYTHON FOLDER
 #
-# The base's own pip does it: what pip has to learn of newer wheels it learned in the build stage, and a wheel
-# that was fetched there by name is installed here by path.
+# FOLDER is what python-wheels.sh made; if a pip lies in it, that one installs.
 set -eu
 
 python=$1 folder=$2
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+if [ -d "$folder/pip" ]; then
+    export PYTHONPATH="$folder/pip"
+fi
 "$python" -m pip install --no-index --no-deps --no-cache-dir --compile "$folder"/*.whl

@@ -46,6 +46,7 @@ if [ -s "$work/no-isolation.txt" ]; then
     done <"$work/no-isolation.txt"
 fi
 install "$@" -r "$lock"
+rm -f "$environment/.lock"
 
 # Byte-compiled here, or every start of a container would do it again (10 s beside TensorFlow). The stamps of
 # source and bytecode agree, and an edited file is compiled anew.

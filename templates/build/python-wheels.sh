@@ -3,8 +3,8 @@
 #
 #   python-wheels.sh PYTHON FOLDER LOCK PIP [--build-constraint REQUIREMENT]...
 #
-# PYTHON is the interpreter that the base brings. PIP is the version of pip that does it (`-` for the base's own);
-# it lives on a tmpfs mount and never in the image.
+# PYTHON is the interpreter that the base brings. PIP is the version of pip that does it (`-` for the base's own): an
+# old base's pip knows no newer kinds of wheels. It is left in FOLDER/pip for install-wheels.sh.
 set -eu
 # shellcheck source=templates/build/buildhost.sh
 . /run/build/buildhost.sh
@@ -12,6 +12,7 @@ set -eu
 python=$1 folder=$2 lock=$3 pip=$4
 shift 4
 
+mkdir -p "$folder"
 work=$(mktemp -d)
 : >"$work/build-constraints.txt"
 while [ $# -gt 0 ]; do
@@ -26,9 +27,8 @@ if [ -s "$work/build-constraints.txt" ]; then
     export PIP_CONSTRAINT="$work/build-constraints.txt" PIP_BUILD_CONSTRAINT="$work/build-constraints.txt"
 fi
 if [ "$pip" != - ]; then
-    env -u PIP_CONSTRAINT "$python" -m pip install --quiet --target "$work/pip" "pip==$pip" wheel
-    export PYTHONPATH="$work/pip"
+    env -u PIP_CONSTRAINT "$python" -m pip install --quiet --target "$folder/pip" "pip==$pip" wheel
+    export PYTHONPATH="$folder/pip"
 fi
 
-mkdir -p "$folder"
 "$python" -m pip wheel --no-deps --wheel-dir "$folder" -r "$lock"

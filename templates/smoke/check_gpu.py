@@ -1,0 +1,42 @@
+"""The framework sees the GPU."""
+
+import glob
+import json
+import sys
+
+with open("/checks/cell.json") as stream:
+    CELL = json.load(stream)
+
+
+def seen(framework):
+    """How many GPUs a framework can compute on."""
+    if framework == "torch":
+        import torch
+
+        return torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if framework == "mxnet":
+        import mxnet
+
+        return mxnet.context.num_gpus() if hasattr(mxnet.context, "num_gpus") else len(mxnet.test_utils.list_gpus())
+    from tensorflow.python.client import device_lib
+
+    return sum(device.device_type == "GPU" for device in device_lib.list_local_devices())
+
+
+def main():
+    if CELL["processor"] != "gpu":
+        print("an image without GPU support")
+        return 77
+    if not CELL["framework"]:
+        print("no framework in this image")
+        return 77
+    devices = glob.glob("/dev/nvidia[0-9]*")
+    if not devices:
+        print("no GPU here")
+        return 77
+    count = seen(CELL["framework"]["name"])
+    print("%s sees %d of %d GPUs" % (CELL["framework"]["name"], count, len(devices)))
+    return 0 if count == len(devices) else 1
+
+
+sys.exit(main())

@@ -1,0 +1,61 @@
+"""Python and every distribution that the matrix promises are here in exactly the promised versions."""
+
+import json
+import re
+import sys
+
+with open("/checks/cell.json") as stream:
+    CELL = json.load(stream)
+
+# One framework is distributed under several names, by processor and maker.
+SAME = {
+    "tensorflow": ("tensorflow-cpu", "tensorflow-gpu", "tf-nightly"),
+    "mxnet": ("mxnet-mkl", "mxnet-cu90", "mxnet-cu90mkl"),
+}
+
+
+def installed():
+    """Normalised distribution name -> version."""
+    try:
+        from importlib.metadata import distributions
+    except ImportError:  # Python 3.7 and older
+        import pkg_resources
+
+        return {normal(found.project_name): found.version for found in pkg_resources.working_set}
+    return {normal(found.metadata["Name"]): found.version for found in distributions() if found.metadata["Name"]}
+
+
+def normal(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def same(promised, found):
+    """`0.11.0` is `0.11`, and `2.13.0+cpu` answers a promise of `2.13.0`."""
+    if "+" not in promised:
+        found = found.split("+")[0]
+    return re.sub(r"(\.0)+$", "", promised) == re.sub(r"(\.0)+$", "", found)
+
+
+def main():
+    wrong = []
+    python = "%d.%d" % sys.version_info[:2]
+    if python != CELL["python"]:
+        wrong.append("Python is %s, not %s" % (python, CELL["python"]))
+    here = installed()
+    for name, promised in sorted(CELL["inventory"].items()):
+        names = (normal(name),) + SAME.get(normal(name), ())
+        found = next((here[other] for other in names if other in here), None)
+        if found is None:
+            wrong.append("%s %s is missing" % (name, promised))
+        elif not same(promised, found):
+            wrong.append("%s is %s, not %s" % (name, found, promised))
+        else:
+            print("%s %s" % (name, found))
+    if wrong:
+        print("; ".join(wrong))
+        return 1
+    print("Python %s and %d promised distributions" % (python, len(CELL["inventory"])))
+    return 0
+
+
+sys.exit(main())

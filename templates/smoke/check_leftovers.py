@@ -1,0 +1,45 @@
+"""Nothing that was only needed to build the image is still in it."""
+
+import glob
+import json
+import os
+import shutil
+import sys
+
+with open("/checks/cell.json") as stream:
+    CELL = json.load(stream)
+
+# What recipes mount or make in their build stage.
+MOUNTED = ("/run/build", "/run/buildhost", "/run/wheels", "/wheels")
+EMPTY = ("/var/lib/apt/lists/*", "/var/cache/apt/*.bin", "/var/cache/apt/archives/*.deb", "/var/cache/dnf/*")
+COMPILERS = ("cc", "gcc", "g++", "c++", "clang", "cmake", "make", "ld", "as", "rustc", "go")
+# The open bases are bare, so that whatever is found is ours.
+OPEN_EMPTY = ("/root/.cache/*", "/tmp/*", "/var/tmp/*", "/var/log/apt/*", "/var/log/dpkg.log", "/root/.ccache")
+
+
+def wheels():
+    for top in ("/opt", "/usr", "/root", "/home", "/tmp", "/var", "/srv"):
+        for folder, _, files in os.walk(top):
+            if "ensurepip" not in folder:
+                for name in files:
+                    if name.endswith((".whl", ".tar.gz", ".deb", ".rpm")) and "site-packages" not in folder:
+                        yield os.path.join(folder, name)
+
+
+def main():
+    wrong = [path for path in MOUNTED if os.path.exists(path)]
+    for pattern in EMPTY:
+        wrong += [path for path in glob.glob(pattern) if os.path.basename(path) not in ("partial", "lock")]
+    if CELL["line"] == "debian":
+        wrong += ["the compiler " + shutil.which(name) for name in COMPILERS if shutil.which(name)]
+        for pattern in OPEN_EMPTY:
+            wrong += glob.glob(pattern)
+        wrong += sorted(wheels())
+    if wrong:
+        print("found: " + "; ".join(wrong[:20]))
+        return 1
+    print("no compiler, package list, cache or wheel")
+    return 0
+
+
+sys.exit(main())
