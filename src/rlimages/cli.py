@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlimages import __version__
-from rlimages.errors import FactoryError, StaleError
+from rlimages.errors import FactoryError, StaleError, ToolError
 
 if TYPE_CHECKING:
     from rlimages.cell import Cell
     from rlimages.project import Project
+    from rlimages.running import Wishes
 
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # the look for plugins costs a tenth of the start-up
 
@@ -35,7 +38,7 @@ class Door(click.Group):
 @click.version_option(__version__, prog_name="rlimages")
 @click.option("--matrix", type=click.Path(path_type=Path), help="The build matrix; by default the nearest one above.")
 @click.pass_context
-def main(ctx: click.Context, matrix: Path | None) -> None:
+def main(ctx: click.Context, /, matrix: Path | None) -> None:
     """Build, test and publish reinforcement learning images for Amazon SageMaker from one matrix.
 
     Exit codes: 0 passed, 1 something failed, 2 the matrix or the command line, 3 stale recipes or locks, 4 a missing
@@ -92,7 +95,12 @@ _where = _together(
 )
 _building = _together(
     _where,
-    click.option("--wheels", multiple=True, type=click.Path(path_type=Path), help="Folders of wheels for the builds."),
+    click.option(
+        "--wheels",
+        multiple=True,
+        type=click.Path(path_type=Path, exists=True, file_okay=False),
+        help="Folders of wheels for the builds, beside those of this machine's pip configuration.",
+    ),
     click.option("--jobs", "-j", type=click.IntRange(min=1), help="Builds at once; by default what the machine fits."),
     click.option(
         "--timeout", type=click.IntRange(min=1), help="Seconds for one build; by default what the matrix says."
@@ -100,11 +108,14 @@ _building = _together(
 )
 
 
+_to = click.option("--to", required=True, metavar="REGISTRY", help="Registry to publish to: host[:port][/prefix].")
+
+
 @main.command("list")
 @_selecting
 @_as_json
 @click.pass_context
-def list_(ctx: click.Context, patterns: tuple[str, ...], as_json: bool) -> None:
+def list_(ctx: click.Context, /, patterns: tuple[str, ...], as_json: bool) -> None:
     """Show the cells: id, tags, base, recipe and lock."""
     from rlimages import describe
 
@@ -119,7 +130,7 @@ def list_(ctx: click.Context, patterns: tuple[str, ...], as_json: bool) -> None:
 @click.argument("patterns", nargs=-1, required=True, metavar="PATTERN...")
 @_as_json
 @click.pass_context
-def show(ctx: click.Context, patterns: tuple[str, ...], as_json: bool) -> None:
+def show(ctx: click.Context, /, patterns: tuple[str, ...], as_json: bool) -> None:
     """Show everything about some cells."""
     from rlimages import describe
 
@@ -134,7 +145,7 @@ def show(ctx: click.Context, patterns: tuple[str, ...], as_json: bool) -> None:
 @_selecting
 @click.option("--check", is_flag=True, help="Write nothing; show what would change and exit with 3.")
 @click.pass_context
-def render(ctx: click.Context, patterns: tuple[str, ...], check: bool) -> None:
+def render(ctx: click.Context, /, patterns: tuple[str, ...], check: bool) -> None:
     """Write the Dockerfiles and the other generated files; with --select, the Dockerfiles of these cells."""
     project = _project(ctx)
     cells = _select(project, patterns) if patterns else None
@@ -149,7 +160,7 @@ def render(ctx: click.Context, patterns: tuple[str, ...], check: bool) -> None:
 @click.option("--check", is_flag=True, help="Write nothing, ask no network; name stale locks and exit with 3.")
 @click.option("--force", is_flag=True, help="Resolve also what is not stale.")
 @click.pass_context
-def lock(ctx: click.Context, patterns: tuple[str, ...], check: bool, force: bool) -> None:
+def lock(ctx: click.Context, /, patterns: tuple[str, ...], check: bool, force: bool) -> None:
     """Resolve each cell's requirements, as of its date, into a lock with hashes."""
     from rlimages import locking
 
@@ -174,6 +185,7 @@ def lock(ctx: click.Context, patterns: tuple[str, ...], check: bool, force: bool
 @click.pass_context
 def uri(
     ctx: click.Context,
+    /,
     toolkit: str,
     version: str | None,
     framework: str | None,
@@ -193,3 +205,124 @@ def uri(
     wanted = region or project.accounts.default_region
     host = addresses.host(cell, project.accounts, region=wanted, account=account, registry=registry)
     click.echo(f"{host}/{cell.local_name}")
+
+
+@main.command()
+@_selecting
+@_building
+@_as_json
+@click.pass_context
+def plan(ctx: click.Context, /, patterns: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Show what a build would do: the exact command of each cell."""
+    from rlimages import engine, running
+
+    project = _project(ctx)
+    todo = running.plan(project, _select(project, patterns), _wishes((), **options), environ=os.environ)
+    commands = {
+        step.cell.id: engine.build_argv(step, metadata=Path("metadata.json"), progress="auto") for step in todo.steps
+    }
+    if as_json:
+        _print_json(
+            [{"id": step.cell.id, "reason": step.reason, "command": commands[step.cell.id]} for step in todo.steps]
+        )
+    else:
+        _progress(f"# {step.cell.id}: {step.reason}\n{shlex.join(commands[step.cell.id])}" for step in todo.steps)
+
+
+@main.command()
+@_selecting
+@_building
+@click.pass_context
+def build(ctx: click.Context, /, patterns: tuple[str, ...], **options: Any) -> None:
+    """Build the chosen cells."""
+    _run(ctx, patterns, ("build",), **options)
+
+
+@main.command()
+@_selecting
+@click.option("--fresh", is_flag=True, help="Run checks again that passed before for this very image.")
+@click.option("--jobs", "-j", type=click.IntRange(min=1), help="Cells at once.")
+@click.pass_context
+def smoke(ctx: click.Context, /, patterns: tuple[str, ...], **options: Any) -> None:
+    """Run every check inside the images that are in the local store."""
+    _run(ctx, patterns, ("smoke",), **options)
+
+
+@main.command()
+@_selecting
+@_to
+@click.option("--jobs", "-j", type=click.IntRange(min=1), help="Cells at once.")
+@click.pass_context
+def publish(ctx: click.Context, /, patterns: tuple[str, ...], **options: Any) -> None:
+    """Push the images that passed their checks, under all their tags, and ask the registry what it got."""
+    _run(ctx, patterns, ("smoke", "publish"), **options)
+
+
+@main.command("run")
+@_selecting
+@_building
+@_to
+@click.option("--fresh", is_flag=True, help="Run checks again that passed before for this very image.")
+@click.pass_context
+def run_(ctx: click.Context, /, patterns: tuple[str, ...], **options: Any) -> None:
+    """Build, smoke and publish the chosen cells, with one report."""
+    _run(ctx, patterns, ("build", "smoke", "publish"), **options)
+
+
+@main.command()
+@_selecting
+@_as_json
+@click.pass_context
+def bases(ctx: click.Context, /, patterns: tuple[str, ...], as_json: bool) -> None:
+    """Bring the open bases into the local store: pulled, or bootstrapped where they can't be."""
+    from rlimages import running
+
+    project = _project(ctx)
+    found = tuple(running.bases_of(_select(project, patterns)))
+    if as_json:
+        _print_json([{"reference": base.reference, "origin": base.origin, "detail": base.detail} for base in found])
+    else:
+        _progress(f"{base.reference}: {base.origin} {base.detail}".rstrip() for base in found)
+
+
+@main.command()
+@click.option("--registry", default="127.0.0.1:5000", show_default=True, help="The registry to look for.")
+@_as_json
+@click.pass_context
+def doctor(ctx: click.Context, /, registry: str, as_json: bool) -> None:
+    """Look at this machine: what works, and what to do about what doesn't."""
+    from rlimages import doctor as practice
+
+    findings = tuple(practice.examine(Path.cwd(), registry, os.environ))
+    if as_json:
+        _print_json([practice.facts(finding) for finding in findings])
+    else:
+        _progress(practice.text(findings))
+    if any(finding.health is practice.Health.MISSING for finding in findings):
+        raise ToolError("something that builds need is missing; the lines above say what to do")
+
+
+def _wishes(stages: tuple[str, ...], **options: Any) -> "Wishes":
+    from rlimages.pipeline import Stage
+    from rlimages.running import Wishes
+
+    command = click.get_current_context().command_path.split()[-1]
+    return Wishes(stages=tuple(Stage(stage) for stage in stages), command=command, **options)
+
+
+def _run(ctx: click.Context, patterns: tuple[str, ...], stages: tuple[str, ...], **options: Any) -> None:
+    """Run some stages, show how it goes, print the report and leave with its exit code."""
+    from rlimages import progress, report, running, shell
+
+    project = _project(ctx)
+    cells = _select(project, patterns)
+    stop = shell.Stop()
+    live = sys.stderr.isatty() and not os.environ.get("CI")
+    with shell.stopping_on_signals(stop), progress.shown(sys.stderr, live=live) as on_event:
+        folder, told = running.run(
+            project, cells, _wishes(stages, **options), environ=os.environ, stop=stop, on_event=on_event,
+            on_note=lambda line: click.echo(line, err=True),
+        )  # fmt: skip
+    click.echo(report.text(told), nl=False)
+    click.echo(f"report: {os.path.relpath(folder)}")
+    ctx.exit(report.exit_code(told))

@@ -30,7 +30,7 @@ def resolve(project: Project, cells: tuple[Cell, ...], *, environ: Mapping[str, 
 
 
 def _resolved(asked: LockInputs, uv: str, environ: Mapping[str, str]) -> str:
-    from rlimages import buildhost, shell
+    from rlimages import pipconfig, shell
 
     said: list[str] = []
     with tempfile.TemporaryDirectory(prefix="rlimages-lock-") as name:
@@ -38,7 +38,8 @@ def _resolved(asked: LockInputs, uv: str, environ: Mapping[str, str]) -> str:
         for file, content in asked.files().items():
             tree.write(folder / file, content)
         output = folder / "lock.txt"
-        env = {**environ, **buildhost.uv_environment(environ, Path.home())}
+        settings = pipconfig.read(environ, pipconfig.configuration_files(environ, Path.home()))
+        env = {**settings.for_uv(), **environ}
         ended = shell.run(lock.argv(uv, asked, folder, output), on_line=said.append, env=env)
         if not ended.passed:
             raise lock.failed(asked.cell, "\n".join(said))

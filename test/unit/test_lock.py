@@ -1,0 +1,92 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rlimages import lock
+from rlimages.cell import Cell, Framework
+from rlimages.project import Project
+
+
+@pytest.fixture
+def asked(cell: Cell) -> lock.LockInputs:
+    return lock.inputs(cell)
+
+
+def test_the_index_stands_still_at_a_moment_not_at_a_local_day(asked: lock.LockInputs) -> None:
+    argv = lock.argv("uv", asked, Path("/x"), Path("/x/out"))
+    assert argv[argv.index("--exclude-newer") + 1] == "2024-03-01T00:00:00Z"
+    assert argv[argv.index("--python-version") + 1] == "3.11"
+    assert "--generate-hashes" in argv
+
+
+def test_the_framework_of_the_base_binds_and_is_not_installed(cell: Cell) -> None:
+    base = replace(cell.base, framework=Framework(name="tf", version="2.13.0"))
+    asked = lock.inputs(replace(cell, base=base), ["tensorflow", "tensorflow-cpu"])
+    argv = lock.argv("uv", asked, Path("/x"), Path("/x/out"))
+    assert asked.files()["constraints.txt"] == "tensorflow==2.13.0\ntensorflow-cpu==2.13.0\n"
+    assert [argv[i + 1] for i, word in enumerate(argv) if word == "--no-emit-package"] == [
+        "tensorflow",
+        "tensorflow-cpu",
+    ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"as_of": "2024-03-02"},
+        {"direct": ("ray[rllib]==2.9.3",)},
+        {"overrides": ("numpy==1.24.3",)},
+        {"build": ("setuptools<58",)},
+        {"pinned": True},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_whatever_decides_a_lock_makes_it_stale(cell: Cell, change: dict[str, object]) -> None:
+    changed = replace(cell, requirements=replace(cell.requirements, **change))  # type: ignore[arg-type]
+    assert lock.inputs(changed).digest != lock.inputs(cell).digest
+
+
+def test_the_order_of_requirements_does_not_make_a_lock_stale(cell: Cell) -> None:
+    turned = replace(cell, requirements=replace(cell.requirements, direct=cell.requirements.direct[::-1]))
+    assert lock.inputs(turned).digest == lock.inputs(cell).digest
+
+
+def test_what_the_image_is_called_does_not_make_a_lock_stale(cell: Cell) -> None:
+    assert lock.inputs(replace(cell, tag="other")).digest == lock.inputs(cell).digest
+
+
+def test_a_missing_a_stale_and_an_orphaned_lock_are_named(asked: lock.LockInputs, tmp_path: Path) -> None:
+    path = tmp_path / asked.cell.lock
+    assert [line.split(": ")[1][:7] for line in lock.stale([asked], tmp_path, ["ray"])] == ["missing"]
+    path.parent.mkdir(parents=True)
+    path.write_text(lock.text(asked, "lz4==4.3.3 \\\n    --hash=sha256:00\n"))
+    assert not list(lock.stale([asked], tmp_path, ["ray"]))
+    path.with_name("ray-0.0.0-cpu.txt").write_text("")
+    assert list(lock.stale([asked], tmp_path, ["ray"])) == ["ray/lock/ray-0.0.0-cpu.txt: belongs to no cell; delete it"]
+
+
+def test_a_lock_is_read_back_as_names_and_versions(asked: lock.LockInputs) -> None:
+    resolved = "Keras_Applications[x]==1.0 \\\n    --hash=sha256:00  # via tf\nlz4==4.3.3  # via -r x\n"
+    assert lock.packages(lock.text(asked, resolved)) == {"keras-applications": "1.0", "lz4": "4.3.3"}
+
+
+def test_every_lock_has_what_its_cell_pins(project: Project) -> None:
+    """What stands in the matrix exactly is what the lock installs, unless the base brings it."""
+    wrong = []
+    for cell in project.cells:
+        locked = lock.packages((project.root / cell.lock).read_text())
+        brought = {"tensorflow", "torch", "mxnet"} if cell.base.framework else set()
+        wrong += [
+            f"{cell.id}: {name} {version} but {locked.get(name)}"
+            for name, version in cell.inventory.items()
+            if name not in brought and not lock.same_version(locked.get(name), version)
+        ]
+    assert not wrong
+
+
+def test_every_package_of_every_lock_has_a_hash(project: Project) -> None:
+    for cell in project.cells:
+        text = (project.root / cell.lock).read_text()
+        entries = [entry for entry in text.split("\n") if entry and not entry.startswith(("#", " "))]
+        assert all(entry.endswith("\\") for entry in entries), cell.id
