@@ -1,4 +1,4 @@
-"""This machine's own pip settings: where packages come from. Read as pip reads them, without pip.
+"""The machine's own pip settings: where packages come from. Read as pip reads them, without pip.
 
 Source of the order and of the files: "Configuration" in pip's user guide.
 """
@@ -35,15 +35,24 @@ class PipSettings:
         return tuple(path for path in paths if path is not None and path.is_dir())
 
     def for_uv(self) -> Mapping[str, str]:
-        """The same settings in uv's words: uv does not read pip's configuration."""
-        links = [link for link in self.find_links if local_path(link) is None or Path(local_path(link) or "").is_dir()]
+        """The same settings in uv's words, for resolving: uv does not read pip's configuration.
+
+        Local indexes are left out: their files have no upload times, so nothing could be said as of a day.
+        """
+        remote = [url for url in self.extra_index_urls if local_path(url) is None]
         said = {
-            "UV_DEFAULT_INDEX": self.index_url or "",
-            "UV_INDEX": " ".join(self.extra_index_urls),
-            "UV_FIND_LINKS": ",".join(links),
+            "UV_DEFAULT_INDEX": self.index_url if self.index_url and local_path(self.index_url) is None else "",
+            "UV_INDEX": " ".join(remote),
+            "UV_INDEX_STRATEGY": "unsafe-best-match",  # all indexes together, as pip does
+            "UV_FIND_LINKS": ",".join(link for link in self.find_links if _exists(link)),
             "SSL_CERT_FILE": str(self.certificates or ""),
         }
         return {name: value for name, value in said.items() if value}
+
+
+def _exists(link: str) -> bool:
+    path = local_path(link)
+    return path is None or path.is_dir()
 
 
 def local_path(link: str) -> Path | None:
