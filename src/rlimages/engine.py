@@ -1,15 +1,32 @@
-"""The Docker engine, as small as we need it: build, check, inspect, push, clean up."""
+"""The Docker engine, as small as we need it: build, check, inspect, push, clean up.
 
-from collections.abc import Callable, Mapping, Sequence
+buildx builds and the docker program pushes, because the engine's Python client has no BuildKit and its push never
+fails (docker/docker-py issues 2230 and 3277); that client runs, watches and inspects.
+"""
+
+import json
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from rlimages.buildkit import Listener
+from rlimages.container import Checked, run_confined
+from rlimages.errors import ToolError
 from rlimages.plan import BuildStep
 from rlimages.results import Image
-from rlimages.shell import Ended, Stop
+from rlimages.shell import Ended, Stop, is_dead, run, this_process
 
-REMEDY = 'start Docker, or `eval "$(scripts/engine env)"` after `scripts/engine up`'
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+REMEDY = 'start Docker, or: scripts/engine up && eval "$(scripts/engine env)"'
+RUN_LABEL = "rlimages.run"
+PROCESS_LABEL = "rlimages.process"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,19 +34,10 @@ class Built:
     """How one build ended."""
 
     ended: Ended
-    trouble: str
-    """The log of what failed, and what BuildKit said about it; empty when it passed."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Checked:
-    """How one program inside an image ended."""
-
-    ended: Ended
-    last_line: str
-    """The last line it printed that is not empty."""
+    image: str = ""
+    """Id of what was built; empty when nothing was."""
     trouble: str = ""
-    """Why it could not start, or was killed; empty otherwise."""
+    """The output of what failed, and what BuildKit said about it; empty when it passed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +47,7 @@ class LocalImage:
     image: Image
     labels: Mapping[str, str]
     env: tuple[str, ...]
+    """`NAME=value`."""
     entrypoint: tuple[str, ...]
     command: tuple[str, ...]
     user: str
@@ -74,3 +83,113 @@ class DockerEngine:
         """`run` names the containers' owner; `stop` ends whatever is going on."""
         self._run = run
         self._stop = stop
+
+    def version(self) -> str:
+        """The engine and its builder, for people. Raises `ToolError` when none answers."""
+        return f"Docker {self._client.version()['Version']}, buildx {'.'.join(map(str, self._buildx))}"
+
+    def build(self, step: BuildStep, root: Path, log: Path, on_progress: Callable[[str], None]) -> Built:
+        """Build one image with `root` as context; the log is appended to."""
+        progress = "rawjson" if self._buildx >= (0, 13) else "plain"
+        with tempfile.TemporaryDirectory(prefix="rlimages-") as folder, log.open("a", encoding="utf-8") as file:
+            metadata = Path(folder, "metadata.json")
+            listener = Listener(lambda line: print(line, file=file, flush=True), on_progress)
+            argv = build_argv(step, metadata=metadata, progress=progress)
+            ended = run(argv, on_line=listener.hear, timeout=step.timeout, stop=self._stop, cwd=root, remedy=REMEDY)
+            listener.close()
+            if not ended.passed:
+                return Built(ended=ended, trouble=listener.trouble)
+            return Built(ended=ended, image=json.loads(metadata.read_text())["containerimage.config.digest"])
+
+    def check(self, image: str, argv: Sequence[str], folder: Path, log: Path, timeout: float) -> Checked:
+        """Run a program inside an image, without network, and always remove the container afterwards."""
+        return run_confined(
+            self._client,
+            image,
+            argv,
+            folder=folder,
+            log=log,
+            labels={RUN_LABEL: self._run, PROCESS_LABEL: this_process()},
+            memory=self._memory,
+            timeout=timeout,
+            stop=self._stop,
+        )
+
+    def inspect(self, reference: str) -> LocalImage | None:
+        """What the local store holds under this name or id."""
+        from docker.errors import ImageNotFound
+
+        try:
+            facts: dict[str, Any] = self._client.images.get(reference).attrs
+        except ImageNotFound:
+            return None
+        config = facts.get("Config") or {}
+        return LocalImage(
+            image=Image(id=facts["Id"], size=facts["Size"]),
+            labels=config.get("Labels") or {},
+            env=tuple(config.get("Env") or ()),
+            entrypoint=tuple(config.get("Entrypoint") or ()),
+            command=tuple(config.get("Cmd") or ()),
+            user=config.get("User") or "",
+            workdir=config.get("WorkingDir") or "",
+        )
+
+    def push(self, image: str, target: str, log: Path) -> Ended:
+        """Push an image under another name, which leaves the local store again afterwards."""
+        was_there = self.inspect(target) is not None
+        tagged = run(["docker", "image", "tag", image, target], log=log, stop=self._stop, remedy=REMEDY)
+        if not tagged.passed:
+            return tagged
+        try:
+            return run(["docker", "image", "push", target], log=log, stop=self._stop, remedy=REMEDY)
+        finally:
+            if not was_there:
+                self._client.api.remove_image(target, noprune=True)
+
+    def cleanup(self) -> tuple[str, ...]:
+        """Remove the containers of runs whose process is dead."""
+        return tuple(self._remove_orphans())
+
+    def _remove_orphans(self) -> Iterator[str]:
+        from docker.errors import DockerException
+
+        for container in self._client.containers.list(all=True, filters={"label": PROCESS_LABEL}):
+            if is_dead(container.labels[PROCESS_LABEL]):
+                with suppress(DockerException):  # another run may be removing it just now
+                    container.remove(force=True, v=True)
+                    yield f"removed container {container.name}, left behind by run {container.labels.get(RUN_LABEL)}"
+
+    @cached_property
+    def _client(self) -> "DockerClient":
+        import docker
+
+        try:
+            client = docker.from_env(timeout=60, max_pool_size=32)
+            client.ping()
+        except docker.errors.DockerException as error:
+            raise ToolError(f"no Docker engine answers ({error}); {REMEDY}") from error
+        return client
+
+    @cached_property
+    def _buildx(self) -> tuple[int, ...]:
+        said: list[str] = []
+        ended = run(["docker", "buildx", "version"], on_line=said.append, remedy=REMEDY)
+        found = re.search(r"\bv?(\d+)\.(\d+)\.(\d+)", "\n".join(said))
+        if not ended.passed or found is None:
+            raise ToolError(f"docker has no buildx plugin; install docker-buildx, or {REMEDY}")
+        return tuple(map(int, found.groups()))
+
+    @cached_property
+    def _memory(self) -> int:
+        """What one check may use: three quarters of the machine's."""
+        return int(self._client.info()["MemTotal"]) * 3 // 4
+
+
+def build_argv(step: BuildStep, *, metadata: Path, progress: str = "rawjson") -> list[str]:
+    """The exact command of one build, to be run in the project's root, which is its context."""
+    argv = ["docker", "buildx", "build", f"--progress={progress}", "--provenance=false", "--sbom=false", "--load"]
+    argv += [f"--metadata-file={metadata}", f"--file={step.recipe}", f"--tag={step.image}"]
+    argv += [f"--build-arg={name}={value}" for name, value in step.arguments]
+    argv += [f"--build-context={name}={source}" for name, source in step.contexts]
+    argv += [f"--label={name}={value}" for name, value in step.labels]
+    return [*argv, "."]

@@ -1,22 +1,26 @@
-"""Take every cell as far as it goes: build, smoke, publish. A broken cell stops itself, never its neighbours."""
+"""Walk through a plan: parents before children, a few cells at once, a broken cell stopping only what stands on it."""
 
-from collections.abc import Callable, Collection
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from enum import StrEnum
+from datetime import UTC, datetime
+from graphlib import TopologicalSorter
 from pathlib import Path
+from threading import Lock
+from types import MappingProxyType
 
+from rlimages import registry
+from rlimages.cell import Cell
 from rlimages.engine import Engine
-from rlimages.plan import BuildPlan
-from rlimages.results import Outcome, RunReport
+from rlimages.plan import Action, BuildPlan, BuildStep
+from rlimages.publish import Resolve
+from rlimages.results import BuildResult, CellReport, Outcome, PublishResult, RunReport, SmokeResult
 from rlimages.shell import Stop
+from rlimages.smoke import TIMEOUT
+from rlimages.stages import Stage, Tell, Workplace, take, unbuilt
 
-
-class Stage(StrEnum):
-    """What can be done to a cell, in this order."""
-
-    BUILD = "build"
-    SMOKE = "smoke"
-    PUBLISH = "publish"
+__all__ = ["Event", "Stage", "run", "why"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +34,7 @@ class Event:
     detail: str
     """What is being done now; at the end the reason, if there is one to give."""
     seconds: float
+    """Since the stage began."""
     done: int
     """Cells that are finished, of `total`."""
     total: int
@@ -41,18 +46,131 @@ def run(
     root: Path,
     folder: Path,
     engine: Engine,
-    command: str = "",
     stages: Collection[Stage] = tuple(Stage),
     to: str = "",
+    resolve: Resolve = registry.resolve,
+    matrix: Mapping[str, Cell] = MappingProxyType({}),
     proofs: Path | None = None,
-    check_timeout: float = 600,
+    check_timeout: float = TIMEOUT,
+    command: str = "",
+    notes: Sequence[str] = (),
     stop: Stop | None = None,
     on_event: Callable[[Event], None] = lambda _event: None,
 ) -> RunReport:
-    """Run the stages for each cell of the plan, `plan.jobs` cells at a time, and report what happened to all of them.
+    """Take each cell of the plan as far as it goes, `plan.jobs` at a time, and report what happened to all of them.
 
-    `root` is the project and the build context; `folder` the run's folder (logs go to `logs/<cell>/`), whose name is
-    the run's; `to` the registry to publish to, as `host[:port][/prefix]`. With `proofs`, a check that passed before for
-    this very image and program is not run again. When `stop` is set, all that runs ends, and the report still comes.
+    The words are those of `stages.Workplace`; `folder` is named as the run is, and logs go to its `logs/<cell>/`.
+    When `stop` is set, all that runs ends, and the report still comes. What an earlier run left behind is removed first
+    and noted. Raises `ToolError`, before anything is done, when no engine answers.
     """
-    raise NotImplementedError
+    began = time.monotonic()
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    removed = engine.cleanup()
+    place = Workplace(
+        root=root,
+        folder=folder,
+        engine=engine,
+        stages=stages,
+        to=to,
+        resolve=resolve,
+        matrix=matrix,
+        proofs=proofs,
+        check_timeout=check_timeout,
+        stop=stop or Stop(),
+    )
+    reports = _walk(plan, place, _Herald(len(plan.steps), on_event))
+    return RunReport(
+        run=folder.name,
+        command=command,
+        started=started,
+        seconds=time.monotonic() - began,
+        cells=tuple(reports[step.cell.id] for step in plan.steps),
+        notes=(*notes, *removed),
+    )
+
+
+def _walk(plan: BuildPlan, place: Workplace, herald: "_Herald") -> dict[str, CellReport]:
+    """Give each cell to a worker as soon as its parents are through; what must be skipped is through at once."""
+    steps = {step.cell.id: step for step in plan.steps}
+    order = TopologicalSorter({name: [need for need in step.needs if need in steps] for name, step in steps.items()})
+    order.prepare()
+    reports: dict[str, CellReport] = {}
+    running: dict[Future[CellReport], str] = {}
+    with ThreadPoolExecutor(max_workers=plan.jobs, thread_name_prefix="cell") as pool:
+        try:
+            while order.is_active():
+                for name in order.get_ready():
+                    running[pool.submit(_take, steps[name], reports, place, herald)] = name
+                ended, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    name = running.pop(future)
+                    reports[name] = future.result()
+                    order.done(name)
+        except BaseException:  # a defect of ours: the workers must not outlive it
+            place.stop.set()
+            raise
+    return reports
+
+
+def _take(step: BuildStep, reports: Mapping[str, CellReport], place: Workplace, herald: "_Herald") -> CellReport:
+    reason = _reason_to_skip(step, reports, interrupted=place.stop.is_set())
+    tell = herald.of(step.cell.id)
+    if reason:
+        tell(Stage.BUILD, Outcome.SKIPPED, reason, 0.0)
+        report = CellReport(cell=step.cell, build=unbuilt(step.cell, reason))
+    else:
+        report = take(step, place, tell)
+    herald.count()
+    return report
+
+
+def _reason_to_skip(step: BuildStep, reports: Mapping[str, CellReport], *, interrupted: bool) -> str:
+    """One sentence, or nothing when there is no reason."""
+    if step.action is Action.SKIP:
+        return step.reason
+    for need in step.needs:
+        if need in reports and reports[need].outcome is not Outcome.PASSED:
+            return f"its parent {need} {why(reports[need])}"
+    return "interrupted before it began" if interrupted else ""
+
+
+def why(report: CellReport) -> str:
+    """How a cell that did not pass ended, in a few words: `failed: compile`, `was skipped: …`."""
+    results: list[BuildResult | SmokeResult | PublishResult] = [*report.smoke, *report.publish]
+    if report.build:
+        results.insert(0, report.build)
+    reason = next((result.reason for result in results if result.outcome is report.outcome), "")
+    return f"{'was skipped' if report.outcome is Outcome.SKIPPED else report.outcome}: {reason}"
+
+
+class _Herald:
+    """Passes events on, one at a time, and counts the cells that are through."""
+
+    def __init__(self, total: int, on_event: Callable[[Event], None]) -> None:
+        self._total = total
+        self._done = 0
+        self._on_event = on_event
+        self._lock = Lock()
+
+    def count(self) -> None:
+        with self._lock:
+            self._done += 1
+
+    def of(self, cell: str) -> Tell:
+        """Who tells of one cell."""
+
+        def tell(stage: Stage, outcome: Outcome | None, detail: str, seconds: float) -> None:
+            with self._lock:
+                self._on_event(
+                    Event(
+                        cell=cell,
+                        stage=stage,
+                        outcome=outcome,
+                        detail=detail,
+                        seconds=seconds,
+                        done=self._done,
+                        total=self._total,
+                    )
+                )
+
+        return tell

@@ -1,15 +1,27 @@
 """The folder of a run: `.rlimages/runs/<run>/` with its logs and reports, and the link `latest`."""
 
+import os
+from datetime import UTC, datetime
 from pathlib import Path
 
+from rlimages import report, tree
 from rlimages.results import RunReport
 
 
-def open_run(root: Path) -> Path:
-    """Make the folder of a new run, point `latest` at it, and return it; its name is the name of the run."""
-    raise NotImplementedError
+def open_run(state: Path) -> Path:
+    """Make the folder of a new run below `state`, point `latest` at it, and return it; its name is the run's."""
+    runs = state / "runs"
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    folder = runs / f"{now}-{os.getpid()}"
+    (folder / "logs").mkdir(parents=True)
+    link = runs / f".latest-{os.getpid()}"
+    link.symlink_to(folder.name)
+    link.replace(runs / "latest")
+    return folder
 
 
-def write_report(folder: Path, report: RunReport) -> None:
+def write_report(folder: Path, result: RunReport) -> None:
     """Write `report.txt`, `report.json` and `junit.xml` into the folder of a run."""
-    raise NotImplementedError
+    tree.write(folder / "report.txt", report.text(result))
+    tree.write(folder / "report.json", report.json(result))
+    tree.write(folder / "junit.xml", report.junit(result))

@@ -3,18 +3,25 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from string import Template
 from types import MappingProxyType
 
-from rlimages.cell import Cell
-from rlimages.plan import BuildPlan
+from rlimages.cell import Base, Cell
+from rlimages.errors import MatrixError, SelectionError
+from rlimages.plan import Action, BuildPlan, BuildStep
+from rlimages.render import base_reference
 
-NOTHING: Mapping[str, str] = MappingProxyType({})
+EMPTY: Mapping[str, str] = MappingProxyType({})
+MOST_JOBS = 4
+MEMORY_PER_JOB = 3 * 2**30
+"""Bytes: what installing a deep learning framework, or compiling with one job, takes at its height."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Override:
-    """Stand-in for bases: whatever matches the pattern is taken from `reference`."""
+    """Stand-in for bases: whatever the pattern is found in is taken from `reference` instead."""
 
     pattern: re.Pattern[str]
     """Searched in the base's reference after account, region and domain are filled in."""
@@ -22,8 +29,14 @@ class Override:
 
 
 def parse_override(text: str) -> Override:
-    r"""Read `REGEX=REF`, split at the last `=`. Raises `SelectionError`... with the place of the mistake."""
-    raise NotImplementedError
+    """Read `REGEX=REF`, split at the last `=`. Raises `SelectionError` with what is wrong."""
+    pattern, equals, reference = text.rpartition("=")
+    if not equals or not pattern or not reference:
+        raise SelectionError(f"--base-override '{text}': write it as REGEX=REFERENCE")
+    try:
+        return Override(pattern=re.compile(pattern), reference=reference)
+    except re.error as error:
+        raise SelectionError(f"--base-override '{text}': '{pattern}' is not a regular expression: {error}") from error
 
 
 def make_plan(
@@ -32,20 +45,83 @@ def make_plan(
     registries: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
     overrides: Sequence[Override] = (),
     buildhosts: Mapping[str, Path] = MappingProxyType({}),
-    labels: Mapping[str, str] = NOTHING,
-    skip: Mapping[str, str] = NOTHING,
-    jobs: int | None = None,
+    labels: Mapping[str, str] = EMPTY,
+    skip: Mapping[str, str] = EMPTY,
+    jobs: int,
     timeout: int | None = None,
 ) -> BuildPlan:
     """Order the cells, parents first, and decide everything that each build needs.
 
     `registries` gives, by account table key (`cell.base.registry`), the build arguments `account`, `region`, `domain`;
-    `buildhosts` by cell id the folder made by `buildhost.prepare`; `skip` by cell id the reason not to build it;
-    `jobs` and `timeout` (seconds a build) replace what the machine and the matrix suggest.
+    `buildhosts`, by cell id, the folder made by `buildhost.prepare`; `skip`, by cell id, the reason not to build it.
+    `timeout`, in seconds a build, replaces what the matrix says. Raises `MatrixError` for a circle of cells,
+    `SelectionError` for an override that no base needs.
     """
-    raise NotImplementedError
+    chosen = {cell.id: cell for cell in cells}
+    _refuse_idle(overrides, [reference(cell.base, registries) for cell in chosen.values()])
+    steps = []
+    for cell in _parents_first(chosen):
+        parent = chosen.get(cell.extends or "")
+        reason = skip.get(cell.id, "")
+        steps.append(
+            BuildStep(
+                cell=cell,
+                action=Action.SKIP if reason else Action.BUILD,
+                reason=reason or (f"after {parent.id}" if parent else "chosen"),
+                recipe=cell.recipe,
+                image=cell.local_name,
+                arguments=(
+                    ("processor", cell.processor.value),
+                    *registries.get(cell.base.registry or "", EMPTY).items(),
+                ),
+                contexts=tuple(_contexts(cell, parent, registries, overrides, buildhosts)),
+                labels=tuple(labels.items()),
+                needs=(parent.id,) if parent else (),
+                timeout=timeout or cell.timeout,
+            )
+        )
+    return BuildPlan(steps=tuple(steps), jobs=jobs)
+
+
+def reference(base: Base, registries: Mapping[str, Mapping[str, str]]) -> str:
+    """What stands after FROM when account, region and domain are filled in; as it stands where they are not known."""
+    return Template(base_reference(base)).safe_substitute(registries.get(base.registry or "", EMPTY))
 
 
 def default_jobs(*, cores: int, memory: int) -> int:
     """How many builds fit a machine: at most four, one a core, 3 GiB of memory (bytes) each, and never none."""
-    raise NotImplementedError
+    return max(1, min(MOST_JOBS, cores, memory // MEMORY_PER_JOB))
+
+
+def _parents_first(chosen: Mapping[str, Cell]) -> list[Cell]:
+    """As the matrix has them, but no cell before the one it extends."""
+    parents = {cell.id: [cell.extends] if cell.extends and cell.extends in chosen else [] for cell in chosen.values()}
+    try:
+        return [chosen[name] for name in TopologicalSorter(parents).static_order()]
+    except CycleError as error:
+        raise MatrixError(f"cells extend one another in a circle: {' → '.join(error.args[1])}") from error
+
+
+def _contexts(
+    cell: Cell,
+    parent: Cell | None,
+    registries: Mapping[str, Mapping[str, str]],
+    overrides: Sequence[Override],
+    buildhosts: Mapping[str, Path],
+) -> Iterable[tuple[str, str]]:
+    """The named contexts of one build: this machine's loans, and a stand-in for the base. The first override wins."""
+    if cell.id in buildhosts:
+        yield "buildhost", str(buildhosts[cell.id])
+    base = reference(cell.base, registries)
+    stand_ins = [override.reference for override in overrides if override.pattern.search(base)]
+    if parent is not None and parent.local_name != base:
+        stand_ins.append(parent.local_name)
+    if stand_ins:
+        yield base, f"docker-image://{stand_ins[0]}"
+
+
+def _refuse_idle(overrides: Sequence[Override], bases: Sequence[str]) -> None:
+    for override in overrides:
+        if not any(override.pattern.search(base) for base in bases):
+            known = ", ".join(sorted(set(bases)))
+            raise SelectionError(f"--base-override '{override.pattern.pattern}' matches no base of: {known}")

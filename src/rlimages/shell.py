@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -146,3 +147,24 @@ def _read(stream: IO[str], log: Path | None, on_line: Callable[[str], None] | No
             file.flush()
             if on_line is not None:
                 on_line(line.rstrip("\n"))
+
+
+def this_process() -> str:
+    """A name for this process that no other gets, on any machine or after a restart: `host:pid:start`."""
+    return f"{socket.gethostname()}:{os.getpid()}:{_born(os.getpid())}"
+
+
+def is_dead(process: str) -> bool:
+    """True when the process that `this_process` named so is gone. Of another machine's processes nothing is known."""
+    host, pid, born = process.rsplit(":", 2)
+    return host == socket.gethostname() and _born(int(pid)) != born
+
+
+def _born(pid: int) -> str:
+    """The process's start, in clock ticks since the machine's: field 22 of proc(5)'s `stat`; empty when it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    state, *rest = stat.rsplit(")", 1)[1].split()
+    return "" if state == "Z" else rest[18]

@@ -1,0 +1,132 @@
+"""Run one program in a container that can reach nothing, and watch it to its end."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlimages.shell import Ended, Stop
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from docker.models.containers import Container
+
+FOLDER = "/checks"
+"""Where the program finds its folder."""
+HOST = "algo-1"
+"""What SageMaker calls the first machine of a job."""
+CANNOT_START = 125
+"""What the docker program exits with when a container cannot be started."""
+_GLANCE = 0.1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checked:
+    """How one program inside an image ended."""
+
+    ended: Ended
+    last_line: str = ""
+    """The last line it printed that is not empty."""
+    trouble: str = ""
+    """Why it could not start or was killed; empty otherwise."""
+
+
+def run_confined(
+    client: "DockerClient",
+    image: str,
+    argv: Sequence[str],
+    *,
+    folder: Path,
+    log: Path,
+    labels: Mapping[str, str],
+    memory: int,
+    timeout: float,
+    stop: Stop,
+) -> Checked:
+    """Run `argv` in a new container of an image, with `folder` read-only at /checks and at most `memory` bytes.
+
+    It starts as every program of the image starts: through the image's own entrypoint. The container is removed
+    whatever happens. A program that can't be started is an answer too.
+    """
+    from docker.errors import DockerException
+
+    started = time.monotonic()
+    try:
+        options = _options(folder, labels, memory)
+        container = client.containers.create(image, list(argv), **options)
+    except DockerException as error:
+        return _not_started(error, started)
+    try:
+        container.start()
+        return _watch(container, log, started, timeout, stop)
+    except DockerException as error:
+        return _not_started(error, started)
+    finally:
+        with suppress(DockerException):
+            container.remove(force=True, v=True)
+
+
+def _options(folder: Path, labels: Mapping[str, str], memory: int) -> dict[str, Any]:
+    from docker.types import LogConfig
+
+    return {
+        "labels": dict(labels),
+        "network_mode": "none",
+        "hostname": HOST,
+        "extra_hosts": {HOST: "127.0.0.1"},
+        "volumes": {str(folder.resolve()): {"bind": FOLDER, "mode": "ro"}},
+        "mem_limit": memory,
+        "shm_size": memory // 4,
+        "pids_limit": 8192,
+        "log_config": LogConfig(type=LogConfig.types.JSON),
+    }
+
+
+def _watch(container: "Container", log: Path, started: float, timeout: float, stop: Stop) -> Checked:
+    """Follow a running container to its end, which comes by itself, by the clock or by `stop`."""
+    tail: deque[bytes] = deque(maxlen=64)
+    silent = threading.Event()
+
+    def follow() -> None:
+        try:
+            with log.open("ab") as file:
+                for piece in container.logs(stream=True, follow=True):
+                    file.write(piece)
+                    file.flush()
+                    tail.append(piece)
+        finally:
+            silent.set()
+
+    threading.Thread(target=follow, daemon=True).start()
+    timed_out = cancelled = False
+    while not silent.wait(_GLANCE):
+        timed_out = time.monotonic() - started > timeout
+        cancelled = stop.is_set() and not timed_out
+        if timed_out or cancelled:
+            container.kill()
+            silent.wait(5)
+            break
+    code = int(container.wait(timeout=30)["StatusCode"])
+    container.reload()
+    starved = container.attrs["State"].get("OOMKilled") and not (timed_out or cancelled)
+    return Checked(
+        ended=Ended(code=code, seconds=time.monotonic() - started, timed_out=timed_out, cancelled=cancelled),
+        last_line=_last_line(b"".join(tail)),
+        trouble="killed: it wanted more memory than there is" if starved else "",
+    )
+
+
+def _last_line(tail: bytes) -> str:
+    lines = (line.strip() for line in reversed(tail.decode("utf-8", errors="replace").splitlines()))
+    return next(filter(None, lines), "")
+
+
+def _not_started(error: Exception, started: float) -> Checked:
+    """What the engine says, without the client's preamble."""
+    said = str(getattr(error, "explanation", None) or error).strip()
+    ended = Ended(code=CANNOT_START, seconds=time.monotonic() - started)
+    return Checked(ended=ended, trouble=said.splitlines()[0] if said else type(error).__name__)

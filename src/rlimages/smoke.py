@@ -1,0 +1,148 @@
+"""Check one image from inside. A program `check_<fact>.py` is a stranger who only has the image; see `find_checks`."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rlimages import tree
+from rlimages.cell import Cell
+from rlimages.container import FOLDER, Checked
+from rlimages.engine import Engine, LocalImage
+from rlimages.results import Outcome, SmokeResult
+from rlimages.shell import Stop
+
+NOT_APPLICABLE = 77
+"""How a check says that its fact means nothing here; automake's number for a skipped test."""
+TIMEOUT = 600.0
+"""Seconds one check may take."""
+
+
+def find_checks(root: Path, cell: Cell, ancestors: Mapping[str, Cell]) -> tuple[Path, ...]:
+    """The programs that check a cell: those for all images, its toolkit's, and those of the cells it is built on.
+
+    A toolkit's program replaces the common one of the same name. `ancestors` are all cells of the matrix by id.
+    """
+    toolkits: list[str] = []
+    at: Cell | None = cell
+    while at is not None and at.toolkit not in toolkits:
+        toolkits.insert(0, at.toolkit)
+        at = ancestors.get(at.extends or "")
+    found: dict[str, Path] = {}
+    for folder in (root / "templates" / "smoke", *(root / toolkit / "smoke" for toolkit in toolkits)):
+        found.update({path.name: path for path in sorted(folder.glob("check_*.py"))})
+    return tuple(found.values())
+
+
+def smoke(
+    cell: Cell,
+    image: LocalImage,
+    checks: tuple[Path, ...],
+    engine: Engine,
+    folder: Path,
+    *,
+    stop: Stop,
+    timeout: float = TIMEOUT,
+    proofs: Path | None = None,
+    on_progress: Callable[[str], None] = lambda _check: None,
+) -> tuple[SmokeResult, ...]:
+    """Run every check inside an image, one after the other; `folder` gets a log for each, and their folder `checks/`.
+
+    With `proofs`, a check that passed before for this image and this program is not run again.
+    """
+    if not checks:
+        return (_result(cell, "any", Outcome.FAILED, "there is no check for it"),)
+    inside = folder / "checks"
+    inside.mkdir(parents=True, exist_ok=True)
+    tree.write(inside / "cell.json", json.dumps(card(cell, image), indent=2) + "\n")
+    for program in checks:
+        shutil.copyfile(program, inside / program.name)
+    results = []
+    for program in checks:
+        name = program.stem.removeprefix("check_")
+        if stop.is_set():
+            results.append(_result(cell, name, Outcome.SKIPPED, "interrupted before it began"))
+            continue
+        on_progress(name)
+        results.append(_proven(cell, image, program, proofs) or _check(cell, image, program, engine, folder, timeout))
+        if proofs and results[-1].outcome is Outcome.PASSED and results[-1].log:
+            _prove(cell, image, program, proofs, results[-1])
+    return tuple(results)
+
+
+def card(cell: Cell, image: LocalImage) -> dict[str, Any]:
+    """What a check is told as `/checks/cell.json`: what the matrix promises, and the image's own configuration."""
+    framework = cell.framework
+    return {
+        "id": cell.id,
+        "toolkit": cell.toolkit,
+        "version": cell.version,
+        "framework": {"name": framework.name, "version": framework.version} if framework else None,
+        "processor": cell.processor.value,
+        "python": cell.python,
+        "interpreter": cell.base.interpreter,
+        "cuda": cell.base.cuda,
+        "os": cell.base.os,
+        "line": cell.line,
+        "inventory": dict(cell.inventory),
+        "promised_env": dict(cell.env),
+        "workdir": cell.workdir,
+        "display": cell.display,
+        "labels": dict(image.labels),
+        "entrypoint": list(image.entrypoint),
+        "command": list(image.command),
+        "user": image.user,
+        "env": dict(entry.partition("=")[::2] for entry in image.env),
+        "size": image.image.size,
+    }
+
+
+def _check(cell: Cell, image: LocalImage, program: Path, engine: Engine, folder: Path, timeout: float) -> SmokeResult:
+    log = folder / f"{program.stem}.log"
+    # -u: what a check that is killed has said until then must be in the log
+    argv = (cell.base.interpreter, "-u", f"{FOLDER}/{program.name}")
+    checked = engine.check(image.image.id, argv, folder / "checks", log, timeout)
+    outcome, reason = _judge(checked, timeout)
+    return _result(cell, program.stem.removeprefix("check_"), outcome, reason, checked.ended.seconds, str(log))
+
+
+def _result(cell: Cell, check: str, outcome: Outcome, reason: str, seconds: float = 0.0, log: str = "") -> SmokeResult:
+    return SmokeResult(cell=cell, check=check, outcome=outcome, reason=reason, seconds=seconds, log=log)
+
+
+def _judge(checked: Checked, timeout: float) -> tuple[Outcome, str]:
+    """The exit status says which, the last line printed says why."""
+    ended = checked.ended
+    if ended.cancelled:
+        return Outcome.FAILED, "interrupted"
+    if ended.timed_out:
+        return Outcome.FAILED, f"took longer than {timeout:.0f} s; it last said: {checked.last_line or 'nothing'}"
+    if checked.trouble:
+        return Outcome.FAILED, checked.trouble
+    outcome = {0: Outcome.PASSED, NOT_APPLICABLE: Outcome.NOT_APPLICABLE}.get(ended.code, Outcome.FAILED)
+    return outcome, checked.last_line or f"exited with {ended.code} and said nothing"
+
+
+def _proven(cell: Cell, image: LocalImage, program: Path, proofs: Path | None) -> SmokeResult | None:
+    """The result of the same check of the same image in an earlier run, when it passed."""
+    text = tree.read(_proof(cell, image, program, proofs)) if proofs else None
+    if text is None:
+        return None
+    before = json.loads(text)
+    reason = f"{before['reason']} (this very image, {before['on']}, in {before['seconds']:.1f} s)"
+    return _result(cell, program.stem.removeprefix("check_"), Outcome.PASSED, reason)
+
+
+def _prove(cell: Cell, image: LocalImage, program: Path, proofs: Path, result: SmokeResult) -> None:
+    today = datetime.now(UTC).date().isoformat()
+    words = {"cell": cell.id, "check": result.check, "reason": result.reason, "seconds": result.seconds, "on": today}
+    tree.write(_proof(cell, image, program, proofs), json.dumps(words) + "\n")
+
+
+def _proof(cell: Cell, image: LocalImage, program: Path, proofs: Path) -> Path:
+    """Named after this image, this program, and all that the program is told."""
+    told = json.dumps([image.image.id, program.name, card(cell, image)], sort_keys=True)
+    return proofs / f"{hashlib.sha256(told.encode() + program.read_bytes()).hexdigest()}.json"
