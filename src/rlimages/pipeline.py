@@ -73,7 +73,7 @@ def run(
         stages=stages,
         to=to,
         resolve=resolve,
-        matrix=matrix,
+        matrix={**{step.cell.id: step.cell for step in plan.steps}, **matrix},
         proofs=proofs,
         check_timeout=check_timeout,
         stop=stop or Stop(),

@@ -134,6 +134,18 @@ def _get(place: Reference, headers: Mapping[str, str]) -> "httpx.Response":
     return answer
 
 
+def answers(host: str) -> bool:
+    """True when a registry is there, whatever it thinks of us."""
+    import httpx
+
+    scheme = "http" if is_loopback(host) else "https"
+    try:
+        status = httpx.get(f"{scheme}://{host}/v2/", timeout=5.0, trust_env=not is_loopback(host)).status_code
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return False
+    return status in (200, 401, 403)
+
+
 def is_loopback(host: str) -> bool:
     """True for `localhost`, `127.0.0.0/8` and `[::1]`, with or without a port."""
     name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
