@@ -5,7 +5,6 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from types import MappingProxyType
 
 from rlimages import registry
 from rlimages.build import build
@@ -46,7 +45,7 @@ class Workplace:
     to: str = ""
     """The registry to publish to: `host[:port][/prefix]`."""
     resolve: Resolve = registry.resolve
-    matrix: Mapping[str, Cell] = field(default=MappingProxyType({}))
+    matrix: Mapping[str, Cell] = field(default_factory=dict)
     """All cells by id, for those that extend another."""
     proofs: Path | None = None
     """Where passed checks are remembered by image and program; None runs every check."""
