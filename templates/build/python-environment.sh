@@ -3,7 +3,7 @@
 #
 #   python-environment.sh ENVIRONMENT LOCK UV DATE [--build-constraint REQUIREMENT]... [--no-isolation NAME]...
 #
-# UV is the version of uv that installs; it lives on a tmpfs mount and never in the image. DATE becomes the
+# Only what the lock names gets in, pip included. UV is the version of uv that installs, from a throw-away place. DATE becomes the
 # time stamp of every file, so that two builds of one lock do not differ. REQUIREMENTs bind the environments that
 # source packages are built in. NAMEs are built against what the rest of the lock has installed.
 set -eu
@@ -25,13 +25,14 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 
-python3 -m venv "$environment"
+python3 -m venv --without-pip "$environment"
 python="$environment/bin/python"
-"$python" -m pip install --quiet --no-compile --target "$work/uv" "uv==$uv"
+python3 -m venv "$work/tools"
+"$work/tools/bin/pip" install --quiet --no-compile "uv==$uv"
 lend_to_uv
 
 install() {
-    "$work/uv/bin/uv" pip install --python "$python" --require-hashes --no-deps \
+    "$work/tools/bin/uv" pip install --python "$python" --require-hashes --no-deps \
         --build-constraints "$work/build-constraints.txt" "$@"
 }
 
@@ -47,6 +48,10 @@ if [ -s "$work/no-isolation.txt" ]; then
 fi
 install "$@" -r "$lock"
 rm -f "$environment/.lock"
+if ! "$python" -m pip --version; then
+    echo "python-environment.sh: the lock brings no pip, with which a job installs its requirements.txt" >&2
+    exit 1
+fi
 
 # Byte-compiled here, or every start of a container would do it again (10 s beside TensorFlow). The stamps of
 # source and bytecode agree, and an edited file is compiled anew.

@@ -17,7 +17,7 @@ apt)
     export DEBIAN_FRONTEND=noninteractive
     apt-get -o Acquire::Retries=5 -o Acquire::http::Timeout=60 -qq update
     apt-get -o Acquire::Retries=5 -o Acquire::http::Timeout=60 -qq install \
-        --yes --no-install-recommends -o Dpkg::Use-Pty=0 "$@"
+        --yes --no-install-recommends -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-unsafe-io "$@"
     rm -rf /var/log/apt/* /var/log/dpkg.log /var/log/alternatives.log \
         /var/cache/debconf/*-old /var/lib/dpkg/*-old /var/cache/ldconfig/aux-cache
     ;;
