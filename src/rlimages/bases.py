@@ -3,16 +3,17 @@
 import fcntl
 import os
 import re
-import subprocess
+import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Literal
 
+from rlimages import shell
 from rlimages.errors import ToolError
 
 Origin = Literal["present", "pulled", "bootstrapped", "unavailable"]
@@ -77,7 +78,7 @@ def mirror_argv() -> list[str]:
 
 def parse_mirror(listing: str) -> Mirror | None:
     """Read what `mirror_argv` prints; None if apt knows no Debian archive."""
-    pairs = [line.split(maxsplit=1) for line in listing.splitlines() if line.strip()]
+    pairs = re.findall(r"^(\S+) (\S+://\S+)$", listing, re.MULTILINE)
     archives = [uri.rstrip("/") for codename, uri in pairs if not codename.endswith("-security")]
     security = [uri.rstrip("/") for codename, uri in pairs if codename.endswith("-security")]
     return Mirror(archive=archives[0], security=next(iter(security), None)) if archives else None
@@ -91,10 +92,15 @@ def release_epoch(release: str) -> int:
     return int(parsedate_to_datetime(date[1]).timestamp())
 
 
-def mmdebstrap_argv(suite: str, pockets: Sequence[tuple[str, str]], tar: Path) -> list[str]:
-    """The exact command that makes the root file system of `debian:<suite>-slim`."""
+def mmdebstrap_argv(suite: str, pockets: Sequence[tuple[str, str]], epoch: int, tar: Path) -> list[str]:
+    """The exact command that makes the root file system of `debian:<suite>-slim`.
+
+    Nothing in it is younger than `epoch`: as long as the mirror stands still, every run writes the same bytes.
+    """
     excludes = [f"path-exclude=/usr/share/{name}/*" for name in EXCLUDED]
     return [
+        "env",
+        f"SOURCE_DATE_EPOCH={epoch}",
         "mmdebstrap",
         "--quiet",
         "--variant=minbase",
@@ -130,9 +136,11 @@ def ensure(reference: str, docker: Sequence[str] = ("docker",)) -> BaseResult:
 
 def _obtain(reference: str, docker: Sequence[str]) -> tuple[Origin, str]:
     suite = slim_suite(reference)
-    image = _output([*docker, "image", "ls", "--no-trunc", "--quiet", reference]).strip()
-    if image:
-        return "present", image
+    image = re.search(
+        r"^sha256:\S+$", _output([*docker, "image", "ls", "--no-trunc", "--quiet", reference]), re.MULTILINE
+    )
+    if image is not None:
+        return "present", image[0]
     refusal = _pull(reference, docker, seconds=PULL_SECONDS if suite else None)
     if refusal is None:
         return "pulled", f"docker pull {reference}"
@@ -143,11 +151,11 @@ def _obtain(reference: str, docker: Sequence[str]) -> tuple[Origin, str]:
 
 def _pull(reference: str, docker: Sequence[str], seconds: float | None) -> str | None:
     """Pull, or say why not."""
-    try:
-        pull = _run([*docker, "pull", "--quiet", reference], seconds=seconds)
-    except subprocess.TimeoutExpired:
+    said: list[str] = []
+    pull = shell.run([*docker, "pull", "--quiet", reference], on_line=said.append, timeout=seconds)
+    if pull.timed_out:
         return f"docker pull {reference} did not finish in {seconds} s"
-    return None if pull.returncode == 0 else _end(pull.stderr)
+    return None if pull.passed else _end(said)
 
 
 def _bootstrap(reference: str, suite: str, docker: Sequence[str]) -> tuple[Origin, str]:
@@ -162,8 +170,8 @@ def _bootstrap(reference: str, suite: str, docker: Sequence[str]) -> tuple[Origi
             return "unavailable", f"the mirror {mirror.archive} does not serve {suite}"
         # A file, not a pipe: docker would import what a broken mmdebstrap had written so far.
         tar = Path(folder) / "rootfs.tar"
-        epoch = str(max(map(release_epoch, served.values())))
-        _output(mmdebstrap_argv(suite, tuple(served), tar), environ={"SOURCE_DATE_EPOCH": epoch})
+        epoch = max(map(release_epoch, served.values()))
+        _output(mmdebstrap_argv(suite, tuple(served), epoch, tar))
         _output(import_argv(reference, tar, docker))
     return "bootstrapped", f"mmdebstrap {suite} from {mirror.archive} ({', '.join(pocket for _, pocket in served)})"
 
@@ -172,21 +180,18 @@ def _release(uri: str, pocket: str, folder: Path) -> str | None:
     """The InRelease file of a pocket, fetched as apt would fetch it; None if the mirror does not serve it."""
     target = folder / pocket
     apt = ["/usr/lib/apt/apt-helper", "-o", "APT::Sandbox::User=root"]
-    fetch = _run([*apt, "download-file", f"{uri}/dists/{pocket}/InRelease", str(target)])
-    return target.read_text(encoding="utf-8") if fetch.returncode == 0 else None
+    fetch = shell.run([*apt, "download-file", f"{uri}/dists/{pocket}/InRelease", str(target)])
+    return target.read_text(encoding="utf-8") if fetch.passed else None
 
 
 def _install_mmdebstrap() -> None:
-    try:
-        _run(["mmdebstrap", "--version"])
-    except ToolError:
-        if os.geteuid() != 0:
-            raise ToolError("mmdebstrap is missing; install it with apt-get install mmdebstrap") from None
-        wait = ["-o", "DPkg::Lock::Timeout=120"]
-        packages = ["mmdebstrap", "debian-archive-keyring"]
-        _output(["apt-get", "update", "--quiet", *wait])
-        install = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *wait, *packages]
-        _output(install, environ={"DEBIAN_FRONTEND": "noninteractive"})
+    if shutil.which("mmdebstrap") is not None:
+        return
+    if os.geteuid() != 0:
+        raise ToolError("mmdebstrap is missing; install it with apt-get install mmdebstrap")
+    apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet", "-o", "DPkg::Lock::Timeout=120"]
+    _output([*apt, "update"])
+    _output([*apt, "install", "--yes", "--no-install-recommends", "mmdebstrap", "debian-archive-keyring"])
 
 
 @contextmanager
@@ -199,33 +204,17 @@ def _only_one(reference: str) -> Iterator[None]:
         yield
 
 
-def _run(
-    argv: Sequence[str], *, environ: Mapping[str, str] | None = None, seconds: float | None = None
-) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=seconds,
-            env={**os.environ, **(environ or {})},
-        )
-    except FileNotFoundError as missing:
-        raise ToolError(f"{argv[0]} is missing; install it") from missing
-
-
-def _output(argv: Sequence[str], *, environ: Mapping[str, str] | None = None) -> str:
+def _output(argv: Sequence[str]) -> str:
     """What a program printed; its failure is ours."""
-    done = _run(argv, environ=environ)
-    if done.returncode != 0:
-        raise ToolError(f"{argv[0]} failed with exit code {done.returncode}: {_end(done.stderr)}")
-    return done.stdout
+    said: list[str] = []
+    ended = shell.run(argv, on_line=said.append)
+    if not ended.passed:
+        program = next(word for word in argv if word != "env" and "=" not in word)
+        raise ToolError(f"{program} failed with exit code {ended.code}: {_end(said)}")
+    return "\n".join(said)
 
 
-def _end(text: str) -> str:
+def _end(said: Sequence[str]) -> str:
     """The last words of a program: the reason is seldom in the very last line."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in said if line.strip()]
     return "; ".join(lines[-3:]) or "it said nothing"

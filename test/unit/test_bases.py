@@ -47,7 +47,7 @@ def test_a_machine_without_debian_archives_has_no_mirror() -> None:
 
 
 def test_an_image_subscribes_to_updates_and_security() -> None:
-    assert mmdebstrap_argv("bullseye", MIRROR.pockets("bullseye"), Path("rootfs.tar"))[-5:] == [
+    assert mmdebstrap_argv("bullseye", MIRROR.pockets("bullseye"), 1, Path("rootfs.tar"))[-5:] == [
         "bullseye",
         "rootfs.tar",
         "deb http://mirror.example/debian bullseye main",
@@ -56,8 +56,17 @@ def test_an_image_subscribes_to_updates_and_security() -> None:
     ]
 
 
+def test_the_same_mirror_gives_the_same_bytes() -> None:
+    argv = mmdebstrap_argv("bookworm", MIRROR.pockets("bookworm"), 1783764997, Path("rootfs.tar"))
+    assert argv[:3] == ["env", "SOURCE_DATE_EPOCH=1783764997", "mmdebstrap"]
+
+
+def test_what_apt_warns_about_is_no_mirror() -> None:
+    assert parse_mirror("W: Target Packages (main) is configured multiple times in x:1\n" + LISTING) == MIRROR
+
+
 def test_documentation_is_left_out_but_copyright_files_stay() -> None:
-    options = mmdebstrap_argv("bookworm", MIRROR.pockets("bookworm"), Path("rootfs.tar"))
+    options = mmdebstrap_argv("bookworm", MIRROR.pockets("bookworm"), 1, Path("rootfs.tar"))
     assert "--dpkgopt=path-exclude=/usr/share/man/*" in options
     assert options.index("--dpkgopt=path-include=/usr/share/doc/*/copyright") > options.index(
         "--dpkgopt=path-exclude=/usr/share/doc/*"
