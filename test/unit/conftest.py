@@ -1,9 +1,17 @@
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from rlimages.cell import Base, Cell, Framework, Processor, Requirements, SystemPackages
+from rlimages.container import Checked
+from rlimages.engine import Built, LocalImage
+from rlimages.plan import Action, BuildStep
 from rlimages.project import Project, load
+from rlimages.registry import Manifest
+from rlimages.results import Image
+from rlimages.shell import Ended
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,3 +47,8 @@ def cell() -> Cell:
         tag="ray-2.9.3-tf-cpu-py311-debian12",
         aliases=("ray-2.9-tf-cpu-py311-debian12",),
     )
+
+
+settings.register_profile("quick", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("long", max_examples=5000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))

@@ -17,6 +17,7 @@ accounts schema selector render catalog describe diagnose report lock pipconfig 
 uri matrix schedule buildhost container
 engine registry runs
 bases build smoke publish
+stages
 project pipeline
 locking doctor running
 progress
