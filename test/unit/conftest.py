@@ -1,5 +1,8 @@
 import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -52,3 +55,101 @@ def cell() -> Cell:
 settings.register_profile("quick", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("long", max_examples=5000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+class FakeEngine:
+    """An engine that remembers what it was asked and answers what it was told to."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, ...]] = []
+        self.builds: dict[str, list[Built | Callable[[], Built]]] = {}
+        """Cell id -> the answers to its builds, in order; without one a build passes."""
+        self.checks: dict[str, Checked | Callable[[], Checked]] = {}
+        """Name of a program -> the answer; without one a check passes."""
+        self.pushes: dict[str, Ended] = {}
+        """Reference -> the answer to its push; without one it arrives."""
+        self.store: dict[str, LocalImage] = {}
+        self.registry: dict[str, Manifest] = {}
+        self.orphans: tuple[str, ...] = ()
+
+    def version(self) -> str:
+        return "Fake 1.0"
+
+    def build(self, step: BuildStep, root: Path, log: Path, on_progress: Callable[[str], None]) -> Built:
+        self.calls.append(("build", step.cell.id))
+        on_progress("[os 1/2] FROM somewhere")
+        log.write_text("it was built\n")
+        answers = self.builds.get(step.cell.id)
+        answer = answers.pop(0) if answers else self.passes(step)
+        return answer if isinstance(answer, Built) else answer()
+
+    def passes(self, step: BuildStep) -> Built:
+        name = f"sha256:{step.cell.id}"
+        image = LocalImage(
+            image=Image(id=name, size=227_000_000),
+            labels={"rlimages.cell": step.cell.id},
+            env=("PATH=/usr/bin", "ODD=a=b"),
+            entrypoint=("/entry",),
+            command=(),
+            user="",
+            workdir="/opt/ml/code",
+        )
+        self.store[name] = self.store[step.image] = image
+        return Built(ended=Ended(code=0, seconds=0.0), image=name)
+
+    def check(self, image: str, argv: Sequence[str], folder: Path, log: Path, timeout: float) -> Checked:
+        program = argv[-1].rpartition("/")[2]
+        self.calls.append(("check", image, program))
+        assert (folder / program).is_file()
+        answer = self.checks.get(program, Checked(ended=Ended(code=0, seconds=0.5), last_line="it is so"))
+        return answer if isinstance(answer, Checked) else answer()
+
+    def inspect(self, reference: str) -> LocalImage | None:
+        return self.store.get(reference)
+
+    def push(self, image: str, target: str, log: Path) -> Ended:
+        self.calls.append(("push", image, target))
+        log.write_text("denied: requested access to the resource is denied\n")
+        ended = self.pushes.get(target, Ended(code=0, seconds=0.0))
+        if ended.passed:
+            self.registry[target] = Manifest(digest="sha256:manifest", media_type="", config=image, layers=(1,))
+        return ended
+
+    def cleanup(self) -> tuple[str, ...]:
+        self.calls.append(("cleanup",))
+        return self.orphans
+
+    def resolve(self, reference: str) -> Manifest | None:
+        """The registry that the pushes go to."""
+        return self.registry.get(reference)
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def make_step(cell: Cell) -> Callable[..., BuildStep]:
+    """Makes a step for the cell of that version, so that ids differ."""
+
+    def make(version: str = "2.9.3", **changes: Any) -> BuildStep:
+        mine = replace(cell, version=version, tag=f"ray-{version}", aliases=(f"ray-{version}-alias",))
+        words: dict[str, Any] = {
+            "cell": mine,
+            "action": Action.BUILD,
+            "reason": "chosen",
+            "recipe": mine.recipe,
+            "image": mine.local_name,
+            "arguments": (("processor", "cpu"),),
+            "contexts": (),
+            "timeout": 60,
+        }
+        return BuildStep(**{**words, **changes})
+
+    return make
+
+
+@pytest.fixture
+def step(make_step: Callable[..., BuildStep]) -> BuildStep:
+    return make_step()

@@ -1,0 +1,139 @@
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from rlimages.errors import ToolError
+from rlimages.shell import Ended, Stop, is_dead, run, stopping_on_signals, this_process
+
+
+def python(program: str) -> list[str]:
+    return [sys.executable, "-c", program]
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_the_exit_status_is_the_answer() -> None:
+    assert run(["sh", "-c", "exit 7"]).code == 7
+
+
+def test_only_zero_by_itself_has_passed() -> None:
+    assert Ended(code=0, seconds=1).passed
+    assert not Ended(code=0, seconds=1, timed_out=True).passed
+    assert not Ended(code=0, seconds=1, cancelled=True).passed
+    assert not Ended(code=1, seconds=1).passed
+
+
+def test_both_streams_reach_the_log_and_the_callback_in_order(tmp_path: Path) -> None:
+    lines: list[str] = []
+    log = tmp_path / "log"
+    run(["sh", "-c", "echo one; echo two >&2; printf three"], log=log, on_line=lines.append)
+    assert lines == ["one", "two", "three"]
+    assert log.read_text() == "one\ntwo\nthree"
+
+
+def test_a_log_is_appended_to(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("before\n")
+    run(["echo", "after"], log=log)
+    assert log.read_text() == "before\nafter\n"
+
+
+def test_bytes_that_are_no_text_do_not_end_the_run() -> None:
+    lines: list[str] = []
+    assert run(["printf", r"a\377b\n"], on_line=lines.append).passed
+    assert lines == ["a\ufffdb"]
+
+
+def test_a_program_that_takes_too_long_is_ended() -> None:
+    ended = run(["sleep", "30"], timeout=0.2)
+    assert ended.timed_out
+    assert not ended.cancelled
+    assert ended.seconds < 5
+
+
+def test_stop_ends_a_running_program() -> None:
+    stop = Stop()
+    threading.Timer(0.2, stop.set).start()
+    ended = run(["sleep", "30"], stop=stop)
+    assert ended.cancelled
+    assert ended.code == -signal.SIGTERM
+    assert ended.seconds < 5
+
+
+def test_the_whole_family_ends_with_its_head() -> None:
+    lines: list[str] = []
+    stop = Stop()
+    threading.Timer(0.3, stop.set).start()
+    run(["sh", "-c", "sleep 30 & echo $!; wait"], stop=stop, on_line=lines.append)
+    assert not lives(int(lines[0]))
+
+
+def test_who_ignores_sigterm_is_killed() -> None:
+    ready = Stop()
+    stubborn = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
+    ended = run(["sh", "-c", stubborn], stop=ready, on_line=lambda _line: ready.set(), grace=0.2)
+    assert ended.code == -signal.SIGKILL
+
+
+def test_a_grandchild_that_keeps_the_pipe_does_not_keep_us() -> None:
+    lines: list[str] = []
+    ended = run(["sh", "-c", "sleep 30 & echo $!"], on_line=lines.append)
+    assert ended.passed
+    assert ended.seconds < 5
+    assert not lives(int(lines[0]))
+
+
+def test_a_missing_program_is_an_error_with_a_remedy() -> None:
+    with pytest.raises(ToolError, match=r"no-such-program.*; install it"):
+        run(["no-such-program"], remedy="install it")
+
+
+def test_the_terminals_interrupt_does_not_reach_the_program() -> None:
+    lines: list[str] = []
+    run(python("import os; print(os.getpgid(0) == os.getpid())"), on_line=lines.append)
+    assert lines == ["True"]
+
+
+def test_the_first_signal_sets_stop_and_the_second_is_as_it_was() -> None:
+    heard: list[int] = []
+    old = signal.signal(signal.SIGTERM, lambda number, _frame: heard.append(number))
+    try:
+        stop = Stop()
+        with stopping_on_signals(stop):
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.wait(1)
+            assert not heard
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.05)
+            assert heard == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, old)
+
+
+def test_this_process_is_not_dead() -> None:
+    assert not is_dead(this_process())
+
+
+def test_a_process_that_ended_is_dead() -> None:
+    lines: list[str] = []
+    run(python("from rlimages.shell import this_process; print(this_process())"), on_line=lines.append)
+    assert is_dead(lines[0])
+
+
+def test_another_process_with_the_same_number_is_not_the_same() -> None:
+    host, pid, _born = this_process().rsplit(":", 2)
+    assert is_dead(f"{host}:{pid}:1")
+
+
+def test_nothing_is_known_of_another_machines_processes() -> None:
+    assert not is_dead("elsewhere:999999999:1")
