@@ -32,7 +32,8 @@ class Problem:
     def render(self, name: str) -> str:
         """`file:line:column: path: what`."""
         where = dotted(self.path)
-        return f"{name}:{self.line}:{self.column}: " + (f"{where}: " if where else "") + self.message
+        text = f"{where}: {self.message}" if where else self.message
+        return f"{name}:{self.line}:{self.column}: {_printable(text)}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +65,11 @@ def fail(name: str, problems: list[Problem]) -> MatrixError:
     return MatrixError("\n".join(problem.render(name) for problem in ordered))
 
 
+def _printable(text: str) -> str:
+    """One line, whatever the file holds: a control character is shown, not obeyed."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
 def dotted(path: Path) -> str:
     """`toolkits.ray['1.6.0'].images[0]`: how a path is written in messages."""
     text = ""
@@ -85,10 +91,10 @@ def load(text: str, name: str) -> Located:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         what = " ".join(filter(None, [error.context, error.problem])) or "not YAML"
-        raise MatrixError(f"{name}:{line}:{column}: {what}") from None
+        raise MatrixError(f"{name}:{line}:{column}: {_printable(what)}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise MatrixError(f"{name}:1:1: this is not YAML: {reason}") from None
+        raise MatrixError(f"{name}:1:1: this is not YAML: {_printable(reason)}") from None
     reader = _Reader()
     value = reader.read(node, ()) if node is not None else None
     if reader.problems:

@@ -108,7 +108,7 @@ class RawMatrix(Strict):
     version: Literal[1] = Field(description="Version of this format.")
     frameworks: dict[Name, RawFrameworkName] = {}
     bases: dict[str, RawBase]
-    toolkits: dict[Name, dict[Version, RawVersion]] = Field(min_length=1)
+    toolkits: dict[Name, Annotated[dict[Version, RawVersion], Field(min_length=1)]] = Field(min_length=1)
 
 
 def json_schema() -> str:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rlimages import matrix
@@ -43,7 +43,6 @@ def test_any_document_is_answered(value: object) -> None:
     check(yaml.safe_dump(value))
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, len(WORDS) - 1), st.integers(0, 5), st.sampled_from(WORDS) | st.text(max_size=4))
 def test_the_matrix_with_some_words_replaced_is_answered(start: int, count: int, word: str) -> None:
     check("".join([*WORDS[:start], word, *WORDS[start + count :]]))
@@ -57,7 +56,6 @@ def places(value: object, path: tuple[object, ...] = ()) -> list[tuple[object, .
 PLACES = [place for place in places(SMALL) if place]
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(PLACES), values, st.booleans())
 def test_the_matrix_with_one_value_replaced_is_answered(place: tuple[str, ...], value: object, remove: bool) -> None:
     document = yaml.safe_load(SMALL_TEXT)
