@@ -1,0 +1,56 @@
+"""`coach` learns CartPole with Clipped PPO on this image's framework: 100 steps an episode, where chance holds 22.
+
+Asked for: a mean reward of 100 over 20 training episodes in a row, within 180 s. The rewards are read from the lines
+that SageMaker's metrics are read from (`reward-training` of the SDK's RLEstimator).
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+BOUND, EPISODES, SECONDS = 100, 20, 180
+REWARD = re.compile(r"^Training>.*Total reward=(.*?),")
+FRAMEWORKS = {"tf": "tensorflow", "mxnet": "mxnet"}
+
+
+def main():
+    with open("/checks/cell.json") as file:
+        framework = FRAMEWORKS[json.load(file)["framework"]["name"]]
+    with tempfile.TemporaryDirectory() as folder:
+        environment = dict(os.environ, HOME=folder, PYTHONUNBUFFERED="1")
+        command = ["coach", "-p", "CartPole_ClippedPPO", "-f", framework, "-e", "smoke", "--nocolor", "--seed", "1"]
+        start = time.time()
+        coach = subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL,
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+        deadline = threading.Timer(SECONDS, coach.kill)
+        deadline.start()
+        rewards, mean, best, last = [], 0, 0, ""
+        for line in coach.stdout:
+            last = line.strip() or last
+            found = REWARD.match(line)
+            if not found:
+                continue
+            rewards.append(float(found.group(1)))
+            if len(rewards) >= EPISODES:
+                mean = sum(rewards[-EPISODES:]) / EPISODES
+                best = max(best, mean)
+            if mean >= BOUND:
+                break
+        deadline.cancel()
+        coach.kill()
+        coach.wait()
+    if not rewards:
+        print("coach played no episode; its last words: {}".format(last))
+        return 1
+    print("mean reward {:.0f} over {} episodes after {} episodes and {:.0f} s; first {:.0f}; asked for {} within {} s".format(
+        best, EPISODES, len(rewards), time.time() - start, sum(rewards[:EPISODES]) / EPISODES, BOUND, SECONDS))
+    return 0 if mean >= BOUND else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""An environment is drawn on the virtual display, and gym's Monitor makes a film of it."""
+
+import glob
+import os
+import subprocess
+import sys
+import tempfile
+
+import numpy
+
+SCREEN = "640x480x24"
+
+
+def open_display():
+    """Start a display of its own and return the server with the display's number: it picks a free one and says which."""
+    reader, writer = os.pipe()
+    server = subprocess.Popen(["Xvfb", "-screen", "0", SCREEN, "-nolisten", "tcp", "-displayfd", str(writer)],
+                              pass_fds=[writer], stderr=subprocess.DEVNULL)
+    os.close(writer)
+    with os.fdopen(reader) as answer:
+        return server, answer.readline().strip()
+
+
+def film(folder):
+    """Play one episode by chance; the shades in the last picture, and the films."""
+    import gym
+
+    environment = gym.wrappers.Monitor(gym.make("CartPole-v0"), folder, video_callable=lambda episode: True)
+    environment.reset()
+    done = False
+    while not done:
+        picture = environment.render(mode="rgb_array")
+        _, _, done, _ = environment.step(environment.action_space.sample())
+    environment.close()
+    environment.env.close()
+    return len(numpy.unique(picture)), glob.glob(os.path.join(folder, "*.mp4"))
+
+
+def main():
+    server, display = open_display()
+    if not display:
+        print("Xvfb opens no display")
+        return 1
+    os.environ["DISPLAY"] = ":" + display
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            shades, films = film(folder)
+            sizes = [os.path.getsize(path) for path in films]
+    finally:
+        server.terminate()
+        server.wait()
+    print("{} shades in the picture, film of {} bytes".format(shades, sizes[0] if sizes else 0))
+    return 0 if shades > 1 and sizes and min(sizes) > 1000 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,32 @@
+#!/bin/sh
+# Compile Vowpal Wabbit from the source package that a lock names, once for both of its faces: the Python package,
+# as a wheel, and the program `vw`, which training scripts call.
+#
+#   vowpal-wabbit.sh PYTHON LOCK FOLDER [REQUIREMENT]...
+#
+# FOLDER gets the wheel, the program and lock.txt, the rest of the lock. REQUIREMENTs are what its setup.py needs.
+set -eu
+# shellcheck source=templates/build/buildhost.sh
+. /run/build/buildhost.sh
+
+python=$1 lock=$2 folder=$3
+shift 3
+
+work=$(mktemp -d)
+mkdir -p "$folder" "$work/source"
+awk -v own="$work/own.txt" -v rest="$folder/lock.txt" '
+    /^[^ \t#]/ { name = $0; sub(/[ =].*/, "", name) }
+    { print > (name == "vowpalwabbit" ? own : rest) }' "$lock"
+
+"$python" -m venv "$work/tools"
+tools=$work/tools/bin
+"$tools/pip" install --quiet --no-compile "$@"
+"$tools/pip" download --quiet --no-deps --no-build-isolation --no-binary :all: --require-hashes \
+    --dest "$work" --requirement "$work/own.txt"
+tar -x -f "$work"/vowpalwabbit-*.tar.gz --strip-components 1 -C "$work/source"
+
+cd "$work/source"
+"$tools/python" setup.py --quiet bdist_wheel --dist-dir "$folder"
+# In the same tree, where the library is compiled already.
+cmake --build build/temp.* --target vw-bin -- -j "$(nproc)"
+install --strip build/temp.*/vowpalwabbit/vw "$folder/vw"
