@@ -3,18 +3,17 @@
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
-from packaging.version import Version
 
 from rlimages import located
 from rlimages.cell import Base, Cell, Framework, Processor, Requirements, SystemPackages
+from rlimages.clashes import clashes
 from rlimages.located import Located, Path, Problem
 from rlimages.schema import RawBase, RawFrameworkName, RawImage, RawMatrix, RawVersion
+from rlimages.validation import did_you_mean, validate
 
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 """A tag of the OCI distribution specification: at most 128 characters."""
@@ -40,87 +39,13 @@ def parse(text: str, name: str, tables: Collection[str]) -> Matrix:
     Raises `MatrixError` with every mistake, each as `file:line:column: path: what; did you mean`.
     """
     document = located.load(text, name)
-    raw = _validate(document, name)
+    raw = validate(document, name)
     reader = _Reader(document, raw, name, tables)
     cells = tuple(reader.cells())
-    problems = reader.problems or list(_clashes(cells, reader.paths, document))
+    problems = reader.problems or list(clashes(cells, reader.paths, document))
     if problems:
         raise located.fail(name, problems)
     return Matrix(name=name, cells=cells, frameworks=MappingProxyType(raw.frameworks))
-
-
-def _validate(document: Located, name: str) -> RawMatrix:
-    from pydantic import ValidationError
-
-    try:
-        return RawMatrix.model_validate(document.value)
-    except ValidationError as error:
-        raise located.fail(name, [_problem(document, details) for details in error.errors()]) from None
-
-
-def _problem(document: Located, details: Any) -> Problem:
-    path: Path = tuple(part for part in details["loc"] if part != "[key]")
-    kind, context = details["type"], details.get("ctx", {})
-    written = document.raw.get(path)
-    shown = f"'{written}'" if written is not None else "this"
-    at_key = details["loc"][-1:] == ("[key]",) or kind == "extra_forbidden"
-    match kind:
-        case "extra_forbidden":
-            message = "unknown key" + _did_you_mean(str(path[-1]), _known_keys(path[:-1]))
-        case "missing":
-            message = f"the key '{path[-1]}' is missing"
-            path = path[:-1]
-        case "string_type" if written is not None and not isinstance(_at(document.value, path), list | dict):
-            message = f'{shown} must be a string: write "{written}" in quotes'
-        case "string_type":
-            message = "this must be a string"
-        case "string_pattern_mismatch":
-            message = f"'{details['input']}' is not of the form {context['pattern']}"
-        case "enum" | "literal_error":
-            allowed = re.findall(r"'([^']*)'", str(context["expected"])) or [str(context["expected"])]
-            subject = str(path[-1]) if at_key else str(details["input"])
-            message = f"'{subject}' is not one of {', '.join(allowed)}" + _did_you_mean(subject, allowed)
-        case "model_type" | "model_attributes_type" | "dict_type":
-            message = f"this must be a mapping of keys to values, not {shown}"
-        case "list_type":
-            message = f"this must be a list, not {shown}" if written is not None else "this must be a list"
-        case _:
-            message = details["msg"][0].lower() + details["msg"][1:]
-    return document.problem(path, message, at_key=at_key)
-
-
-def _known_keys(path: Path) -> list[str]:
-    """The keys that the schema allows at a path, found by walking the models."""
-    model: Any = RawMatrix
-    for part in path:
-        if isinstance(part, str) and hasattr(model, "model_fields") and part in model.model_fields:
-            annotation = model.model_fields[part].annotation
-            model = _innermost(annotation)
-    return list(getattr(model, "model_fields", {}))
-
-
-def _innermost(annotation: Any) -> Any:
-    while not hasattr(annotation, "model_fields"):
-        inner = [a for a in getattr(annotation, "__args__", ()) if a is not type(None)]
-        if not inner:
-            return annotation
-        annotation = inner[-1]
-    return annotation
-
-
-def _did_you_mean(word: str, known: Collection[str]) -> str:
-    near = get_close_matches(word, known, n=1)
-    return f"; did you mean '{near[0]}'?" if near else ""
-
-
-def _at(value: Any, path: Path) -> Any:
-    """What stands at a path; None where the path leads nowhere."""
-    for part in path:
-        try:
-            value = value[part]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return value
 
 
 class _Reader:
@@ -165,13 +90,13 @@ class _Reader:
 
     def _check_table(self, table: str | None, path: Path) -> None:
         if table is not None and table not in self._tables:
-            hint = _did_you_mean(table, self._tables) or f"; known are {', '.join(sorted(self._tables))}"
+            hint = did_you_mean(table, self._tables) or f"; known are {', '.join(sorted(self._tables))}"
             self._complain(path, f"'{table}' is not an account table{hint}")
 
     def _check_framework(self, name: str, path: Path) -> None:
         if name not in self._raw.frameworks:
             known = ", ".join(self._raw.frameworks)
-            hint = _did_you_mean(name, self._raw.frameworks)
+            hint = did_you_mean(name, self._raw.frameworks)
             self._complain(path, f"'{name}' is not one of the frameworks {known}{hint}")
 
     def _check_requirements(self, row: RawVersion, image: RawImage, path: Path) -> None:
@@ -203,7 +128,7 @@ class _Reader:
     def _processors(self, image: RawImage, path: Path) -> list[Processor]:
         base = self._raw.bases.get(image.base)
         if base is None:
-            hint = _did_you_mean(image.base, self._raw.bases)
+            hint = did_you_mean(image.base, self._raw.bases)
             self._complain((*path, "base"), f"there is no base '{image.base}'{hint}")
             return []
         processors = image.processors or list(base.image)
@@ -312,50 +237,3 @@ def _pin(requirement: Requirement) -> str | None:
     specifiers = list(requirement.specifier)
     exact = len(specifiers) == 1 and specifiers[0].operator == "==" and not specifiers[0].version.endswith(".*")
     return specifiers[0].version if exact else None
-
-
-def _clashes(cells: tuple[Cell, ...], paths: Mapping[int, Path], document: Located) -> Iterator[Problem]:
-    """What no single row can see: two cells of one name, an alias that is not its newest patch, a lost parent."""
-    by_id: dict[str, Cell] = {}
-    by_tag: dict[tuple[str, str], Cell] = {}
-    for index, cell in enumerate(cells):
-        path = paths[index]
-        if cell.id in by_id:
-            yield document.problem(path, f"two cells are called {cell.id}; the first is at {by_id[cell.id].where}")
-        by_id.setdefault(cell.id, cell)
-        for tag in cell.tags:
-            other = by_tag.setdefault((cell.repository, tag), cell)
-            if other is not cell:
-                message = f"{cell.id} and {other.id} ({other.where}) both claim the tag {cell.repository}:{tag}"
-                yield document.problem(path, message)
-    newest: dict[tuple[object, ...], Cell] = {}
-    for cell in cells:
-        best = newest.setdefault(_minor(cell), cell)
-        if Version(cell.version) > Version(best.version):
-            newest[_minor(cell)] = cell
-    for index, cell in enumerate(cells):
-        best = newest[_minor(cell)]
-        if cell.aliases and best is not cell:
-            message = f"the alias {cell.aliases[0]} would go back to {cell.version}; {best.id} ({best.where}) is newer"
-            yield document.problem((*paths[index], "aliases"), message)
-        yield from _lost_parent(cell, by_id, paths[index], document)
-
-
-def _minor(cell: Cell) -> tuple[object, ...]:
-    release = Version(cell.version).release[:2]
-    return (cell.toolkit, release, cell.framework and cell.framework.name, cell.processor, cell.line, cell.repository)
-
-
-def _lost_parent(cell: Cell, by_id: Mapping[str, Cell], path: Path, document: Located) -> Iterator[Problem]:
-    seen = [cell.id]
-    parent = cell.extends
-    while parent is not None:
-        if parent not in by_id:
-            hint = _did_you_mean(parent, by_id)
-            yield document.problem((*path, "extends"), f"there is no cell '{parent}' to extend{hint}")
-            return
-        if parent in seen:
-            yield document.problem((*path, "extends"), f"{' -> '.join([*seen, parent])} is a circle")
-            return
-        seen.append(parent)
-        parent = by_id[parent].extends

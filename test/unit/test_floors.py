@@ -14,7 +14,9 @@ cell
 plan results
 shell tree located
 accounts schema selector render catalog describe diagnose report lock pipconfig buildkit
-uri matrix schedule buildhost container
+validation
+clashes uri schedule buildhost container
+matrix
 engine registry runs
 bases build smoke publish
 stages
