@@ -107,7 +107,8 @@ class CellReport:
     @property
     def outcome(self) -> Outcome:
         """The worst of its stages; a cell that was never tried is skipped."""
-        return worst(result.outcome for result in (*([self.build] if self.build else []), *self.smoke, *self.publish))
+        built = [self.build.outcome] if self.build else []
+        return worst([*built, *(check.outcome for check in self.smoke), *(push.outcome for push in self.publish)])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
