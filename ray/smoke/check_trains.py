@@ -10,8 +10,8 @@ import os
 import sys
 import time
 
-BOUND = 60.0
-SECONDS = 120
+BOUND = 40.0
+SECONDS = 240
 BATCH = 1000
 
 with open("/checks/cell.json") as stream:
@@ -50,8 +50,7 @@ def configured():
         config = workers(num_env_runners=1)
     else:
         config = config.rollouts(num_rollout_workers=1).framework(framework)
-    names = inspect.signature(config.training).parameters
-    epochs = "num_epochs" if "num_epochs" in names else "num_sgd_iter"
+    epochs = "num_epochs" if hasattr(config, "num_epochs") else "num_sgd_iter"
     config = config.training(train_batch_size=BATCH, lr=1e-3, **{epochs: 10})
     return config.build_algo() if hasattr(config, "build_algo") else config.build()
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install every wheel of a folder beside what the interpreter already has, byte-compiled, without an index.
+# Install the wheels of a folder beside what the interpreter already has, byte-compiled, without an index.
 #
 #   install-wheels.sh PYTHON FOLDER
 #
@@ -11,4 +11,5 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 if [ -d "$folder/pip" ]; then
     export PYTHONPATH="$folder/pip"
 fi
-"$python" -m pip install --no-index --no-deps --no-cache-dir --compile "$folder"/*.whl
+"$python" -m pip install --no-index --find-links "$folder" --no-deps --no-cache-dir --compile \
+    -r "$folder/requirements.txt"

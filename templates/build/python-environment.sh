@@ -3,9 +3,9 @@
 #
 #   python-environment.sh ENVIRONMENT LOCK UV DATE [--build-constraint REQUIREMENT]... [--no-isolation NAME]...
 #
-# Only what the lock names gets in, pip included. UV is the version of uv that installs, from a throw-away place. DATE becomes the
-# time stamp of every file, so that two builds of one lock do not differ. REQUIREMENTs bind the environments that
-# source packages are built in. NAMEs are built against what the rest of the lock has installed.
+# Only what the lock names gets in, pip included. UV is the version of uv that installs, from a throw-away place.
+# DATE becomes the time stamp of every file, so that two builds of one lock do not differ. REQUIREMENTs bind the
+# environments that source packages are built in. NAMEs are built against what the rest of the lock has installed.
 set -eu
 # shellcheck source=templates/build/buildhost.sh
 . /run/build/buildhost.sh

@@ -4,7 +4,8 @@
 #   python-wheels.sh PYTHON FOLDER LOCK PIP [--build-constraint REQUIREMENT]...
 #
 # PYTHON is the interpreter that the base brings. PIP is the version of pip that does it (`-` for the base's own): an
-# old base's pip knows no newer kinds of wheels. It is left in FOLDER/pip for install-wheels.sh.
+# old base's pip knows no newer kinds of wheels. It is left in FOLDER/pip for install-wheels.sh. Whatever hash the
+# lock gives is checked.
 set -eu
 # shellcheck source=templates/build/buildhost.sh
 . /run/build/buildhost.sh
@@ -32,3 +33,5 @@ if [ "$pip" != - ]; then
 fi
 
 "$python" -m pip wheel --no-deps --wheel-dir "$folder" -r "$lock"
+# The same pins without hashes: what was compiled here has one of its own.
+sed -e '/^[A-Za-z0-9]/!d' -e 's/ *\\$//' "$lock" >"$folder/requirements.txt"

@@ -11,13 +11,19 @@ shift
 
 case $manager in
 apt)
-    # Old GPU bases carry package lists signed with a key that NVIDIA withdrew in April 2022, and apt-get
-    # update stops at them. Their packages are in the base already.
-    rm -f /etc/apt/sources.list.d/cuda*.list /etc/apt/sources.list.d/nvidia-ml*.list
     export DEBIAN_FRONTEND=noninteractive
-    apt-get -o Acquire::Retries=5 -o Acquire::http::Timeout=60 -qq update
-    apt-get -o Acquire::Retries=5 -o Acquire::http::Timeout=60 -qq install \
-        --yes --no-install-recommends -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-unsafe-io "$@"
+    fetch="-o Acquire::Retries=5 -o Acquire::http::Timeout=60"
+    # shellcheck disable=SC2086
+    if ! apt-get $fetch -qq update; then
+        # Old bases list archives that are gone, or signed by a key that NVIDIA withdrew in April 2022.
+        echo "system-packages.sh: again, without the archives that the base added to the distribution's own" >&2
+        rm -f /etc/apt/sources.list.d/*.list
+        # shellcheck disable=SC2086
+        apt-get $fetch -qq update
+    fi
+    # shellcheck disable=SC2086
+    apt-get $fetch -qq install --yes --no-install-recommends \
+        -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-unsafe-io "$@"
     rm -rf /var/log/apt/* /var/log/dpkg.log /var/log/alternatives.log \
         /var/cache/debconf/*-old /var/lib/dpkg/*-old /var/cache/ldconfig/aux-cache
     ;;

@@ -24,6 +24,7 @@ RUN --mount=type=bind,source=templates/build/system-packages.sh,target=/run/buil
         libxrender1 \
         python3-opengl \
         rsync \
+        tini \
         wget \
         xvfb
 
@@ -45,7 +46,7 @@ RUN --mount=type=bind,source=templates/build/buildhost.sh,target=/run/build/buil
     --mount=type=bind,source=ray/lock/ray-1.6.0-tf-${processor}.txt,target=/run/build/lock.txt \
     --mount=type=bind,from=buildhost,target=/run/buildhost \
     --mount=type=cache,target=/root/.cache --mount=type=tmpfs,target=/tmp \
-    /run/build/python-wheels.sh python /wheels /run/build/lock.txt -
+    /run/build/python-wheels.sh python /wheels /run/build/lock.txt 24.0
 
 FROM os
 RUN --mount=type=bind,source=templates/build/install-wheels.sh,target=/run/build/install-wheels.sh \

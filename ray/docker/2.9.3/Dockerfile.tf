@@ -16,8 +16,17 @@ ARG account region domain
 LABEL org.opencontainers.image.base.name="${account}.dkr.ecr.${region}.${domain}/tensorflow-training:2.13.0-gpu-py310-cu118-ubuntu20.04-sagemaker" rlimages.cuda="11.8"
 
 FROM base-${processor} AS os
+RUN --mount=type=bind,source=templates/build/system-packages.sh,target=/run/build/system-packages.sh \
+    --mount=type=tmpfs,target=/var/cache/apt --mount=type=tmpfs,target=/var/lib/apt/lists \
+    /run/build/system-packages.sh apt \
+        tini
 
 FROM os AS build
+RUN --mount=type=bind,source=templates/build/system-packages.sh,target=/run/build/system-packages.sh \
+    --mount=type=tmpfs,target=/var/cache/apt --mount=type=tmpfs,target=/var/lib/apt/lists \
+    /run/build/system-packages.sh apt \
+        gcc \
+        libc6-dev
 
 RUN --mount=type=bind,source=templates/build/hostname.c,target=/run/build/hostname.c \
     mkdir -p /usr/local/lib/rlimages && \
