@@ -141,7 +141,7 @@ SIGNS: tuple[Sign, ...] = (
         r"^make(\[\d+\])?: \*\*\* ",
         r"(gcc|g\+\+|cc|cmake|make): (command )?not found",
         r"error: could not compile",
-        r"failed (building|to build) (wheel|installable wheels)",
+        r"failed (building|to build) (wheel|installable wheels|`)",
         r"unable to find vcvarsall",
     ),
     # pytest, unittest, ctest and our own checks.

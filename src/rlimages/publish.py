@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ from rlimages.shell import Stop
 Resolve = Callable[[str], Manifest | None]
 _LOOKS = 4
 """How often the registry is asked before a push counts as lost: some answer 404 for a moment after a push."""
+FIRST_WAIT = 0.25
+"""Seconds before the second look; each further wait is twice as long."""
 
 
 def publish(
@@ -28,6 +31,7 @@ def publish(
     resolve: Resolve,
     stop: Stop,
     on_progress: Callable[[str], None] = lambda _reference: None,
+    first_wait: float = FIRST_WAIT,
 ) -> tuple[PublishResult, ...]:
     """Push an image to `to/repository:tag` for its tag and each alias; aliases only once the tag is there.
 
@@ -45,7 +49,7 @@ def publish(
             answer = Answer(Outcome.SKIPPED, f"{cell.tag} was not published")
         else:
             on_progress(reference)
-            answer = _push(reference, image, engine, log, resolve, stop)
+            answer = _push(reference, image, engine, log, resolve, partial(_look, resolve, stop, first_wait))
         results.append(
             PublishResult(
                 cell=cell,
@@ -67,9 +71,9 @@ class Answer(NamedTuple):
     digest: str = ""
 
 
-def _push(reference: str, image: Image, engine: Engine, log: Path, resolve: Resolve, stop: Stop) -> Answer:
+def _push(reference: str, image: Image, engine: Engine, log: Path, before: Resolve, afterwards: Resolve) -> Answer:
     try:
-        there = resolve(reference)
+        there = before(reference)
         if there is not None and image.id in (there.config, there.digest):
             return Answer(Outcome.PASSED, "was there already", there.digest)
         at = log.stat().st_size if log.exists() else 0
@@ -77,7 +81,7 @@ def _push(reference: str, image: Image, engine: Engine, log: Path, resolve: Reso
         if not ended.passed:
             said = log.read_bytes()[at:].decode("utf-8", errors="replace") if log.exists() else ""
             return Answer(Outcome.FAILED, "interrupted" if ended.cancelled else _why(said))
-        return _verify(image, _look(reference, resolve, stop))
+        return _verify(image, afterwards(reference))
     except RegistryError as error:
         return Answer(Outcome.FAILED, str(error))
 
@@ -90,10 +94,10 @@ def _verify(image: Image, there: Manifest | None) -> Answer:
     return Answer(Outcome.PASSED, "", there.digest)
 
 
-def _look(reference: str, resolve: Resolve, stop: Stop) -> Manifest | None:
+def _look(resolve: Resolve, stop: Stop, first_wait: float, reference: str) -> Manifest | None:
     for look in range(_LOOKS):
         there = resolve(reference)
-        if there is not None or stop.wait(0.25 * 2**look):
+        if there is not None or stop.wait(first_wait * 2**look):
             return there
     return None
 

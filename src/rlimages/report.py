@@ -96,12 +96,18 @@ def _row(report: CellReport) -> tuple[str, ...]:
         _MARK[built.outcome] if built else "-",
         duration(built.seconds) if built and built.log else "-",
         size(built.image.size) if built and built.image else "-",
-        tally(report.smoke) if report.smoke else "-",
+        _checks(report.smoke),
         _seconds(report.smoke),
         tally(report.publish) if report.publish else "-",
         _seconds(report.publish),
         "" if report.outcome is Outcome.PASSED else str(report.outcome).upper(),
     )
+
+
+def _checks(results: Sequence[SmokeResult]) -> str:
+    """What was not run because it had passed before is said: it is no news of today."""
+    before = sum(result.outcome is Outcome.PASSED and not result.log for result in results)
+    return (tally(results) + (f" ({before} before)" if before else "")) if results else "-"
 
 
 def _seconds(results: Sequence[SmokeResult] | Sequence[PublishResult]) -> str:
@@ -133,15 +139,17 @@ def _case(suite: ElementTree.Element, cell: str, name: str, result: BuildResult 
     if result.outcome is Outcome.FAILED:
         failure = result.failure if isinstance(result, BuildResult) else None
         kind = str(failure.kind) if failure else "failed"
-        element = ElementTree.SubElement(case, "failure", message=_printable(result.reason), type=kind)
-        element.text = _printable("\n".join(_evidence(result)))
+        element = ElementTree.SubElement(case, "failure", message=printable(result.reason), type=kind)
+        element.text = printable("\n".join(_evidence(result)))
     elif result.outcome is not Outcome.PASSED:
-        ElementTree.SubElement(case, "skipped", message=_printable(f"{result.outcome}: {result.reason}"))
+        ElementTree.SubElement(case, "skipped", message=printable(f"{result.outcome}: {result.reason}"))
 
 
-def _printable(line: str) -> str:
+def printable(line: str) -> str:
     """Without the control characters that XML 1.0 has no way to write."""
-    return "".join(sign if sign in "\n\t" or (sign.isprintable() and sign < "\ufffe") else "\ufffd" for sign in line)
+    return "".join(
+        sign if sign in "\n\t" or (sign.isprintable() and sign not in "\ufffe\uffff") else "\ufffd" for sign in line
+    )
 
 
 def _cell_facts(report: CellReport) -> dict[str, Any]:

@@ -1,0 +1,140 @@
+import json
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlimages import report
+from rlimages.results import (
+    BuildResult,
+    CellReport,
+    Failure,
+    FailureKind,
+    Image,
+    Outcome,
+    PublishResult,
+    RunReport,
+    SmokeResult,
+)
+
+
+@pytest.fixture
+def make(cell):
+    """A run of one cell, with the outcomes of its checks and pushes."""
+
+    def make(build=Outcome.PASSED, smoke=(), publish=(), failure=None, reason="", notes=()):
+        built = BuildResult(
+            cell=cell, outcome=build, reason=reason, seconds=41.2, log="logs/build.log", failure=failure,
+            image=Image(id="sha256:a", size=1_930_000_000) if build is Outcome.PASSED else None,
+        )  # fmt: skip
+        checks = tuple(
+            SmokeResult(cell=cell, check=f"c{n}", outcome=outcome, reason=f"why {n}", seconds=1.0, log="c.log")
+            for n, outcome in enumerate(smoke)
+        )
+        pushes = tuple(
+            PublishResult(cell=cell, reference=f"r:{n}", outcome=outcome, reason="", digest="sha256:d", seconds=2.0)
+            for n, outcome in enumerate(publish)
+        )
+        cells = (CellReport(cell=cell, build=built, smoke=checks, publish=pushes),)
+        return RunReport(
+            run="r1", command="run", started="2026-01-01T00:00:00+00:00", seconds=50, cells=cells, notes=notes
+        )
+
+    return make
+
+
+BROKEN = Failure(kind=FailureKind.COMPILE, evidence=("main.cc:1:1: error: no", "make: *** Error 1"))
+
+
+def test_the_table_says_time_size_and_what_became_of_each_stage(make) -> None:
+    text = report.text(make(smoke=[Outcome.PASSED] * 3 + [Outcome.NOT_APPLICABLE], publish=[Outcome.PASSED]))
+    row = text.splitlines()[1]
+    for word in ("ray-2.9.3-tf-cpu-debian", "41 s", "1.93 GB", "3 passed, 1 not applicable", "1 passed"):
+        assert word in row
+
+
+def test_below_the_table_stands_what_failed_and_the_lines_that_show_it(make) -> None:
+    text = report.text(make(build=Outcome.FAILED, failure=BROKEN, reason="compile"))
+    assert "build failed: compile" in text
+    assert "| main.cc:1:1: error: no" in text
+    assert "logs/build.log" in text
+
+
+def test_notes_are_part_of_the_report(make) -> None:
+    assert "note: removed container x" in report.text(make(notes=("removed container x",)))
+
+
+def test_json_has_every_result(make) -> None:
+    facts = json.loads(report.json(make(smoke=[Outcome.FAILED], publish=[Outcome.SKIPPED])))
+    (cell,) = facts["cells"]
+    assert facts["outcome"] == cell["outcome"] == "failed"
+    assert cell["build"]["image"] == {"id": "sha256:a", "size": 1_930_000_000}
+    assert cell["smoke"][0]["reason"] == "why 0"
+    assert cell["publish"][0]["digest"] == "sha256:d"
+
+
+def test_json_has_the_failure(make) -> None:
+    facts = json.loads(report.json(make(build=Outcome.FAILED, failure=BROKEN)))
+    assert facts["cells"][0]["build"]["failure"] == {
+        "kind": "compile", "evidence": list(BROKEN.evidence), "attempts": 1,
+    }  # fmt: skip
+
+
+def test_junit_counts_not_applicable_apart_from_passed(make) -> None:
+    every = [Outcome.PASSED, Outcome.FAILED, Outcome.NOT_APPLICABLE, Outcome.SKIPPED]
+    suite = ElementTree.fromstring(report.junit(make(smoke=every, publish=[Outcome.PASSED]))).find("testsuite")
+    assert {key: suite.get(key) for key in ("tests", "failures", "skipped", "errors")} == {
+        "tests": "6", "failures": "1", "skipped": "2", "errors": "0",
+    }  # fmt: skip
+    assert [case.get("name") for case in suite] == ["build", "check c0", "check c1", "check c2", "check c3", "push r:0"]
+
+
+def test_junit_shows_the_kind_and_the_evidence(make) -> None:
+    tree = ElementTree.fromstring(report.junit(make(build=Outcome.FAILED, failure=BROKEN, reason="compile")))
+    failure = tree.find("testsuite/testcase/failure")
+    assert failure.get("type") == "compile"
+    assert failure.text == "\n".join(BROKEN.evidence)
+
+
+@given(st.text())
+def test_junit_is_xml_whatever_a_tool_printed(text) -> None:
+    tree = ElementTree.fromstring(f"<x>{ElementTree.tostring(element(text), encoding='unicode')}</x>")
+    assert tree.find("y") is not None
+
+
+def element(text: str) -> ElementTree.Element:
+    made = ElementTree.Element("y", message=report.printable(text))
+    made.text = report.printable(text)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ({}, 0),
+        ({"smoke": [Outcome.PASSED, Outcome.NOT_APPLICABLE]}, 0),
+        ({"smoke": [Outcome.FAILED]}, 1),
+        ({"smoke": [Outcome.SKIPPED]}, 1),
+        ({"publish": [Outcome.FAILED]}, 1),
+        ({"build": Outcome.FAILED, "failure": BROKEN}, 1),
+        ({"build": Outcome.SKIPPED, "reason": "its parent x failed"}, 1),
+        ({"build": Outcome.FAILED, "failure": Failure(kind=FailureKind.INTERRUPTED, evidence=())}, 130),
+        ({"build": Outcome.SKIPPED, "reason": "interrupted before it began"}, 130),
+    ],
+)
+def test_the_exit_code_tells_the_worst(make, words, code) -> None:
+    assert report.exit_code(make(**words)) == code
+
+
+def test_a_run_without_cells_is_not_green(make) -> None:
+    empty = RunReport(run="r", command="", started="", seconds=0, cells=())
+    assert report.exit_code(empty) == 1
+    assert "nothing" in report.text(empty)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.04, "0.0 s"), (9.9, "9.9 s"), (41.2, "41 s"), (59.6, "1 min 00 s"), (3725, "1 h 02 min")]
+)
+def test_durations_are_for_people(seconds, text) -> None:
+    assert report.duration(seconds) == text
