@@ -217,7 +217,7 @@ def plan(ctx: click.Context, /, patterns: tuple[str, ...], as_json: bool, **opti
     from rlimages import engine, running
 
     project = _project(ctx)
-    todo = running.plan(project, _select(project, patterns), _wishes((), **options), environ=os.environ)
+    todo = running.prepare(project, _select(project, patterns), _wishes((), **options), environ=os.environ).plan
     commands = {
         step.cell.id: engine.build_argv(step, metadata=Path("metadata.json"), progress="auto") for step in todo.steps
     }

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -65,7 +65,9 @@ _ENGINE_REMEDY = 'run: eval "$(scripts/engine env)" after scripts/engine up, or 
 def _engine() -> Finding:
     version = _say(["docker", "version", "--format", "{{.Server.Version}}"])
     if version is None:
-        return Finding(subject="engine", health=Health.MISSING, detail="no Docker engine answers", remedy=_ENGINE_REMEDY)
+        return Finding(
+            subject="engine", health=Health.MISSING, detail="no Docker engine answers", remedy=_ENGINE_REMEDY
+        )
     if int(version.partition(".")[0]) < 23:
         detail = f"Docker {version} knows no named contexts"
         return Finding(subject="engine", health=Health.MISSING, detail=detail, remedy=_ENGINE_REMEDY)
@@ -155,9 +157,20 @@ def _uv() -> Finding:
     return Finding(subject="uv", health=Health.MISSING, detail="no uv: locks can't be made", remedy="pip install uv")
 
 
-def text(findings: Iterator[Finding] | tuple[Finding, ...], mark: Callable[[Health], str]) -> Iterator[str]:
-    """One line for each finding, the remedy below it."""
+def facts(finding: Finding) -> dict[str, str]:
+    """A finding for programs."""
+    return {
+        "subject": finding.subject,
+        "health": finding.health.value,
+        "detail": finding.detail,
+        "remedy": finding.remedy,
+    }
+
+
+def text(findings: Iterable[Finding]) -> Iterator[str]:
+    """One line for each finding, and below it what to do."""
+    marks = {Health.GOOD: "ok      ", Health.MISSING: "missing ", Health.OPTIONAL: "optional"}
     for finding in findings:
-        yield f"{mark(finding.health)} {finding.subject}: {finding.detail}"
-        if finding.remedy and finding.health is not Health.GOOD:
-            yield f"    {finding.remedy}"
+        yield f"{marks[finding.health]} {finding.subject}: {finding.detail}"
+        if finding.remedy:
+            yield f"         -> {finding.remedy}"

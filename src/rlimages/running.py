@@ -1,6 +1,7 @@
 """A run from its wishes to its report: check that files are in step, prepare, plan, go, write down."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,22 +38,31 @@ class Wishes:
     """Run checks again that passed before for this very image."""
 
 
-def plan(project: Project, cells: Sequence[Cell], wishes: Wishes, *, environ: Mapping[str, str]) -> BuildPlan:
-    """What a run would do. Raises `StaleError` where a recipe or lock is not what the matrix gives."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """A plan, and what was taken from this machine for it."""
+
+    plan: BuildPlan
+    notes: tuple[str, ...]
+
+
+def prepare(project: Project, cells: Sequence[Cell], wishes: Wishes, *, environ: Mapping[str, str]) -> Prepared:
+    """Decide what a run would do. Raises `StaleError` where a recipe or lock is not what the matrix gives."""
     chosen = tuple(cells)
     _insist_on_step(project, chosen)
     locks = {cell.id: tree.read(project.root / cell.lock) or "" for cell in chosen}
     hosts = buildhost.prepare(
         project.root / STATE / "buildhost", locks, environ=environ, home=Path.home(), wheels=wishes.wheels
     )
-    return schedule.make_plan(
+    plan = schedule.make_plan(
         chosen,
         registries=project.default_arguments(wishes.region),
         overrides=overrides(wishes),
         buildhosts=hosts.folders,
-        jobs=wishes.jobs,
+        jobs=wishes.jobs or _fitting_jobs(),
         timeout=wishes.timeout,
     )
+    return Prepared(plan=plan, notes=hosts.notes if Stage.BUILD in wishes.stages else ())
 
 
 def run(
@@ -66,22 +76,26 @@ def run(
     on_note: Callable[[str], None],
 ) -> tuple[Path, RunReport]:
     """Take the cells through the stages; the folder with the logs and reports, and the report."""
-    todo = plan(project, cells, wishes, environ=environ)
+    prepared = prepare(project, cells, wishes, environ=environ)
     folder = runs.open_run(project.root / STATE)
     engine = DockerEngine(run=folder.name, stop=stop)
     engine.version()
+    notes = list(prepared.notes)
     if Stage.BUILD in wishes.stages:
-        for base in provide(todo):
-            on_note(f"base {base.reference}: {base.origin}{f' ({base.detail})' if base.detail else ''}")
+        notes += [f"base {base.reference}: {base.origin}, {base.detail}" for base in provide(prepared.plan)]
+    for note in notes:
+        on_note(note)
     report = pipeline.run(
-        todo,
+        prepared.plan,
         root=project.root,
         folder=folder,
         engine=engine,
-        command=wishes.command,
         stages=wishes.stages,
         to=wishes.to,
+        matrix={cell.id: cell for cell in project.cells},
         proofs=None if wishes.fresh else project.root / STATE / "proofs",
+        command=wishes.command,
+        notes=notes,
         stop=stop,
         on_event=on_event,
     )
@@ -89,13 +103,20 @@ def run(
     return folder, report
 
 
+def bases_of(cells: Sequence[Cell]) -> Iterator[BaseResult]:
+    """Bring the open bases of these cells into the local store."""
+    yield from _provide(dict.fromkeys(cell.base.image for cell in cells if cell.base.registry is None))
+
+
 def provide(todo: BuildPlan) -> Iterator[BaseResult]:
     """Bring the open bases of a plan into the local store, unless something stands in for them."""
     replaced = {name for step in todo.steps for name, _ in step.contexts}
     wanted = dict.fromkeys(step.cell.base.image for step in todo.steps if step.cell.base.registry is None)
-    for reference in wanted:
-        if reference not in replaced and bases.slim_suite(reference):
-            yield bases.ensure(reference)
+    yield from _provide(reference for reference in wanted if reference not in replaced)
+
+
+def _provide(references: Iterable[str]) -> Iterator[BaseResult]:
+    yield from (bases.ensure(reference) for reference in references if bases.slim_suite(reference))
 
 
 def overrides(wishes: Wishes) -> tuple[Override, ...]:
@@ -107,6 +128,11 @@ def overrides(wishes: Wishes) -> tuple[Override, ...]:
             raise MatrixError(f"{wishes.override_file}: there is no such file of base overrides")
         lines += [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("#")]
     return tuple(schedule.parse_override(line) for line in lines)
+
+
+def _fitting_jobs() -> int:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return schedule.default_jobs(cores=os.cpu_count() or 1, memory=memory)
 
 
 def _insist_on_step(project: Project, cells: tuple[Cell, ...]) -> None:
