@@ -22,7 +22,7 @@ MEDIA_TYPES = (
     "application/vnd.oci.image.index.v1+json",
 )
 _ATTEMPTS = 4
-_PATIENCE = 10.0
+PATIENCE = 10.0
 """Seconds for all attempts of one question: a run that is being stopped must not wait longer."""
 
 
@@ -60,10 +60,9 @@ def parse_reference(text: str) -> Reference:
     host, slash, rest = text.partition("/")
     if not slash or not ("." in host or ":" in host or host == "localhost"):
         raise RegistryError(f"'{text}' names no registry; write it as host[:port]/repository:tag")
-    repository, at, version = rest.partition("@")
-    if not at:
-        repository, _, version = rest.partition(":")
-    return Reference(host=host, repository=repository, version=version or "latest")
+    name, _, digest = rest.partition("@")
+    repository, _, tag = name.partition(":")
+    return Reference(host=host, repository=repository, version=digest or tag or "latest")
 
 
 def no_authorization(_host: str) -> Mapping[str, str]:
@@ -71,13 +70,13 @@ def no_authorization(_host: str) -> Mapping[str, str]:
     return {}
 
 
-def resolve(reference: str, *, authorize: Authorize = no_authorization) -> Manifest | None:
-    """What a registry holds under a reference; None when it holds nothing there.
+def resolve(reference: str, *, authorize: Authorize = no_authorization, patience: float = PATIENCE) -> Manifest | None:
+    """What a registry holds under a reference; None when it holds nothing there. Asks for `patience` seconds at most.
 
     Raises `RegistryError` when it can't be asked, refuses, or answers with something else than it announces.
     """
     place = parse_reference(reference)
-    answer = _get(place, authorize(place.host))
+    answer = _get(place, authorize(place.host), patience)
     if answer.status_code == 404:
         return None
     if answer.status_code in (401, 403):
@@ -110,7 +109,7 @@ def _read(content: bytes, media_type: str, digest: str, reference: str) -> Manif
         raise RegistryError(f"{reference}: what answers there is not a registry ({error})") from error
 
 
-def _get(place: Reference, headers: Mapping[str, str]) -> "httpx.Response":
+def _get(place: Reference, headers: Mapping[str, str], patience: float) -> "httpx.Response":
     """One answer, asked for again while the registry is busy or unreachable."""
     import httpx
     import stamina
@@ -121,7 +120,7 @@ def _get(place: Reference, headers: Mapping[str, str]) -> "httpx.Response":
     busy = (httpx.TransportError, httpx.HTTPStatusError)
     try:
         with httpx.Client(timeout=5.0, trust_env=not is_loopback(place.host), follow_redirects=True) as client:
-            for attempt in stamina.retry_context(on=busy, attempts=_ATTEMPTS, timeout=_PATIENCE):
+            for attempt in stamina.retry_context(on=busy, attempts=_ATTEMPTS, timeout=patience, wait_jitter=0.2):
                 with attempt:
                     answer = client.get(place.url, headers=asked)
                     if answer.status_code == 429 or answer.status_code >= 500:

@@ -11,7 +11,7 @@ from rlimages.results import RunReport
 def open_run(state: Path) -> Path:
     """Make the folder of a new run below `state`, point `latest` at it, and return it; its name is the run's."""
     runs = state / "runs"
-    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
     folder = runs / f"{now}-{os.getpid()}"
     (folder / "logs").mkdir(parents=True)
     link = runs / f".latest-{os.getpid()}"
