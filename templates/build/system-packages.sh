@@ -12,7 +12,7 @@ shift
 case $manager in
 apt)
     export DEBIAN_FRONTEND=noninteractive
-    fetch="-o Acquire::Retries=5 -o Acquire::http::Timeout=60"
+    fetch="-o Acquire::Retries=3 -o Acquire::http::Timeout=60"
     # shellcheck disable=SC2086
     if ! apt-get $fetch -qq update; then
         # Old bases list archives that are gone, or signed by a key that NVIDIA withdrew in April 2022.

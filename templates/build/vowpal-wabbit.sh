@@ -4,7 +4,8 @@
 #
 #   vowpal-wabbit.sh PYTHON LOCK FOLDER [REQUIREMENT]...
 #
-# FOLDER gets the wheel, the program and lock.txt, the rest of the lock. REQUIREMENTs are what its setup.py needs.
+# FOLDER gets the wheel and what install-wheels.sh wants beside it, the program, and lock.txt: the rest of the lock.
+# REQUIREMENTs are what its setup.py needs.
 set -eu
 # shellcheck source=templates/build/buildhost.sh
 . /run/build/buildhost.sh
@@ -18,6 +19,8 @@ awk -v own="$work/own.txt" -v rest="$folder/lock.txt" '
     /^[^ \t#]/ { name = $0; sub(/[ =].*/, "", name) }
     { print > (name == "vowpalwabbit" ? own : rest) }' "$lock"
 
+awk '/^[^ \t#]/ { print $1 }' "$work/own.txt" >"$folder/requirements.txt"
+
 "$python" -m venv "$work/tools"
 tools=$work/tools/bin
 "$tools/pip" install --quiet --no-compile "$@"
@@ -26,6 +29,8 @@ tools=$work/tools/bin
 tar -x -f "$work"/vowpalwabbit-*.tar.gz --strip-components 1 -C "$work/source"
 
 cd "$work/source"
+# An extension module takes Python's symbols from the interpreter that loads it, not from a libpython of its own.
+sed -i 's/[$]{PYTHON_LIBRARIES} //' python/CMakeLists.txt
 "$tools/python" setup.py --quiet bdist_wheel --dist-dir "$folder"
 # In the same tree, where the library is compiled already.
 cmake --build build/temp.* --target vw-bin -- -j "$(nproc)"
