@@ -1,11 +1,11 @@
 #!/bin/sh
 # Make a virtual environment and install a lock into it, each file checked against its hash.
 #
-#   python-environment.sh ENVIRONMENT LOCK UV DATE [--build-constraint REQUIREMENT]... [--no-isolation NAME]...
+#   python-environment.sh ENVIRONMENT LOCK UV DATE [--build-constraint REQUIREMENT]...
 #
 # Only what the lock names gets in, pip included. UV is the version of uv that installs, from a throw-away place.
 # DATE becomes the time stamp of every file, so that two builds of one lock do not differ. REQUIREMENTs bind the
-# environments that source packages are built in. NAMEs are built against what the rest of the lock has installed.
+# environments that source packages are built in.
 set -eu
 # shellcheck source=templates/build/buildhost.sh
 . /run/build/buildhost.sh
@@ -15,11 +15,9 @@ shift 4
 
 work=$(mktemp -d)
 : >"$work/build-constraints.txt"
-: >"$work/no-isolation.txt"
 while [ $# -gt 0 ]; do
     case $1 in
     --build-constraint) echo "$2" >>"$work/build-constraints.txt" ;;
-    --no-isolation) echo "$2" >>"$work/no-isolation.txt" ;;
     *) echo "python-environment.sh: unknown option '$1'" >&2 && exit 64 ;;
     esac
     shift 2
@@ -31,22 +29,8 @@ python3 -m venv "$work/tools"
 "$work/tools/bin/pip" install --quiet --no-compile "uv==$uv"
 lend_to_uv
 
-install() {
-    "$work/tools/bin/uv" pip install --python "$python" --require-hashes --no-deps \
-        --build-constraints "$work/build-constraints.txt" "$@"
-}
-
-if [ -s "$work/no-isolation.txt" ]; then
-    # First everything else: a package that is built without isolation finds its tools there.
-    awk 'NR == FNR { held[$1]; next }
-         /^[^ \t#]/ { name = $0; sub(/[ =\[;].*/, "", name); skip = (name in held) }
-         !skip' "$work/no-isolation.txt" "$lock" >"$work/first.txt"
-    install -r "$work/first.txt"
-    while read -r name; do
-        set -- "$@" --no-build-isolation-package "$name"
-    done <"$work/no-isolation.txt"
-fi
-install "$@" -r "$lock"
+"$work/tools/bin/uv" pip install --python "$python" --require-hashes --no-deps \
+    --build-constraints "$work/build-constraints.txt" -r "$lock"
 rm -f "$environment/.lock"
 if ! "$python" -m pip --version; then
     echo "python-environment.sh: the lock brings no pip, with which a job installs its requirements.txt" >&2

@@ -34,4 +34,4 @@ fi
 
 "$python" -m pip wheel --no-deps --wheel-dir "$folder" -r "$lock"
 # The same pins without hashes: what was compiled here has one of its own.
-sed -e '/^[A-Za-z0-9]/!d' -e 's/ *\\$//' "$lock" >"$folder/requirements.txt"
+sed -e '/^[A-Za-z0-9]/!d' -e 's/ --hash=.*//' -e 's/ *\\$//' "$lock" >"$folder/requirements.txt"
