@@ -50,6 +50,10 @@ class Base:
     """The package manager: `apt` or `dnf`."""
     python: str
     """`X.Y` of the interpreter that the toolkit is installed for."""
+    python_release: str
+    """The same with its patch number, where the bounds of packages look at it."""
+    platform: str
+    """The wheels that its C library can load: `manylinux2014`, `manylinux_2_28`."""
     interpreter: str
     """How that interpreter is called inside the base."""
     cuda: str | None
@@ -69,13 +73,11 @@ class Requirements:
     overrides: tuple[str, ...] = ()
     """Requirements that replace what packages ask for (uv's --override): stale bounds of old releases."""
     provided: tuple[str, ...] = ()
-    """Exact pins that the base already brings: constraints that are never installed."""
+    """What the base already brings beside its framework: constraints that are never installed."""
     build: tuple[str, ...] = ()
     """Constraints on the build environment of source packages (uv's --build-constraints)."""
-    no_isolation: tuple[str, ...] = ()
-    """Packages that are built against what is already installed instead of in an environment of their own."""
-    pinned: bool = False
-    """True where no resolver serves this Python any more: `direct` is then the complete list of exact pins."""
+    verbatim: tuple[str, ...] = ()
+    """Lines of the lock as they stand, kept out of resolving: releases whose metadata no resolver reads any more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

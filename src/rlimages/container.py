@@ -21,6 +21,8 @@ HOST = "algo-1"
 """What SageMaker calls the first machine of a job."""
 CANNOT_START = 125
 """What the docker program exits with when a container cannot be started."""
+_ONE_STREAM = ("sh", "-c", 'exec "$@" 2>&1', "sh")
+"""Docker reads the two streams apart and mixes up their order; the last line must be the last."""
 _GLANCE = 0.1
 
 
@@ -57,7 +59,7 @@ def run_confined(
     started = time.monotonic()
     try:
         options = _options(folder, labels, memory)
-        container = client.containers.create(image, list(argv), **options)
+        container = client.containers.create(image, [*_ONE_STREAM, *argv], **options)
     except DockerException as error:
         return _not_started(error, started)
     try:

@@ -79,10 +79,16 @@ class Engine(Protocol):
 class DockerEngine:
     """The engine behind `docker` and its socket, with buildx as the builder."""
 
-    def __init__(self, *, run: str, stop: Stop) -> None:
-        """`run` names the containers' owner; `stop` ends whatever is going on."""
+    def __init__(self, *, run: str, stop: Stop, memory: int | None = None) -> None:
+        """`run` names the containers' owner; `stop` ends whatever is going on; `memory` (bytes) caps each check."""
         self._run = run
         self._stop = stop
+        self._cap = memory
+
+    def close(self) -> None:
+        """Hang up."""
+        if "_client" in self.__dict__:
+            self._client.close()
 
     def version(self) -> str:
         """The engine and its builder, for people. Raises `ToolError` when none answers."""
@@ -181,8 +187,8 @@ class DockerEngine:
 
     @cached_property
     def _memory(self) -> int:
-        """What one check may use: three quarters of the machine's."""
-        return int(self._client.info()["MemTotal"]) * 3 // 4
+        """What one check may use, in bytes: three quarters of the machine's where nothing else was said."""
+        return self._cap or int(self._client.info()["MemTotal"]) * 3 // 4
 
 
 def build_argv(step: BuildStep, *, metadata: Path, progress: str = "rawjson") -> list[str]:

@@ -11,10 +11,10 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from rlimages.cell import Cell
-from rlimages.errors import StaleError, ToolError
+from rlimages.errors import ToolError
 
-PLATFORM = "x86_64-manylinux_2_28"
-"""glibc 2.28: what every base of the matrix that uv resolves for has at least."""
+BUILDERS = ("pip", "setuptools")
+"""What every base of SageMaker brings, and packages that ask for it must not replace."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,7 +22,7 @@ class LockInputs:
     """All that decides a lock, as uv wants it."""
 
     cell: Cell
-    constraints: tuple[str, ...]
+    brought: tuple[str, ...]
     """What the base already brings: it binds the others and is not installed."""
 
     @property
@@ -30,14 +30,14 @@ class LockInputs:
         """`sha256:…` of the inputs; written into the lock, so that a stale one is seen without a network."""
         asked = self.cell.requirements
         facts = {
-            "python": self.cell.python,
-            "platform": PLATFORM,
+            "python": self.cell.base.python_release,
+            "platform": self.cell.base.platform,
             "as_of": asked.as_of,
             "direct": sorted(asked.direct),
             "overrides": sorted(asked.overrides),
-            "constraints": sorted(self.constraints),
+            "brought": sorted(self.brought),
             "build": sorted(asked.build),
-            "pinned": asked.pinned,
+            "verbatim": sorted(asked.verbatim),
         }
         return "sha256:" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -53,49 +53,62 @@ class LockInputs:
     def files(self) -> Mapping[str, str]:
         """The files that uv reads, by name."""
         asked = self.cell.requirements
+        verbatim = [Requirement(line.partition(" ")[0]).name for line in asked.verbatim]
         contents = {
             "requirements.in": asked.direct,
+            "brought.in": self.brought,
             "overrides.txt": asked.overrides,
-            "constraints.txt": self.constraints,
+            "excludes.txt": verbatim,
             "build-constraints.txt": asked.build,
         }
         return {name: "".join(f"{line}\n" for line in lines) for name, lines in contents.items() if lines}
 
 
-def inputs(cell: Cell, framework_distributions: Iterable[str] = ()) -> LockInputs:
-    """What decides the lock of a cell; `framework_distributions` are the index's names of the base's framework."""
+def inputs(cell: Cell, framework_distribution: str | None = None) -> LockInputs:
+    """What decides the lock of a cell; `framework_distribution` is the index's name of the base's framework."""
     brought = cell.base.framework
-    framework = tuple(f"{name}=={brought.version}" for name in framework_distributions) if brought else ()
-    return LockInputs(cell=cell, constraints=(*framework, *cell.requirements.provided))
+    framework = (f"{framework_distribution}=={brought.version}",) if brought and framework_distribution else ()
+    return LockInputs(cell=cell, brought=(*framework, *cell.requirements.provided))
 
 
-def argv(uv: str, asked: LockInputs, folder: Path, output: Path) -> list[str]:
-    """The exact command that resolves a cell. Hashes always; the base's packages bind but are not emitted."""
-    requirements = asked.cell.requirements
-    files = asked.files()
-    command = [uv, "pip", "compile", str(folder / "requirements.in"), "--output-file", str(output), "--no-config"]
-    command += ["--generate-hashes", "--no-header", "--annotation-style", "line", "--quiet"]
-    command += ["--python-version", asked.cell.python, "--python-platform", PLATFORM]
+def commands(uv: str, python: str, asked: LockInputs, folder: Path) -> Iterator[list[str]]:
+    """The exact commands that resolve a cell, in order; the last writes `lock.txt` in `folder`.
+
+    `python` is the interpreter that builds source packages for their metadata; the cell's own need not be here.
+
+    Where the base brings a framework, a first pass resolves both together, and its answer binds the second: the lock
+    then has only what is asked for, in versions that the framework accepts, and never the framework itself.
+    """
+    requirements = str(folder / "requirements.in")
+    common = [*_common(asked, folder), "--python", python, "--quiet"]
+    bound: list[str] = []
+    if asked.brought:
+        first = str(folder / "brought.txt")
+        yield [uv, "pip", "compile", requirements, str(folder / "brought.in"), "--output-file", first, *common]
+        bound = ["--constraint", first, *(word for name in BUILDERS for word in ("--no-emit-package", name))]
+    last = ["--generate-hashes", "--no-header", "--annotation-style", "line"]
+    yield [uv, "pip", "compile", requirements, "--output-file", str(folder / "lock.txt"), *common, *bound, *last]
+
+
+def _common(asked: LockInputs, folder: Path) -> Iterator[str]:
+    base, files = asked.cell.base, asked.files()
+    yield from ("--no-config", "--python-version", base.python_release, "--python-platform", f"x86_64-{base.platform}")
     # A bare date would mean the end of that day in the local time zone: two machines, two locks.
-    command += ["--exclude-newer", f"{requirements.as_of}T00:00:00Z"]
-    if requirements.pinned:
-        command += ["--no-deps"]
+    yield from ("--exclude-newer", f"{asked.cell.requirements.as_of}T00:00:00Z")
     options = {
         "--override": "overrides.txt",
-        "--constraint": "constraints.txt",
+        "--excludes": "excludes.txt",
         "--build-constraint": "build-constraints.txt",
     }
     for option, name in options.items():
         if name in files:
-            command += [option, str(folder / name)]
-    for constraint in asked.constraints:
-        command += ["--no-emit-package", canonicalize_name(Requirement(constraint).name)]
-    return command
+            yield from (option, str(folder / name))
 
 
 def text(asked: LockInputs, resolved: str) -> str:
-    """The lock file: header and uv's answer."""
-    return asked.header + resolved.strip() + "\n"
+    """The lock file: header, uv's answer, and what the matrix gives as it stands."""
+    verbatim = "".join(f"{line}\n" for line in asked.cell.requirements.verbatim)
+    return asked.header + resolved.strip() + "\n" + verbatim
 
 
 def packages(lock: str) -> Mapping[str, str]:
@@ -130,7 +143,7 @@ def stale(wanted: Iterable[LockInputs], root: Path, toolkits: Iterable[str]) -> 
                 yield f"{path}: belongs to no cell; delete it"
 
 
-def failed(cell: Cell, output: str) -> ToolError | StaleError:
+def failed(cell: Cell, output: str) -> ToolError:
     """Uv's complaint, as one error about one cell."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     return ToolError(

@@ -27,6 +27,8 @@ class Matrix:
     name: str
     cells: tuple[Cell, ...]
     frameworks: Mapping[str, RawFrameworkName]
+    tools: Mapping[str, str]
+    """Exact versions of what recipes install with."""
 
     def framework_name(self, word: str) -> str:
         """The matrix's own spelling of a framework: `tensorflow` and `pytorch` are understood too."""
@@ -45,7 +47,9 @@ def parse(text: str, name: str, tables: Collection[str]) -> Matrix:
     problems = reader.problems or list(clashes(cells, reader.paths, document))
     if problems:
         raise located.fail(name, problems)
-    return Matrix(name=name, cells=cells, frameworks=MappingProxyType(raw.frameworks))
+    return Matrix(
+        name=name, cells=cells, frameworks=MappingProxyType(raw.frameworks), tools=MappingProxyType(raw.tools)
+    )
 
 
 class _Reader:
@@ -86,7 +90,7 @@ class _Reader:
             if base.framework:
                 self._check_framework(base.framework.name, (*path, "framework", "name"))
             for index, requirement in enumerate(base.provides):
-                self._check_pin(requirement, (*path, "provides", index))
+                self._check_requirement(requirement, (*path, "provides", index))
 
     def _check_table(self, table: str | None, path: Path) -> None:
         if table is not None and table not in self._tables:
@@ -109,8 +113,7 @@ class _Reader:
             ]
             for list_path, items in lists:
                 for index, item in enumerate(items):
-                    check = self._check_pin if image.pinned and list_path[-1] == "pip" else self._check_requirement
-                    check(item, (*list_path, index))
+                    self._check_requirement(item, (*list_path, index))
 
     def _check_requirement(self, text: str, path: Path) -> Requirement | None:
         try:
@@ -119,11 +122,6 @@ class _Reader:
             reason = str(error).splitlines()[0]
             self._complain(path, f"'{text}' is not a requirement such as numpy==1.24.3: {reason}")
             return None
-
-    def _check_pin(self, text: str, path: Path) -> None:
-        requirement = self._check_requirement(text, path)
-        if requirement and not _pin(requirement):
-            self._complain(path, f"'{text}' must be an exact pin, such as {requirement.name}==1.0")
 
     def _processors(self, image: RawImage, path: Path) -> list[Processor]:
         base = self._raw.bases.get(image.base)
@@ -176,8 +174,7 @@ class _Reader:
                 overrides=(*row.overrides, *image.overrides),
                 provided=tuple(base.provides),
                 build=(*row.build_constraints, *image.build_constraints),
-                no_isolation=(*row.no_isolation, *image.no_isolation),
-                pinned=image.pinned,
+                verbatim=(*row.verbatim, *image.verbatim),
             ),
             system=SystemPackages(
                 run=tuple(dict.fromkeys((*row.apt.run, *image.apt.run))),
@@ -205,6 +202,8 @@ class _Reader:
             os=base.os,
             packages=base.packages,
             python=base.python,
+            python_release=base.python_release or base.python,
+            platform=base.platform,
             interpreter=base.interpreter,
             cuda=base.cuda if processor is Processor.GPU else None,
             framework=Framework(name=base.framework.name, version=base.framework.version) if base.framework else None,

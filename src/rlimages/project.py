@@ -51,7 +51,7 @@ class Project:
         from rlimages.render import Renderer, recipes
         from rlimages.schema import json_schema
 
-        renderer = Renderer(self.root / "templates", self.default_arguments())
+        renderer = Renderer(self.root / "templates", self.default_arguments(), self.matrix.tools)
         chosen = {cell.recipe for cell in cells or self.cells}
         files = {r.path: renderer.render(r) for r in recipes(self.cells) if r.path in chosen}
         if cells is not None:
@@ -96,7 +96,7 @@ class Project:
         """What decides the locks of these cells."""
         frameworks = self.matrix.frameworks
         return tuple(
-            lock.inputs(cell, frameworks[cell.base.framework.name].distributions if cell.base.framework else ())
+            lock.inputs(cell, frameworks[cell.base.framework.name].distributions[0] if cell.base.framework else None)
             for cell in cells
         )
 

@@ -12,6 +12,7 @@ MinorVersion = Annotated[str, Field(pattern=r"^\d+\.\d+$", description="A versio
 OnProcessor = Annotated[Processor, Field(strict=False)]
 Date = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$", description="A day: 2024-03-01.")]
 Requirement = Annotated[str, Field(min_length=1, description="A PEP 508 requirement: numpy==1.24.3")]
+LockLine = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+==[^ ]+( --hash=sha256:[0-9a-f]{64})+$")]
 Package = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+._:=~-]*$", description="A distribution package.")]
 Repository = Annotated[str, Field(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*(/[a-z0-9]+([._-][a-z0-9]+)*)*$")]
 Tag = Annotated[
@@ -52,10 +53,14 @@ class RawBase(Strict):
     os: str = Field(description="Distribution and release: ubuntu18.04, debian12, amzn2023.")
     packages: Literal["apt", "dnf"] = "apt"
     python: MinorVersion
+    python_release: str | None = Field(default=None, pattern=r"^\d+\.\d+\.\d+$", description="With its patch number.")
+    platform: Literal["manylinux2014", "manylinux_2_28"] = Field(
+        default="manylinux_2_28", description="The wheels that its C library can load."
+    )
     interpreter: str = Field(default="python", description="How the interpreter is called inside the base.")
     cuda: MinorVersion | None = Field(default=None, description="CUDA of the gpu image.")
     framework: RawFramework | None = Field(default=None, description="What the base already brings.")
-    provides: list[Requirement] = Field(default=[], description="Exact pins of what else the base already brings.")
+    provides: list[Requirement] = Field(default=[], description="What else the base already brings.")
 
 
 class RawPackages(Strict):
@@ -70,10 +75,12 @@ class Build(Strict):
 
     as_of: Date | None = Field(default=None, description="The lock is resolved as if the index stood still that day.")
     pip: list[Requirement] = Field(default=[], description="Direct requirements; the lock has the rest.")
-    pip_for: dict[OnProcessor, list[Requirement]] = Field(default={}, description="Direct requirements of one processor.")
+    pip_for: dict[OnProcessor, list[Requirement]] = Field(
+        default={}, description="Direct requirements of one processor."
+    )
     overrides: list[Requirement] = Field(default=[], description="Replace what packages ask for: stale bounds.")
     build_constraints: list[Requirement] = Field(default=[], description="For the build of source packages.")
-    no_isolation: list[str] = Field(default=[], description="Built against what is already installed.")
+    verbatim: list[LockLine] = Field(default=[], description="Lines of the lock that no resolver can give any more.")
     apt: RawPackages = Field(default=RawPackages(), description="Packages of the distribution, also where it is dnf.")
     env: dict[EnvName, str] = Field(default={})
     workdir: str | None = Field(default=None, pattern=r"^/")
@@ -92,7 +99,6 @@ class RawImage(Build):
     tag: Tag
     aliases: list[Tag] = []
     published: Name | None = Field(default=None, description="Account table under which SageMaker published it.")
-    pinned: bool = Field(default=False, description="No resolver serves this Python: pip lists everything, exactly.")
     extends: str | None = Field(default=None, description="Id of the cell to build on; {processor} is filled in.")
 
 
@@ -106,6 +112,7 @@ class RawMatrix(Strict):
     """The build matrix of `rlimages`: toolkit x version x framework x processor."""
 
     version: Literal[1] = Field(description="Version of this format.")
+    tools: dict[Name, Version] = Field(default={}, description="Exact versions of what recipes install with.")
     frameworks: dict[Name, RawFrameworkName] = {}
     bases: dict[str, RawBase]
     toolkits: dict[Name, Annotated[dict[Version, RawVersion], Field(min_length=1)]] = Field(min_length=1)

@@ -40,6 +40,8 @@ def cell() -> Cell:
             os="debian12",
             packages="apt",
             python="3.11",
+            python_release="3.11",
+            platform="manylinux_2_28",
             interpreter="python3",
             cuda=None,
             framework=None,

@@ -13,8 +13,12 @@ def asked(cell: Cell) -> lock.LockInputs:
     return lock.inputs(cell)
 
 
+def words(asked: lock.LockInputs) -> list[list[str]]:
+    return list(lock.commands("uv", "python3.11", asked, Path("/x")))
+
+
 def test_the_index_stands_still_at_a_moment_not_at_a_local_day(asked: lock.LockInputs) -> None:
-    argv = lock.argv("uv", asked, Path("/x"), Path("/x/out"))
+    (argv,) = words(asked)
     assert argv[argv.index("--exclude-newer") + 1] == "2024-03-01T00:00:00Z"
     assert argv[argv.index("--python-version") + 1] == "3.11"
     assert "--generate-hashes" in argv
@@ -22,13 +26,21 @@ def test_the_index_stands_still_at_a_moment_not_at_a_local_day(asked: lock.LockI
 
 def test_the_framework_of_the_base_binds_and_is_not_installed(cell: Cell) -> None:
     base = replace(cell.base, framework=Framework(name="tf", version="2.13.0"))
-    asked = lock.inputs(replace(cell, base=base), ["tensorflow", "tensorflow-cpu"])
-    argv = lock.argv("uv", asked, Path("/x"), Path("/x/out"))
-    assert asked.files()["constraints.txt"] == "tensorflow==2.13.0\ntensorflow-cpu==2.13.0\n"
-    assert [argv[i + 1] for i, word in enumerate(argv) if word == "--no-emit-package"] == [
-        "tensorflow",
-        "tensorflow-cpu",
-    ]
+    asked = lock.inputs(replace(cell, base=base), "tensorflow")
+    assert asked.files()["brought.in"] == "tensorflow==2.13.0\n"
+    first, second = words(asked)
+    assert first[3:7] == ["/x/requirements.in", "/x/brought.in", "--output-file", "/x/brought.txt"]
+    assert "/x/brought.in" not in second
+    assert second[second.index("--constraint") + 1] == "/x/brought.txt"
+
+
+def test_what_stands_verbatim_is_kept_out_of_resolving_and_put_into_the_lock(cell: Cell) -> None:
+    line = "pandas==0.24.2 --hash=sha256:" + "0" * 64
+    asked = lock.inputs(replace(cell, requirements=replace(cell.requirements, verbatim=(line,))))
+    (argv,) = words(asked)
+    assert asked.files()["excludes.txt"] == "pandas\n"
+    assert argv[argv.index("--excludes") + 1] == "/x/excludes.txt"
+    assert lock.text(asked, "lz4==1 \\\n").endswith(f"lz4==1 \\\n{line}\n")
 
 
 @pytest.mark.parametrize(
@@ -38,7 +50,7 @@ def test_the_framework_of_the_base_binds_and_is_not_installed(cell: Cell) -> Non
         {"direct": ("ray[rllib]==2.9.3",)},
         {"overrides": ("numpy==1.24.3",)},
         {"build": ("setuptools<58",)},
-        {"pinned": True},
+        {"verbatim": ("pandas==0.24.2 --hash=sha256:" + "0" * 64,)},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -89,4 +101,4 @@ def test_every_package_of_every_lock_has_a_hash(project: Project) -> None:
     for cell in project.cells:
         text = (project.root / cell.lock).read_text()
         entries = [entry for entry in text.split("\n") if entry and not entry.startswith(("#", " "))]
-        assert all(entry.endswith("\\") for entry in entries), cell.id
+        assert all(entry.endswith("\\") or " --hash=sha256:" in entry for entry in entries), cell.id

@@ -2,7 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlimages.cell import Base
@@ -110,31 +110,17 @@ def test_as_many_builds_run_as_fit_the_machine(cores, memory, jobs) -> None:
     assert default_jobs(cores=cores, memory=memory) == jobs
 
 
-@given(st.data())
-def test_parents_always_come_first(data) -> None:
-    cells = forest(data)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(shape=st.data())
+def test_parents_always_come_first(cell, shape) -> None:
+    size = shape.draw(st.integers(1, 8))
+    cells = [replace(cell, version=f"{number}.0") for number in range(size)]
+    for number in range(1, size):
+        parent = shape.draw(st.integers(-1, number - 1))
+        cells[number] = replace(cells[number], extends=cells[parent].id if parent >= 0 else None)
     seen: set[str] = set()
-    for step in make_plan(cells, jobs=1).steps:
+    for step in make_plan(shape.draw(st.permutations(cells)), jobs=1).steps:
         assert set(step.needs) <= seen
+        assert step.needs == ((step.cell.extends,) if step.cell.extends else ())
         seen.add(step.cell.id)
-    assert seen == {cell.id for cell in cells}
-
-
-def forest(data):
-    from rlimages.cell import Cell, Processor, Requirements, SystemPackages
-
-    size = data.draw(st.integers(1, 8))
-    base = Base(
-        name="b", registry=None, image="b:1", os="debian12", packages="apt", python="3.11", interpreter="python3",
-        cuda=None, framework=None,
-    )  # fmt: skip
-
-    def make(number: int) -> Cell:
-        parent = data.draw(st.integers(-1, number - 1))
-        return Cell(
-            toolkit="ray", version=f"{number}.0", framework=None, processor=Processor.CPU, line="debian", base=base,
-            requirements=Requirements(as_of="2024-03-01", direct=()), system=SystemPackages(), repository="r",
-            tag=f"t{number}", extends=f"ray-{parent}.0-cpu-debian" if parent >= 0 else None,
-        )  # fmt: skip
-
-    return data.draw(st.permutations([make(number) for number in range(size)]))
+    assert len(seen) == size
