@@ -22,6 +22,9 @@ from rlimages.stages import Stage, Tell, Workplace, take, unbuilt
 
 __all__ = ["Event", "Stage", "run", "why"]
 
+_GLANCE = 0.2
+"""Seconds that the main thread waits at a time: Python hears a signal only between two waits."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
@@ -101,7 +104,7 @@ def _walk(plan: BuildPlan, place: Workplace, herald: "_Herald") -> dict[str, Cel
             while order.is_active():
                 for name in order.get_ready():
                     running[pool.submit(_take, steps[name], reports, place, herald)] = name
-                ended, _ = wait(running, return_when=FIRST_COMPLETED)
+                ended, _ = wait(running, timeout=_GLANCE, return_when=FIRST_COMPLETED)
                 for future in ended:
                     name = running.pop(future)
                     reports[name] = future.result()

@@ -1,0 +1,76 @@
+"""A project of one tiny cell, for the tests here; as a program, one run of it: `one_cell.py ROOT RUN`."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from rlimages import pipeline, report
+from rlimages.cell import Cell
+from rlimages.engine import DockerEngine
+from rlimages.plan import BuildPlan
+from rlimages.project import load
+from rlimages.schedule import make_plan
+from rlimages.shell import Stop, stopping_on_signals
+
+ROOT = Path(__file__).resolve().parents[2]
+IMAGE = "debian:bookworm-slim"
+REPOSITORY = "rlimages-test"
+
+
+def make_cell(version: str = "1.0") -> Cell:
+    """A cell of the matrix, made tiny. Its checks are shell scripts: the image has no Python."""
+    cell = next(cell for cell in load(ROOT / "build_matrix.yaml", ROOT).cells if cell.base.image == IMAGE)
+    return replace(
+        cell,
+        toolkit="tiny",
+        version=version,
+        framework=None,
+        base=replace(cell.base, interpreter="sh"),
+        repository=REPOSITORY,
+        tag=version,
+        aliases=(f"{version}-alias",),
+    )
+
+
+def write_project(root: Path, recipe: str, checks: dict[str, str], version: str = "1.0") -> Cell:
+    """Write the Dockerfile of the cell and the checks of all cells."""
+    cell = make_cell(version)
+    path = root / cell.recipe
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(recipe)
+    folder = root / "templates" / "smoke"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, program in checks.items():
+        (folder / f"check_{name}.py").write_text(program)
+    return cell
+
+
+def plan(*cells: Cell, timeout: int = 60) -> BuildPlan:
+    return make_plan(cells, jobs=2, timeout=timeout)
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def main(root: Path, name: str) -> int:
+    stop = Stop()
+    folder = root / "runs" / name
+    folder.mkdir(parents=True)
+    with stopping_on_signals(stop):
+        told = pipeline.run(
+            plan(make_cell()),
+            root=root,
+            folder=folder,
+            engine=DockerEngine(run=name, stop=stop),
+            stages=("build", "smoke"),
+            stop=stop,
+            on_event=lambda event: say(f"{event.stage} {event.detail}\n"),
+        )
+    say(report.text(told))
+    return report.exit_code(told)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2]))

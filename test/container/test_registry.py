@@ -1,0 +1,70 @@
+import time
+
+import pytest
+
+from rlimages.build import build
+from rlimages.publish import publish
+from rlimages.registry import resolve
+from rlimages.results import Outcome
+
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+
+
+@pytest.fixture
+def built(engine, stop, tmp_path, one_cell):
+    """A new image, whose cell has a tag of its own."""
+    version = f"1.{time.time_ns()}"
+    cell = one_cell.write_project(tmp_path, f"FROM debian:bookworm-slim\nLABEL version={version}\n", {}, version)
+    (step,) = one_cell.plan(cell).steps
+    return build(step, engine, tmp_path / "logs", root=tmp_path, stop=stop)
+
+
+@pytest.fixture
+def push(engine, stop, tmp_path, built):
+    def push(to: str):
+        return publish(built.cell, built.image, engine, tmp_path / "logs", to=to, resolve=resolve, stop=stop)
+
+    return push
+
+
+def test_a_push_is_verified_by_the_registrys_own_digest(push, registry, built) -> None:
+    results = push(registry)
+    assert [result.outcome for result in results] == [Outcome.PASSED, Outcome.PASSED]
+    assert len({result.digest for result in results}) == 1
+    for result in results:
+        there = resolve(result.reference)
+        assert there.digest == result.digest
+        assert there.config == built.image.id
+
+
+def test_what_is_pushed_is_one_manifest_of_the_kind_that_sagemaker_takes(push, registry) -> None:
+    there = resolve(push(registry)[0].reference)
+    assert there.media_type == DOCKER_MANIFEST
+    assert sum(there.layers) > 1_000_000
+
+
+def test_a_push_by_digest_is_found_again(push, registry, built) -> None:
+    result = push(registry)[0]
+    repository = result.reference.rpartition(":")[0]
+    assert resolve(f"{repository}@{result.digest}").config == built.image.id
+
+
+def test_pushing_again_sends_nothing(push, registry) -> None:
+    push(registry)
+    assert {result.reason for result in push(registry)} == {"was there already"}
+
+
+def test_the_local_store_keeps_no_name_of_the_registry(push, registry, client) -> None:
+    references = {result.reference for result in push(registry)}
+    tags = {tag for image in client.images.list() for tag in image.tags}
+    assert not references & tags
+
+
+def test_a_registry_that_is_not_there_fails_the_push_and_not_the_run(push) -> None:
+    results = push("127.0.0.1:9")
+    assert [result.outcome for result in results] == [Outcome.FAILED, Outcome.SKIPPED]
+    assert "cannot reach the registry" in results[0].reason
+
+
+def test_a_tag_that_was_never_pushed_is_not_there(registry) -> None:
+    assert resolve(f"{registry}/rlimages-test:never-pushed") is None
