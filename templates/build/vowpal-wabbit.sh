@@ -28,6 +28,13 @@ tools=$work/tools/bin
     --dest "$work" --requirement "$work/own.txt"
 tar -x -f "$work"/vowpalwabbit-*.tar.gz --strip-components 1 -C "$work/source"
 
+# Up to Boost 1.66 the distribution names the library after its own Python; any Python 3 takes it.
+for library in /usr/lib/*/libboost_python-py3?.so; do
+    if [ -e "$library" ]; then
+        ln -s "$library" "${library%-py3?.so}3.so"
+    fi
+done
+
 cd "$work/source"
 # An extension module takes Python's symbols from the interpreter that loads it, not from a libpython of its own.
 sed -i 's/[$]{PYTHON_LIBRARIES} //' python/CMakeLists.txt
