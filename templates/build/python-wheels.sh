@@ -32,6 +32,7 @@ if [ "$pip" != - ]; then
     export PYTHONPATH="$folder/pip"
 fi
 
-"$python" -m pip wheel --no-deps --wheel-dir "$folder" -r "$lock"
+# --use-pep517: source packages are built in an environment of their own, whatever tools the base has.
+"$python" -m pip wheel --use-pep517 --no-deps --wheel-dir "$folder" -r "$lock"
 # The same pins without hashes: what was compiled here has one of its own.
 sed -e '/^[A-Za-z0-9]/!d' -e 's/ --hash=.*//' -e 's/ *\\$//' "$lock" >"$folder/requirements.txt"
