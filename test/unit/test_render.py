@@ -77,7 +77,7 @@ def test_the_work_grows_no_faster_than_the_matrix(project: Project) -> None:
 
     def measure(count: int) -> float:
         cells = [replace(one, version=f"2.9.{n}", framework=Framework(name="tf", version="2")) for n in range(count)]
-        renderer = Renderer(project.root / "templates", {})
+        renderer = Renderer(project.root / "templates", {}, project.matrix.tools)
         started = time.process_time()
         for recipe in recipes(cells):
             renderer.render(recipe)

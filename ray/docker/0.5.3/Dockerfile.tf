@@ -44,7 +44,8 @@ RUN --mount=type=bind,source=templates/build/buildhost.sh,target=/run/build/buil
     --mount=type=bind,source=ray/lock/ray-0.5.3-tf-${processor}.txt,target=/run/build/lock.txt \
     --mount=type=bind,from=buildhost,target=/run/buildhost \
     --mount=type=cache,target=/root/.cache --mount=type=tmpfs,target=/tmp \
-    /run/build/python-wheels.sh python /wheels /run/build/lock.txt 21.3.1
+    /run/build/python-wheels.sh python /wheels /run/build/lock.txt 21.3.1 \
+        --build-constraint 'setuptools<58'
 
 FROM os
 RUN --mount=type=bind,source=templates/build/install-wheels.sh,target=/run/build/install-wheels.sh \
