@@ -6,7 +6,6 @@ fails (docker/docker-py issues 2230 and 3277); that client runs, watches and ins
 
 import json
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -95,17 +94,19 @@ class DockerEngine:
         return f"Docker {self._client.version()['Version']}, buildx {'.'.join(map(str, self._buildx))}"
 
     def build(self, step: BuildStep, root: Path, log: Path, on_progress: Callable[[str], None]) -> Built:
-        """Build one image with `root` as context; the log is appended to."""
+        """Build one image with `root` as context; the log is appended to, BuildKit's metadata goes beside it."""
         progress = "rawjson" if self._buildx >= (0, 13) else "plain"
-        with tempfile.TemporaryDirectory(prefix="rlimages-") as folder, log.open("a", encoding="utf-8") as file:
-            metadata = Path(folder, "metadata.json")
+        metadata = log.with_suffix(".json").resolve()
+        before = self.inspect(step.image)
+        with log.open("a", encoding="utf-8") as file:
             listener = Listener(lambda line: print(line, file=file, flush=True), on_progress)
             argv = build_argv(step, metadata=metadata, progress=progress)
             ended = run(argv, on_line=listener.hear, timeout=step.timeout, stop=self._stop, cwd=root, remedy=REMEDY)
             listener.close()
-            if not ended.passed:
-                return Built(ended=ended, trouble=listener.trouble)
-            return Built(ended=ended, image=json.loads(metadata.read_text())["containerimage.config.digest"])
+        if not ended.passed:
+            return Built(ended=ended, trouble=listener.trouble)
+        self._forget(before)
+        return Built(ended=ended, image=json.loads(metadata.read_text())["containerimage.config.digest"])
 
     def check(self, image: str, argv: Sequence[str], folder: Path, log: Path, timeout: float) -> Checked:
         """Run a program inside an image, without network, and always remove the container afterwards."""
@@ -164,6 +165,14 @@ class DockerEngine:
                 with suppress(DockerException):  # another run may be removing it just now
                     container.remove(force=True, v=True)
                     yield f"removed container {container.name}, left behind by run {container.labels.get(RUN_LABEL)}"
+
+    def _forget(self, image: LocalImage | None) -> None:
+        """Remove an image that lost its last name to a newer one, or every rebuild would leave gigabytes behind."""
+        from docker.errors import DockerException
+
+        with suppress(DockerException):  # it never was, is gone already, or something still stands on it
+            if image and not self._client.images.get(image.image.id).tags:
+                self._client.api.remove_image(image.image.id)
 
     @cached_property
     def _client(self) -> "DockerClient":

@@ -52,6 +52,20 @@ def test_what_was_built_is_in_the_local_store(try_build, engine) -> None:
     assert found.entrypoint == ("/bin/sh",)
 
 
+def test_an_image_that_lost_its_name_to_a_newer_one_is_removed(try_build, engine) -> None:
+    old, _ = try_build(FROM + f"LABEL a={time.time_ns()}\n")
+    new, _ = try_build(FROM + f"LABEL a={time.time_ns()}\n")
+    assert engine.inspect(old.image.id) is None
+    assert engine.inspect(new.image.id) is not None
+
+
+def test_an_image_that_has_another_name_stays(try_build, engine, client) -> None:
+    old, _ = try_build(FROM + f"LABEL a={time.time_ns()}\n")
+    client.images.get(old.image.id).tag("rlimages-test", "kept")
+    try_build(FROM + f"LABEL a={time.time_ns()}\n")
+    assert engine.inspect(old.image.id) is not None
+
+
 def test_the_log_is_for_people_and_progress_names_the_steps(try_build) -> None:
     heard: list[str] = []
     _, log = try_build(FROM + f"RUN echo hello-{time.time_ns()}\n", on_progress=heard.append)
