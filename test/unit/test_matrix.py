@@ -158,3 +158,23 @@ def test_withdrawn_and_unreleased_versions_are_not_promised(project: Project) ->
     versions = {(cell.toolkit, cell.version) for cell in project.cells}
     assert not versions.intersection({("ray", "1.0.0"), ("ray", "1.1.0")})
     assert not [cell for cell in project.cells if cell.id == "coach-0.11.1-mxnet-cpu"]
+
+
+@pytest.mark.parametrize(
+    ("cell_id", "python", "cuda", "framework", "gym"),
+    [
+        ("coach-0.10.1-tf-gpu", "3.6", "9.0", "1.11.0", "0.10.5"),
+        ("coach-0.11.0-tf-gpu", "3.6", "9.0", "1.11.0", "0.10.5"),
+        ("coach-0.11.0-mxnet-gpu", "3.5", "9.0", "1.3.0", "0.10.5"),
+        ("ray-0.5.3-tf-gpu", "3.6", "9.0", "1.11.0", "0.10.5"),
+    ],
+)
+def test_the_documented_table_of_dependencies_holds(
+    project: Project, cell_id: str, python: str, cuda: str, framework: str, gym: str
+) -> None:
+    """The table of the SageMaker RL estimators' documentation; all of them extend Ubuntu 16.04."""
+    cell = next(cell for cell in project.cells if cell.id == cell_id)
+    assert cell.framework is not None
+    assert (cell.python, cell.base.cuda, cell.framework.version) == (python, cuda, framework)
+    assert cell.inventory["gym"] == gym
+    assert cell.base.os == "ubuntu16.04"
