@@ -12,10 +12,13 @@ SCREEN = "640x480x24"
 
 
 def open_display():
-    """Start a display of its own and return the server with the display's number: it picks a free one and says which."""
+    """Start a display: the server and the number that it chose, as text."""
     reader, writer = os.pipe()
-    server = subprocess.Popen(["Xvfb", "-screen", "0", SCREEN, "-nolisten", "tcp", "-displayfd", str(writer)],
-                              pass_fds=[writer], stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        ["Xvfb", "-screen", "0", SCREEN, "-nolisten", "tcp", "-displayfd", str(writer)],
+        pass_fds=[writer],
+        stderr=subprocess.DEVNULL,
+    )
     os.close(writer)
     with os.fdopen(reader) as answer:
         return server, answer.readline().strip()

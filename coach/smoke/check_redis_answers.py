@@ -1,6 +1,5 @@
 """The Redis server that Coach's distributed memory runs on starts, keeps a value and passes a message on."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -31,8 +30,9 @@ def wait_until_it_answers(client):
 def main():
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
-        server = subprocess.Popen(["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder,
-                                   "--logfile", os.path.join(folder, "log")])
+        settings = {"port": str(port), "bind": "127.0.0.1", "save": "", "dir": folder, "logfile": folder + "/log"}
+        words = [word for name, value in settings.items() for word in ("--" + name, value)]
+        server = subprocess.Popen(["redis-server"] + words)
         try:
             client = redis.StrictRedis(port=port)
             if not wait_until_it_answers(client):
@@ -53,8 +53,8 @@ def main():
             server.terminate()
             server.wait()
     passed_on = heard is not None and heard["data"] == b"episode"
-    print("redis {}: value {}, message {}".format(
-        version, "kept" if kept else "lost", "passed on" if passed_on else "lost"))
+    fates = ("kept" if kept else "lost", "passed on" if passed_on else "lost")
+    print("redis {}: value {}, message {}".format(version, *fates))
     return 0 if kept and passed_on else 1
 
 

@@ -1,7 +1,7 @@
-"""The Python binding learns a contextual bandit: twice the reward of chance and more, and a saved model answers the same.
+"""The Python binding learns a contextual bandit, and a saved model answers as the one that learned.
 
-In each round one of four kinds of visitor comes and one of four actions pays 1, the others 0. Chance earns 0.25 a round;
-with epsilon 0.1 the best policy earns 0.925. Asked for: 0.7 over the last 500 of 2000 rounds.
+In each round one of four kinds of visitor comes and one of four actions pays 1, the others 0. Chance earns 0.25 a
+round, with epsilon 0.1 the best policy 0.925. Asked for: 0.7 over the last 500 of 2000 rounds.
 """
 
 import os
@@ -52,8 +52,9 @@ def main():
         loaded = Workspace("-i {} --testonly --quiet".format(path))
         same = [policy(loaded, visitor) for visitor in VISITORS] == answers
         loaded.finish()
-    print("mean reward {:.3f}, asked for {} (chance {}); the saved model answers {}".format(
-        reward, BOUND, 1 / ACTIONS, "the same" if same else "differently"))
+    answers = "the same" if same else "differently"
+    learned = "mean reward {:.3f}, asked for {} (chance {})".format(reward, BOUND, 1 / ACTIONS)
+    print("{}; the saved model answers {}".format(learned, answers))
     return 0 if reward >= BOUND and same else 1
 
 

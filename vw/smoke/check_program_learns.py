@@ -1,4 +1,4 @@
-"""The `vw` program learns a contextual bandit from a log, saves the policy, and answers a script at the other end of a pipe.
+"""The `vw` program learns a contextual bandit from a log, saves the policy, and answers through a pipe.
 
 The log holds 2000 decisions taken by chance among four actions, of which one pays 1 for each of four kinds of visitor.
 Chance earns 0.25 a decision; with epsilon 0.1 the best policy earns 0.925. Asked of the learned policy: 0.7.
@@ -65,8 +65,8 @@ def main():
         reward = sum(ask(program, visitor)[best] for best, visitor in enumerate(VISITORS)) / len(VISITORS)
         program.stdin.close()
         status = program.wait(timeout=SECONDS)
-    print("expected reward {:.3f}, asked for {} (chance {}); vw {} ended with status {}".format(
-        reward, BOUND, 1 / ACTIONS, version, status))
+    learned = "expected reward {:.3f}, asked for {} (chance {})".format(reward, BOUND, 1 / ACTIONS)
+    print("{}; vw {} ended with status {}".format(learned, version, status))
     return 0 if reward >= BOUND and status == 0 else 1
 
 
