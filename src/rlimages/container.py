@@ -54,22 +54,29 @@ def run_confined(
     It starts as every program of the image starts: through the image's own entrypoint. The container is removed
     whatever happens. A program that can't be started is an answer too.
     """
-    from docker.errors import DockerException
-
     started = time.monotonic()
     try:
         options = _options(folder, labels, memory)
         container = client.containers.create(image, [*_ONE_STREAM, *argv], **options)
-    except DockerException as error:
+    except engine_errors() as error:
         return _not_started(error, started)
     try:
         container.start()
         return _watch(container, log, started, timeout, stop)
-    except DockerException as error:
+    except engine_errors() as error:
         return _not_started(error, started)
     finally:
-        with suppress(DockerException):
+        with suppress(*engine_errors()):
             container.remove(force=True, v=True)
+
+
+def engine_errors() -> tuple[type[Exception], ...]:
+    """All that the client raises when the engine refuses, or goes away in the middle of a word."""
+    from docker.errors import DockerException
+    from requests import RequestException
+    from urllib3.exceptions import HTTPError
+
+    return DockerException, RequestException, HTTPError
 
 
 def _options(folder: Path, labels: Mapping[str, str], memory: int) -> dict[str, Any]:
@@ -95,7 +102,7 @@ def _watch(container: "Container", log: Path, started: float, timeout: float, st
 
     def follow() -> None:
         try:
-            with log.open("ab") as file:
+            with log.open("ab") as file, suppress(*engine_errors()):  # the end of the container tells what it was
                 for piece in container.logs(stream=True, follow=True):
                     file.write(piece)
                     file.flush()

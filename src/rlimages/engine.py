@@ -7,14 +7,14 @@ fails (docker/docker-py issues 2230 and 3277); that client runs, watches and ins
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rlimages.buildkit import Listener
-from rlimages.container import Checked, run_confined
+from rlimages.container import Checked, engine_errors, run_confined
 from rlimages.errors import ToolError
 from rlimages.plan import BuildStep
 from rlimages.results import Image
@@ -91,7 +91,8 @@ class DockerEngine:
 
     def version(self) -> str:
         """The engine and its builder, for people. Raises `ToolError` when none answers."""
-        return f"Docker {self._client.version()['Version']}, buildx {'.'.join(map(str, self._buildx))}"
+        with _answering():
+            return f"Docker {self._client.version()['Version']}, buildx {'.'.join(map(str, self._buildx))}"
 
     def build(self, step: BuildStep, root: Path, log: Path, on_progress: Callable[[str], None]) -> Built:
         """Build one image with `root` as context; the log is appended to, BuildKit's metadata goes beside it."""
@@ -126,10 +127,11 @@ class DockerEngine:
         """What the local store holds under this name or id."""
         from docker.errors import ImageNotFound
 
-        try:
-            facts: dict[str, Any] = self._client.images.get(reference).attrs
-        except ImageNotFound:
-            return None
+        with _answering():
+            try:
+                facts: dict[str, Any] = self._client.images.get(reference).attrs
+            except ImageNotFound:
+                return None
         config = facts.get("Config") or {}
         return LocalImage(
             image=Image(id=facts["Id"], size=facts["Size"]),
@@ -151,26 +153,24 @@ class DockerEngine:
             return run(["docker", "image", "push", target], log=log, stop=self._stop, remedy=REMEDY)
         finally:
             if not was_there:
-                self._client.api.remove_image(target, noprune=True)
+                with suppress(*engine_errors()):  # only tidiness is lost
+                    self._client.api.remove_image(target, noprune=True)
 
     def cleanup(self) -> tuple[str, ...]:
         """Remove the containers of runs whose process is dead."""
-        return tuple(self._remove_orphans())
+        with _answering():
+            return tuple(self._remove_orphans())
 
     def _remove_orphans(self) -> Iterator[str]:
-        from docker.errors import DockerException
-
         for container in self._client.containers.list(all=True, filters={"label": PROCESS_LABEL}):
             if is_dead(container.labels[PROCESS_LABEL]):
-                with suppress(DockerException):  # another run may be removing it just now
+                with suppress(*engine_errors()):  # another run may be removing it just now
                     container.remove(force=True, v=True)
                     yield f"removed container {container.name}, left behind by run {container.labels.get(RUN_LABEL)}"
 
     def _forget(self, image: LocalImage | None) -> None:
         """Remove an image that lost its last name to a newer one, or every rebuild would leave gigabytes behind."""
-        from docker.errors import DockerException
-
-        with suppress(DockerException):  # it never was, is gone already, or something still stands on it
+        with suppress(*engine_errors()):  # it never was, is gone already, or something still stands on it
             if image and not self._client.images.get(image.image.id).tags:
                 self._client.api.remove_image(image.image.id)
 
@@ -181,7 +181,7 @@ class DockerEngine:
         try:
             client = docker.from_env(timeout=60, max_pool_size=32)
             client.ping()
-        except docker.errors.DockerException as error:
+        except engine_errors() as error:
             raise ToolError(f"no Docker engine answers ({error}); {REMEDY}") from error
         return client
 
@@ -197,7 +197,16 @@ class DockerEngine:
     @cached_property
     def _memory(self) -> int:
         """What one check may use, in bytes: three quarters of the machine's where nothing else was said."""
-        return self._cap or int(self._client.info()["MemTotal"]) * 3 // 4
+        with _answering():
+            return self._cap or int(self._client.info()["MemTotal"]) * 3 // 4
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except engine_errors() as error:
+        raise ToolError(f"the Docker engine does not answer any more ({error}); {REMEDY}") from error
 
 
 def build_argv(step: BuildStep, *, metadata: Path, progress: str = "rawjson") -> list[str]:

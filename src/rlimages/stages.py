@@ -73,13 +73,14 @@ def take(step: BuildStep, place: Workplace, tell: Tell) -> CellReport:
         if Stage.PUBLISH in place.stages and report.outcome is Outcome.PASSED:
             report = _publish(step, report, image, place, tell)
     except FactoryError as error:  # the engine went away: an answer about this cell, others may have been luckier
-        return replace(report, build=unbuilt(step.cell, str(error), Outcome.FAILED))
+        built = report.build or unbuilt(step.cell, "")
+        return replace(report, build=replace(built, outcome=Outcome.FAILED, reason=str(error)))
     return report
 
 
-def unbuilt(cell: Cell, reason: str, outcome: Outcome = Outcome.SKIPPED) -> BuildResult:
+def unbuilt(cell: Cell, reason: str) -> BuildResult:
     """The result of a build that never began."""
-    return BuildResult(cell=cell, outcome=outcome, reason=reason, seconds=0.0, log="")
+    return BuildResult(cell=cell, outcome=Outcome.SKIPPED, reason=reason, seconds=0.0, log="")
 
 
 def _build(step: BuildStep, report: CellReport, place: Workplace, tell: Tell) -> CellReport:

@@ -1,4 +1,5 @@
 import gc
+import os
 import time
 from pathlib import Path
 from threading import Timer
@@ -6,9 +7,10 @@ from threading import Timer
 import pytest
 
 from rlimages.build import build
+from rlimages.engine import DockerEngine
 from rlimages.errors import ToolError
 from rlimages.results import FailureKind, Outcome
-from rlimages.shell import this_process
+from rlimages.shell import Stop, this_process
 
 FROM = "FROM debian:bookworm-slim\n"
 
@@ -207,10 +209,23 @@ def test_only_what_dead_runs_left_behind_is_removed(client, engine) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # its client forgets a socket
-def test_without_an_engine_there_is_one_sentence(tmp_path, monkeypatch) -> None:
-    from rlimages.engine import DockerEngine
-    from rlimages.shell import Stop
+def test_an_engine_that_goes_away_is_one_sentence(client, tmp_path, monkeypatch) -> None:
+    there = Path(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://"))
+    (tmp_path / "docker.sock").symlink_to(there)
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
+    engine = DockerEngine(run="x", stop=Stop())
+    assert engine.inspect("debian:bookworm-slim")
+    (tmp_path / "docker.sock").unlink()
+    engine.close()
+    with pytest.raises(ToolError, match="does not answer any more"):
+        engine.inspect("debian:bookworm-slim")
+    with pytest.raises(ToolError, match="does not answer any more"):
+        engine.check("debian:bookworm-slim", ("true",), tmp_path, tmp_path / "log", 5)
+    gc.collect()
 
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # its client forgets a socket
+def test_without_an_engine_there_is_one_sentence(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nothing.sock")
     with pytest.raises(ToolError, match="no Docker engine answers"):
         DockerEngine(run="x", stop=Stop()).cleanup()
