@@ -233,6 +233,7 @@ class _Reader:
 
 def _pin(requirement: Requirement) -> str | None:
     """The version of an exact pin, else None."""
-    specifiers = list(requirement.specifier)
-    exact = len(specifiers) == 1 and specifiers[0].operator in ("==", "===") and not specifiers[0].version.endswith(".*")
-    return specifiers[0].version if exact else None
+    (only, *others) = (*requirement.specifier, None)
+    if only is None or others != [None] or only.operator not in ("==", "===") or only.version.endswith(".*"):
+        return None
+    return only.version

@@ -72,7 +72,7 @@ class Renderer:
     ) -> None:
         """`defaults` gives, by account table, the default `account`, `region` and `domain`; `tools` exact versions."""
         self._defaults = defaults
-        self._environment = Environment(  # noqa: S701 - Dockerfiles are not HTML
+        self._environment = Environment(
             loader=FileSystemLoader(templates),
             undefined=StrictUndefined,
             trim_blocks=True,
