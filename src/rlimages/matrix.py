@@ -233,7 +233,7 @@ class _Reader:
 
 def _pin(requirement: Requirement) -> str | None:
     """The version of an exact pin, else None."""
-    (only, *others) = (*requirement.specifier, None)
-    if only is None or others != [None] or only.operator not in ("==", "===") or only.version.endswith(".*"):
+    specifiers = list(requirement.specifier)
+    if len(specifiers) != 1 or specifiers[0].operator not in ("==", "===") or specifiers[0].version.endswith(".*"):
         return None
-    return only.version
+    return specifiers[0].version
