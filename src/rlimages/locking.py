@@ -42,6 +42,7 @@ def _resolved(asked: LockInputs, uv: str, environ: Mapping[str, str]) -> str:
             tree.write(folder / file, content)
         settings = pipconfig.read(environ, pipconfig.configuration_files(environ, Path.home()))
         env = {**settings.for_uv(), **environ}
+        env.pop("PYTHONPATH", None)  # it would leak into the builds of source packages
         for command in lock.commands(uv, sys.executable, asked, folder):
             said: list[str] = []
             if not shell.run(command, on_line=said.append, env=env).passed:

@@ -1,7 +1,7 @@
 """A run from its wishes to its report: check that files are in step, prepare, plan, go, write down."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,10 +81,13 @@ def run(
     engine = DockerEngine(run=folder.name, stop=stop)
     engine.version()
     notes = list(prepared.notes)
-    if Stage.BUILD in wishes.stages:
-        notes += [f"base {base.reference}: {base.origin}, {base.detail}" for base in provide(prepared.plan)]
     for note in notes:
         on_note(note)
+    for reference in open_bases(prepared.plan) if Stage.BUILD in wishes.stages else ():
+        on_note(f"base {reference}: bringing it, which takes a minute where it is not here yet")
+        base = bases.ensure(reference)
+        notes.append(f"base {base.reference}: {base.origin}, {base.detail}")
+        on_note(notes[-1])
     report = pipeline.run(
         prepared.plan,
         root=project.root,
@@ -105,18 +108,15 @@ def run(
 
 def bases_of(cells: Sequence[Cell]) -> Iterator[BaseResult]:
     """Bring the open bases of these cells into the local store."""
-    yield from _provide(dict.fromkeys(cell.base.image for cell in cells if cell.base.registry is None))
+    wanted = dict.fromkeys(cell.base.image for cell in cells if cell.base.registry is None)
+    yield from (bases.ensure(reference) for reference in wanted if bases.slim_suite(reference))
 
 
-def provide(todo: BuildPlan) -> Iterator[BaseResult]:
-    """Bring the open bases of a plan into the local store, unless something stands in for them."""
+def open_bases(todo: BuildPlan) -> tuple[str, ...]:
+    """The Debian bases of a plan, but those that something stands in for."""
     replaced = {name for step in todo.steps for name, _ in step.contexts}
     wanted = dict.fromkeys(step.cell.base.image for step in todo.steps if step.cell.base.registry is None)
-    yield from _provide(reference for reference in wanted if reference not in replaced)
-
-
-def _provide(references: Iterable[str]) -> Iterator[BaseResult]:
-    yield from (bases.ensure(reference) for reference in references if bases.slim_suite(reference))
+    return tuple(name for name in wanted if name not in replaced and bases.slim_suite(name))
 
 
 def overrides(wishes: Wishes) -> tuple[Override, ...]:

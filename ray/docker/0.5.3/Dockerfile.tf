@@ -31,7 +31,21 @@ RUN --mount=type=bind,source=templates/build/system-packages.sh,target=/run/buil
     --mount=type=tmpfs,target=/var/cache/apt --mount=type=tmpfs,target=/var/lib/apt/lists \
     /run/build/system-packages.sh apt \
         build-essential \
-        python3.6-dev
+        curl \
+        libbz2-dev \
+        libffi-dev \
+        liblzma-dev \
+        libreadline-dev \
+        libsqlite3-dev \
+        libssl-dev \
+        xz-utils \
+        zlib1g-dev
+
+# The base's Python came without headers from an archive that is gone; this one stays in this stage.
+RUN --mount=type=bind,source=templates/build/buildhost.sh,target=/run/build/buildhost.sh \
+    --mount=type=bind,source=templates/build/cpython.sh,target=/run/build/cpython.sh \
+    --mount=type=bind,from=buildhost,target=/run/buildhost --mount=type=tmpfs,target=/tmp \
+    /run/build/cpython.sh 3.6.15 6e28d7cdd6dd513dd190e49bca3972e20fcf455090ccf2ef3f1a227614135d91
 
 RUN --mount=type=bind,source=templates/build/hostname.c,target=/run/build/hostname.c \
     mkdir -p /usr/local/lib/rlimages && \
