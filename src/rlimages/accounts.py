@@ -8,8 +8,6 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Any
 
-import yaml
-
 from rlimages.errors import FactoryError
 
 
@@ -53,6 +51,8 @@ def ecr_host(account: str, region: str, domain: str) -> str:
 @cache
 def accounts() -> Accounts:
     """The table that ships with the factory."""
+    import yaml
+
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     text = files("rlimages").joinpath("accounts.yaml").read_text(encoding="utf-8")
     raw: dict[str, Any] = yaml.load(text, Loader=loader)

@@ -35,6 +35,17 @@ class Framework:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FrameworkName:
+    """What a framework is called elsewhere."""
+
+    title: str
+    sdk: str
+    """Its name in the SageMaker SDK."""
+    distribution: str
+    """Its name on the Python package index."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Base:
     """The image that a cell stands on, for one processor."""
 
@@ -165,3 +176,18 @@ class Cell:
     def local_name(self) -> str:
         """The reference in the local image store: what a user types after `docker run`."""
         return f"{self.repository}:{self.tag}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matrix:
+    """All that a build matrix promises."""
+
+    name: str
+    cells: tuple[Cell, ...]
+    frameworks: Mapping[str, FrameworkName]
+    tools: Mapping[str, str]
+    """Exact versions of what recipes install with."""
+
+    def framework_name(self, word: str) -> str:
+        """The matrix's own spelling of a framework: `tensorflow` and `pytorch` are understood too."""
+        return next((name for name, known in self.frameworks.items() if word == known.sdk), word)

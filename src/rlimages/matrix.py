@@ -1,38 +1,22 @@
 """Read `build_matrix.yaml`: text in, cells out. No files, no network, no Docker."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
 from types import MappingProxyType
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from rlimages import located
-from rlimages.cell import Base, Cell, Framework, Processor, Requirements, SystemPackages
+from rlimages.cell import Base, Cell, Framework, FrameworkName, Matrix, Processor, Requirements, SystemPackages
 from rlimages.clashes import clashes
 from rlimages.located import Located, Path, Problem
-from rlimages.schema import RawBase, RawFrameworkName, RawImage, RawMatrix, RawVersion
+from rlimages.schema import RawBase, RawImage, RawMatrix, RawVersion
 from rlimages.validation import did_you_mean, validate
 
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 """A tag of the OCI distribution specification: at most 128 characters."""
 _FIRST_WORKDIR = "/opt/ml/code"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Matrix:
-    """All that the file promises."""
-
-    name: str
-    cells: tuple[Cell, ...]
-    frameworks: Mapping[str, RawFrameworkName]
-    tools: Mapping[str, str]
-    """Exact versions of what recipes install with."""
-
-    def framework_name(self, word: str) -> str:
-        """The matrix's own spelling of a framework: `tensorflow` and `pytorch` are understood too."""
-        return next((name for name, known in self.frameworks.items() if word == known.sdk), word)
 
 
 def parse(text: str, name: str, tables: Collection[str]) -> Matrix:
@@ -47,9 +31,11 @@ def parse(text: str, name: str, tables: Collection[str]) -> Matrix:
     problems = reader.problems or list(clashes(cells, reader.paths, document))
     if problems:
         raise located.fail(name, problems)
-    return Matrix(
-        name=name, cells=cells, frameworks=MappingProxyType(raw.frameworks), tools=MappingProxyType(raw.tools)
-    )
+    frameworks = {
+        key: FrameworkName(title=framework.title, sdk=framework.sdk, distribution=framework.distributions[0])
+        for key, framework in raw.frameworks.items()
+    }
+    return Matrix(name=name, cells=cells, frameworks=MappingProxyType(frameworks), tools=MappingProxyType(raw.tools))
 
 
 class _Reader:

@@ -1,17 +1,20 @@
 """A project on disk: load its matrix, and keep what is generated from it in step."""
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import unified_diff
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rlimages import catalog, lock, matrix, tree
+from rlimages import catalog, memory, tree
 from rlimages.accounts import Accounts, accounts
-from rlimages.cell import Cell
+from rlimages.cell import Cell, Matrix
 from rlimages.errors import MatrixError
-from rlimages.lock import LockInputs
-from rlimages.matrix import Matrix
+
+if TYPE_CHECKING:
+    from rlimages.lock import LockInputs
 
 SCHEMA = "src/rlimages/build_matrix.schema.json"
 README = "README.md"
@@ -24,7 +27,11 @@ class Project:
 
     root: Path
     matrix: Matrix
-    accounts: Accounts
+
+    @property
+    def accounts(self) -> Accounts:
+        """Who publishes what where."""
+        return accounts()
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -92,11 +99,13 @@ class Project:
         for path in self.orphans() if cells is None else ():
             yield f"{path}: belongs to no cell\n"
 
-    def lock_inputs(self, cells: tuple[Cell, ...]) -> tuple[LockInputs, ...]:
+    def lock_inputs(self, cells: tuple[Cell, ...]) -> "tuple[LockInputs, ...]":
         """What decides the locks of these cells."""
+        from rlimages import lock
+
         frameworks = self.matrix.frameworks
         return tuple(
-            lock.inputs(cell, frameworks[cell.base.framework.name].distributions[0] if cell.base.framework else None)
+            lock.inputs(cell, frameworks[cell.base.framework.name].distribution if cell.base.framework else None)
             for cell in cells
         )
 
@@ -104,9 +113,15 @@ class Project:
 def load(matrix_file: Path | None, start: Path) -> Project:
     """The project of a matrix file, or of the nearest folder that has one. Raises `FactoryError`, `MatrixError`."""
     path = matrix_file or tree.find_root(start) / tree.MATRIX
-    known = accounts()
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise MatrixError(f"{path}: cannot be read: {error}") from error
-    return Project(root=path.parent.resolve(), matrix=matrix.parse(text, path.name, known.tables), accounts=known)
+    promised = memory.remembered(f"{path.name}\n{text}", Matrix, lambda: _parse(text, path.name), os.environ)
+    return Project(root=path.parent.resolve(), matrix=promised)
+
+
+def _parse(text: str, name: str) -> Matrix:
+    from rlimages import matrix
+
+    return matrix.parse(text, name, accounts().tables)

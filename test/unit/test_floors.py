@@ -12,7 +12,7 @@ FLOORS = """
 errors
 cell
 plan results
-shell tree located
+shell tree memory located
 accounts schema selector render catalog describe diagnose report lock pipconfig buildkit
 validation
 clashes uri schedule buildhost container
