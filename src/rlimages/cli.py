@@ -4,13 +4,13 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlimages import __version__
+from rlimages import __version__, options
 from rlimages.errors import FactoryError, StaleError, ToolError
 
 if TYPE_CHECKING:
@@ -70,50 +70,9 @@ def _progress(lines: Iterable[str]) -> int:
     return count
 
 
-_Command = Callable[..., Any]
-
-
-def _together(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
-    def apply(command: _Command) -> _Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return apply
-
-
-_selecting = click.option(
-    "--select", "patterns", multiple=True, metavar="PATTERN", help="Cells by id, with * and ?. May be repeated."
-)
-_as_json = click.option("--json", "as_json", is_flag=True, help="For programs.")
-_where = _together(
-    click.option("--region", help="Region to pull SageMaker's base images from."),
-    click.option("--base-override", "overrides", multiple=True, metavar="REGEX=REF", help="Stand-in for bases."),
-    click.option(
-        "--base-overrides", "override_file", type=click.Path(path_type=Path), help="A file of REGEX=REF lines."
-    ),
-)
-_building = _together(
-    _where,
-    click.option(
-        "--wheels",
-        multiple=True,
-        type=click.Path(path_type=Path, exists=True, file_okay=False),
-        help="Folders of wheels for the builds, beside those of this machine's pip configuration.",
-    ),
-    click.option("--jobs", "-j", type=click.IntRange(min=1), help="Builds at once; by default what the machine fits."),
-    click.option(
-        "--timeout", type=click.IntRange(min=1), help="Seconds for one build; by default what the matrix says."
-    ),
-)
-
-
-_to = click.option("--to", required=True, metavar="REGISTRY", help="Registry to publish to: host[:port][/prefix].")
-
-
 @main.command("list")
-@_selecting
-@_as_json
+@options.selecting
+@options.as_json
 @click.pass_context
 def list_(ctx: click.Context, /, patterns: tuple[str, ...], as_json: bool) -> None:
     """Show the cells: id, tags, base, recipe and lock."""
@@ -128,7 +87,7 @@ def list_(ctx: click.Context, /, patterns: tuple[str, ...], as_json: bool) -> No
 
 @main.command()
 @click.argument("patterns", nargs=-1, required=True, metavar="PATTERN...")
-@_as_json
+@options.as_json
 @click.pass_context
 def show(ctx: click.Context, /, patterns: tuple[str, ...], as_json: bool) -> None:
     """Show everything about some cells."""
@@ -142,7 +101,7 @@ def show(ctx: click.Context, /, patterns: tuple[str, ...], as_json: bool) -> Non
 
 
 @main.command()
-@_selecting
+@options.selecting
 @click.option("--check", is_flag=True, help="Write nothing; show what would change and exit with 3.")
 @click.pass_context
 def render(ctx: click.Context, /, patterns: tuple[str, ...], check: bool) -> None:
@@ -156,7 +115,7 @@ def render(ctx: click.Context, /, patterns: tuple[str, ...], check: bool) -> Non
 
 
 @main.command()
-@_selecting
+@options.selecting
 @click.option("--check", is_flag=True, help="Write nothing, ask no network; name stale locks and exit with 3.")
 @click.option("--force", is_flag=True, help="Resolve also what is not stale.")
 @click.pass_context
@@ -208,16 +167,16 @@ def uri(
 
 
 @main.command()
-@_selecting
-@_building
-@_as_json
+@options.selecting
+@options.building
+@options.as_json
 @click.pass_context
-def plan(ctx: click.Context, /, patterns: tuple[str, ...], as_json: bool, **options: Any) -> None:
+def plan(ctx: click.Context, /, patterns: tuple[str, ...], as_json: bool, **words: Any) -> None:
     """Show what a build would do: the exact command of each cell."""
     from rlimages import engine, running
 
     project = _project(ctx)
-    todo = running.prepare(project, _select(project, patterns), _wishes((), **options), environ=os.environ).plan
+    todo = running.prepare(project, _select(project, patterns), _wishes((), **words), environ=os.environ).plan
     commands = {
         step.cell.id: engine.build_argv(step, metadata=Path("metadata.json"), progress="auto") for step in todo.steps
     }
@@ -230,48 +189,48 @@ def plan(ctx: click.Context, /, patterns: tuple[str, ...], as_json: bool, **opti
 
 
 @main.command()
-@_selecting
-@_building
+@options.selecting
+@options.building
 @click.pass_context
-def build(ctx: click.Context, /, patterns: tuple[str, ...], **options: Any) -> None:
+def build(ctx: click.Context, /, patterns: tuple[str, ...], **words: Any) -> None:
     """Build the chosen cells."""
-    _run(ctx, patterns, ("build",), **options)
+    _run(ctx, patterns, ("build",), **words)
 
 
 @main.command()
-@_selecting
-@click.option("--fresh", is_flag=True, help="Run checks again that passed before for this very image.")
-@click.option("--jobs", "-j", type=click.IntRange(min=1), help="Cells at once.")
+@options.selecting
+@options.fresh
+@options.at_once
 @click.pass_context
-def smoke(ctx: click.Context, /, patterns: tuple[str, ...], **options: Any) -> None:
+def smoke(ctx: click.Context, /, patterns: tuple[str, ...], **words: Any) -> None:
     """Run every check inside the images that are in the local store."""
-    _run(ctx, patterns, ("smoke",), **options)
+    _run(ctx, patterns, ("smoke",), **words)
 
 
 @main.command()
-@_selecting
-@_to
-@click.option("--jobs", "-j", type=click.IntRange(min=1), help="Cells at once.")
+@options.selecting
+@options.to
+@options.at_once
 @click.pass_context
-def publish(ctx: click.Context, /, patterns: tuple[str, ...], **options: Any) -> None:
+def publish(ctx: click.Context, /, patterns: tuple[str, ...], **words: Any) -> None:
     """Push the images that passed their checks, under all their tags, and ask the registry what it got."""
-    _run(ctx, patterns, ("smoke", "publish"), **options)
+    _run(ctx, patterns, ("smoke", "publish"), **words)
 
 
 @main.command("run")
-@_selecting
-@_building
-@_to
-@click.option("--fresh", is_flag=True, help="Run checks again that passed before for this very image.")
+@options.selecting
+@options.building
+@options.to
+@options.fresh
 @click.pass_context
-def run_(ctx: click.Context, /, patterns: tuple[str, ...], **options: Any) -> None:
+def run_(ctx: click.Context, /, patterns: tuple[str, ...], **words: Any) -> None:
     """Build, smoke and publish the chosen cells, with one report."""
-    _run(ctx, patterns, ("build", "smoke", "publish"), **options)
+    _run(ctx, patterns, ("build", "smoke", "publish"), **words)
 
 
 @main.command()
-@_selecting
-@_as_json
+@options.selecting
+@options.as_json
 @click.pass_context
 def bases(ctx: click.Context, /, patterns: tuple[str, ...], as_json: bool) -> None:
     """Bring the open bases into the local store: pulled, or bootstrapped where they can't be."""
@@ -287,7 +246,7 @@ def bases(ctx: click.Context, /, patterns: tuple[str, ...], as_json: bool) -> No
 
 @main.command()
 @click.option("--registry", default="127.0.0.1:5000", show_default=True, help="The registry to look for.")
-@_as_json
+@options.as_json
 @click.pass_context
 def doctor(ctx: click.Context, /, registry: str, as_json: bool) -> None:
     """Look at this machine: what works, and what to do about what doesn't."""
@@ -302,15 +261,15 @@ def doctor(ctx: click.Context, /, registry: str, as_json: bool) -> None:
         raise ToolError("something that builds need is missing; the lines above say what to do")
 
 
-def _wishes(stages: tuple[str, ...], **options: Any) -> "Wishes":
+def _wishes(stages: tuple[str, ...], **words: Any) -> "Wishes":
     from rlimages.pipeline import Stage
     from rlimages.running import Wishes
 
     command = click.get_current_context().command_path.split()[-1]
-    return Wishes(stages=tuple(Stage(stage) for stage in stages), command=command, **options)
+    return Wishes(stages=tuple(Stage(stage) for stage in stages), command=command, **words)
 
 
-def _run(ctx: click.Context, patterns: tuple[str, ...], stages: tuple[str, ...], **options: Any) -> None:
+def _run(ctx: click.Context, patterns: tuple[str, ...], stages: tuple[str, ...], **words: Any) -> None:
     """Run some stages, show how it goes, print the report and leave with its exit code."""
     from rlimages import progress, report, running, shell
 
@@ -320,7 +279,7 @@ def _run(ctx: click.Context, patterns: tuple[str, ...], stages: tuple[str, ...],
     live = sys.stderr.isatty() and not os.environ.get("CI")
     with shell.stopping_on_signals(stop), progress.shown(sys.stderr, live=live) as on_event:
         folder, told = running.run(
-            project, cells, _wishes(stages, **options), environ=os.environ, stop=stop, on_event=on_event,
+            project, cells, _wishes(stages, **words), environ=os.environ, stop=stop, on_event=on_event,
             on_note=lambda line: click.echo(line, err=True),
         )  # fmt: skip
     click.echo(report.text(told), nl=False)

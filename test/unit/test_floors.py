@@ -22,7 +22,7 @@ bases build smoke publish
 stages
 project pipeline
 locking doctor running
-progress
+progress options
 cli
 __main__
 """

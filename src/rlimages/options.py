@@ -1,0 +1,51 @@
+"""The options that several verbs share, each said once."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+Command = Callable[..., Any]
+
+
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def apply(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return apply
+
+
+selecting = click.option(
+    "--select", "patterns", multiple=True, metavar="PATTERN", help="Cells by id, with * and ?. May be repeated."
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="For programs.")
+where = together(
+    click.option("--region", help="Region to pull SageMaker's base images from."),
+    click.option("--base-override", "overrides", multiple=True, metavar="REGEX=REF", help="Stand-in for bases."),
+    click.option(
+        "--base-overrides", "override_file", type=click.Path(path_type=Path), help="A file of REGEX=REF lines."
+    ),
+)
+building = together(
+    where,
+    click.option(
+        "--wheels",
+        multiple=True,
+        type=click.Path(path_type=Path, exists=True, file_okay=False),
+        help="Folders of wheels for the builds, beside those of this machine's pip configuration.",
+    ),
+    click.option("--jobs", "-j", type=click.IntRange(min=1), help="Builds at once; by default what the machine fits."),
+    click.option(
+        "--timeout", type=click.IntRange(min=1), help="Seconds for one build; by default what the matrix says."
+    ),
+)
+
+
+to = click.option("--to", required=True, metavar="REGISTRY", help="Registry to publish to: host[:port][/prefix].")
+fresh = click.option("--fresh", is_flag=True, help="Run checks again that passed before for this very image.")
+at_once = click.option(
+    "--jobs", "-j", type=click.IntRange(min=1), help="Cells at once; by default what the machine fits."
+)
