@@ -10,6 +10,8 @@ Command = Callable[..., Any]
 
 
 def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, in this order in the help."""
+
     def apply(command: Command) -> Command:
         for option in reversed(options):
             command = option(command)
@@ -42,10 +44,6 @@ building = together(
         "--timeout", type=click.IntRange(min=1), help="Seconds for one build; by default what the matrix says."
     ),
 )
-
-
 to = click.option("--to", required=True, metavar="REGISTRY", help="Registry to publish to: host[:port][/prefix].")
 fresh = click.option("--fresh", is_flag=True, help="Run checks again that passed before for this very image.")
-at_once = click.option(
-    "--jobs", "-j", type=click.IntRange(min=1), help="Cells at once; by default what the machine fits."
-)
+at_once = click.option("--jobs", "-j", type=click.IntRange(min=1), help="Cells at once; by default what fits.")
