@@ -72,17 +72,18 @@ def _progress(lines: Iterable[str]) -> int:
 
 @main.command("list")
 @options.selecting
+@click.option("--wide", is_flag=True, help="Also recipe and lock.")
 @options.as_json
 @click.pass_context
-def list_(ctx: click.Context, /, patterns: tuple[str, ...], as_json: bool) -> None:
-    """Show the cells: id, tags, base, recipe and lock."""
+def list_(ctx: click.Context, /, patterns: tuple[str, ...], wide: bool, as_json: bool) -> None:
+    """Show the cells: id, tags, base, and with --wide or --json also recipe and lock."""
     from rlimages import describe
 
     cells = _select(_project(ctx), patterns)
     if as_json:
         _print_json([describe.summary(cell) for cell in cells])
     else:
-        click.echo(describe.lines(cells), nl=False)
+        click.echo(describe.lines(cells, wide=wide), nl=False)
 
 
 @main.command()

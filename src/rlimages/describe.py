@@ -54,16 +54,15 @@ def _framework(cell: Cell) -> dict[str, str] | None:
     return {"name": cell.framework.name, "version": cell.framework.version} if cell.framework else None
 
 
-def lines(cells: Iterable[Cell]) -> str:
-    """The table of `list`: columns as wide as they need to be, nothing cut."""
-    rows = [
-        ("CELL", "IMAGE", "ALIASES", "BASE"),
-        *((cell.id, cell.local_name, " ".join(cell.aliases) or "-", cell.base.image) for cell in cells),
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "".join(
-        "  ".join(word.ljust(w) for word, w in zip(row, widths, strict=True)).rstrip() + "\n" for row in rows
-    )
+def lines(cells: Iterable[Cell], *, wide: bool = False) -> str:
+    """The table of `list`: columns as wide as they need to be, nothing cut. `wide` adds recipe and lock."""
+    head = ("CELL", "IMAGE", "ALIASES", "BASE", "RECIPE", "LOCK")
+    rows = [head]
+    for cell in cells:
+        rows.append((cell.id, cell.local_name, " ".join(cell.aliases) or "-", cell.base.image, cell.recipe, cell.lock))
+    shown = [row if wide else row[:4] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    return "".join("  ".join(map(str.ljust, row, widths)).rstrip() + "\n" for row in shown)
 
 
 def page(facts: Mapping[str, Any]) -> str:
