@@ -12,17 +12,17 @@ FLOORS = """
 errors
 cell
 plan results
-shell tree located
-accounts schema selector render catalog describe diagnose report lock pipconfig buildkit
+shell tree located tarball
+accounts schema selector render catalog describe diagnose report lock pipconfig buildkit job metric
 validation
 clashes uri schedule buildhost container
-matrix
+matrix host
 engine registry runs
-bases build smoke publish
+bases build smoke publish emulate
 stages
 project pipeline
-locking doctor running
-progress
+locking doctor running training
+progress emulation
 cli
 __main__
 """
