@@ -87,6 +87,7 @@ def open_hosts(client: "DockerClient", job: Job, labels: Mapping[str, str]) -> I
         shared_memory = int(client.info()["MemTotal"]) // 2
         for name in job.hosts:
             options = _options(job, name, labels, shared_memory)
+            options["networking_config"] = {job.name: client.api.create_endpoint_config(aliases=[name])}
             try:
                 containers.append(client.containers.create(job.image, ["train"], **options))
             except APIError as error:
@@ -102,7 +103,7 @@ def open_hosts(client: "DockerClient", job: Job, labels: Mapping[str, str]) -> I
 
 
 def _options(job: Job, host: str, labels: Mapping[str, str], shared_memory: int) -> dict[str, Any]:
-    from docker.types import DeviceRequest, EndpointConfig, LogConfig, Mount
+    from docker.types import DeviceRequest, LogConfig, Mount
 
     gpus = [DeviceRequest(driver="nvidia", count=job.gpus, capabilities=[["gpu"]])] if job.gpus else []
     return {
@@ -110,7 +111,6 @@ def _options(job: Job, host: str, labels: Mapping[str, str], shared_memory: int)
         "labels": dict(labels),
         "hostname": KERNEL_NAME,
         "network": job.name,
-        "networking_config": {job.name: EndpointConfig("1.44", aliases=[host])},
         "environment": dict(job.variables),
         "mounts": [Mount(channel.target, str(channel.source), type="bind", read_only=True) for channel in job.channels],
         "device_requests": gpus,

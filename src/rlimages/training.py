@@ -8,7 +8,7 @@ from pathlib import Path
 from rlimages import job as jobs
 from rlimages import project
 from rlimages.emulate import train
-from rlimages.engine import DockerEngine
+from rlimages.engine import DockerEngine, Engine
 from rlimages.errors import Interrupted, JobError, SelectionError, ToolError
 from rlimages.job import Channel, Job
 from rlimages.metric import Metrics
@@ -103,7 +103,7 @@ def make_job(wishes: Wishes, name: str, image: str) -> Job:
     )
 
 
-def find_image(word: str, engine: DockerEngine, matrix: Path | None, start: Path) -> str:
+def find_image(word: str, engine: Engine, matrix: Path | None, start: Path) -> str:
     """The image of the local store that goes by this name, or is this cell's. Raises `FactoryError`."""
     if engine.inspect(word) is not None:
         return word
