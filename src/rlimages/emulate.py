@@ -10,6 +10,7 @@ from threading import Thread
 from typing import IO, Protocol
 
 from rlimages import tarball
+from rlimages.errors import FactoryError
 from rlimages.job import FAILURE, FOLDERS, MODEL, OUTPUT_DATA, Job
 from rlimages.report import duration
 from rlimages.results import JobResult, JobStatus
@@ -90,8 +91,10 @@ def train(
     """Run a job to its end, and write model.tar.gz, output.tar.gz and, if it failed, `failure` into a folder.
 
     The first host that fails, `job.max_run` and `stop` end it: every host that still runs gets SIGTERM, and SIGKILL
-    after `grace` seconds. A job that fails is a result, never raised.
+    after `grace` seconds. A job that fails is a result, never raised. Raises `FactoryError` when the folder can't be
+    written; that is tried before anything starts.
     """
+    _keep((), output)
     with site.hosts(job) as hosts:
         for host in hosts:
             with tarball.pack(FOLDERS, job.texts(host.name), job.code) as archive:
@@ -99,6 +102,7 @@ def train(
         began = time.monotonic()
         codes: dict[str, int] = {}
         cause = _start(hosts) or _Watch(job, hosts, codes, on_line, on_note, grace).until_all_ended(stop)
+        _keep(hosts, output)
         result = JobResult(
             status=cause.status if cause else JobStatus.COMPLETED,
             reason=cause.reason if cause else "",
@@ -106,7 +110,8 @@ def train(
             codes=codes,
             seconds=time.monotonic() - began,
         )
-        _keep(hosts, output, result)
+    if result.status is JobStatus.FAILED:
+        (output / "failure").write_text(result.failure or result.reason, encoding="utf-8")
     return result
 
 
@@ -210,13 +215,15 @@ def _failure(hosts: Sequence[Host], cause: _Cause | None) -> str:
     return ""
 
 
-def _keep(hosts: Sequence[Host], output: Path, result: JobResult) -> None:
-    """SageMaker keeps what there is however a job ended."""
-    output.mkdir(parents=True, exist_ok=True)
-    for path, name in ((MODEL, "model.tar.gz"), (OUTPUT_DATA, "output.tar.gz")):
-        found = (host.fetch(path) for host in hosts)
-        tarball.unite((pieces for pieces in found if pieces is not None), output / name)
-    if result.status is JobStatus.FAILED:
-        (output / "failure").write_text(result.failure or result.reason, encoding="utf-8")
-    else:
+def _keep(hosts: Sequence[Host], output: Path) -> None:
+    """Write what hosts have made, in the place of what an older job did. SageMaker does so however a job ended."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
         (output / "failure").unlink(missing_ok=True)
+        for path, name in ((MODEL, "model.tar.gz"), (OUTPUT_DATA, "output.tar.gz")):
+            found = (host.fetch(path) for host in hosts)
+            tarball.unite((pieces for pieces in found if pieces is not None), output / name)
+    except OSError as error:
+        if error.errno is None:  # the engine's client speaks so when the engine went away
+            raise
+        raise FactoryError(f"cannot write results to {output}: {error.strerror}") from error

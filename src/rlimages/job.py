@@ -18,8 +18,20 @@ CODE = f"{BASE}/code"
 MODEL = f"{BASE}/model"
 OUTPUT_DATA = f"{BASE}/output/data"
 FAILURE = f"{BASE}/output/failure"
-FOLDERS = (CODE, MODEL, OUTPUT_DATA, f"{BASE}/input/config", f"{BASE}/input/data", f"{BASE}/checkpoints")
-"""What is there before the container starts. Not `output/intermediate`: it switches a part of the toolkit off."""
+FOLDERS = (
+    BASE,
+    CODE,
+    MODEL,
+    f"{BASE}/output",
+    OUTPUT_DATA,
+    f"{BASE}/input/config",
+    f"{BASE}/input/data",
+    f"{BASE}/checkpoints",
+)
+"""What is there before the container starts, open to the image's user.
+
+Not `output/intermediate`: where it exists, the toolkit does not fill it.
+"""
 NETWORK_INTERFACE = "eth0"
 GROUP = "homogeneousCluster"
 """The one instance group of a job that has not named any."""

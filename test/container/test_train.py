@@ -28,12 +28,23 @@ DEAF = 'trap "" TERM\necho ready\nwhile :; do sleep 1; done\n'
 
 
 @pytest.fixture(scope="module")
-def image(client, tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("image")
-    (folder / "train").write_text(TRAIN)
-    (folder / "Dockerfile").write_text(RECIPE)
-    subprocess.run(["docker", "buildx", "build", "-q", "--provenance=false", "--load", "-t", IMAGE, folder], check=True, stdout=subprocess.DEVNULL)  # fmt: skip
-    return IMAGE
+def build(client, tmp_path_factory):
+    """Build the tiny image, with more lines in its recipe where a test wants them."""
+
+    def build(name: str, more: str = "") -> str:
+        folder = tmp_path_factory.mktemp("image")
+        (folder / "train").write_text(TRAIN)
+        (folder / "Dockerfile").write_text(RECIPE + more)
+        argv = ["docker", "buildx", "build", "-q", "--provenance=false", "--load", "-t", name, folder]
+        subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+        return name
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def image(build) -> str:
+    return build(IMAGE)
 
 
 @pytest.fixture
@@ -52,7 +63,7 @@ def start(image, tmp_path):
     """Start a job in a process of its own, once it has said `line`."""
     started: list[subprocess.Popen] = []
 
-    def start(script: str, *words: str, line: str = "") -> subprocess.Popen:
+    def start(script: str, *words: str, line: str = "", image: str = image) -> subprocess.Popen:
         (tmp_path / "job.sh").write_text(script)
         argv = [
             sys.executable,
@@ -88,8 +99,8 @@ def start(image, tmp_path):
 def train(start, left):
     """A job from beginning to end: its exit code, and all that it said. It leaves nothing behind."""
 
-    def train(script: str, *words: str) -> tuple[int, str]:
-        process = start(script, *words)
+    def train(script: str, *words: str, **options: str) -> tuple[int, str]:
+        process = start(script, *words, **options)
         said = process.stdout.read()
         code = process.wait(timeout=60)
         assert not left()
@@ -165,6 +176,13 @@ def test_input_is_read_only(train, tmp_path) -> None:
     code, said = train("touch /opt/ml/input/data/training/mine\n", "--channel", "training=data")
     assert code == 1
     assert "Read-only file system" in said
+
+
+def test_an_image_with_a_user_of_its_own_can_write_all_that_it_must(train, build, made) -> None:
+    script = "cd /opt/ml; for i in model output output/data checkpoints; do id -un >$i/mine || exit 1; done\n"
+    code, said = train(script, image=build("rlimages-test:nobody", "USER nobody\n"))
+    assert code == 0, said
+    assert made("model.tar.gz") == {"mine": "nobody\n"}
 
 
 def test_a_source_folder_is_the_code_folder(train, tmp_path) -> None:

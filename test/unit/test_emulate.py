@@ -9,7 +9,7 @@ from typing import IO
 import pytest
 
 from rlimages.emulate import train
-from rlimages.errors import ToolError
+from rlimages.errors import FactoryError, ToolError
 from rlimages.job import FAILURE, MODEL, Job
 from rlimages.results import JobResult, JobStatus
 from rlimages.shell import Stop
@@ -159,6 +159,20 @@ def test_a_failed_job_keeps_its_model_and_its_reason(run, tmp_path) -> None:
     assert (tmp_path / "failure").read_text() == "algo-1 failed: exit code 1"
     with tarfile.open(tmp_path / "model.tar.gz") as archive:
         assert archive.getnames() == ["m"]
+
+
+def test_results_that_cannot_be_written_are_noticed_before_anything_starts(run, tmp_path) -> None:
+    (tmp_path / "model.tar.gz").mkdir()
+    host = FakeHost("algo-1")
+    with pytest.raises(FactoryError, match=r"cannot write results to .*: Is a directory"):
+        run(host)
+    assert not host.got
+
+
+def test_an_older_reason_to_fail_is_taken_away(run, tmp_path) -> None:
+    (tmp_path / "failure").write_text("older")
+    run(FakeHost("algo-1"))
+    assert not (tmp_path / "failure").exists()
 
 
 def test_a_host_that_never_stops_printing_can_still_be_stopped(run, stop, heard) -> None:
