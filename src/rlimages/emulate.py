@@ -102,13 +102,14 @@ def train(
         began = time.monotonic()
         codes: dict[str, int] = {}
         cause = _start(hosts) or _Watch(job, hosts, codes, on_line, on_note, grace).until_all_ended(stop)
+        seconds = time.monotonic() - began
         _keep(hosts, output)
         result = JobResult(
             status=cause.status if cause else JobStatus.COMPLETED,
             reason=cause.reason if cause else "",
             failure=_failure(hosts, cause),
             codes=codes,
-            seconds=time.monotonic() - began,
+            seconds=seconds,
         )
     if result.status is JobStatus.FAILED:
         (output / "failure").write_text(result.failure or result.reason, encoding="utf-8")
