@@ -157,9 +157,12 @@ class _Watch:
                 cause = self._cause(time.monotonic() - began, stop)
                 if cause is not None and self._send("SIGTERM", cause.reason):
                     kill_at = time.monotonic() + self._grace
-            elif time.monotonic() > kill_at:
-                self._send("SIGKILL", f"{duration(self._grace)} later it still runs")
-                kill_at = float("inf")
+            elif kill_at < float("inf"):
+                impatient = stop.is_set() and cause.status is JobStatus.FAILED
+                if impatient or time.monotonic() > kill_at:
+                    why = "stopped meanwhile" if impatient else f"{duration(self._grace)} later it still runs"
+                    self._send("SIGKILL", why)
+                    kill_at = float("inf")
         return cause or self._cause(0.0, stop)
 
     def _follow(self, host: Host) -> None:

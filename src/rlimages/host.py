@@ -105,7 +105,7 @@ def open_hosts(client: "DockerClient", job: Job, labels: Mapping[str, str]) -> I
 def _options(job: Job, host: str, labels: Mapping[str, str], shared_memory: int) -> dict[str, Any]:
     from docker.types import DeviceRequest, LogConfig, Mount
 
-    gpus = [DeviceRequest(driver="nvidia", count=job.gpus, capabilities=[["gpu"]])] if job.gpus else []
+    gpus = [DeviceRequest(count=job.gpus, capabilities=[["gpu"]])] if job.gpus else []
     return {
         "name": f"{job.name}-{host}",
         "labels": dict(labels),

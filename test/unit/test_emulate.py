@@ -133,6 +133,18 @@ def test_a_host_that_ended_well_does_not_end_the_others(run, stop, heard) -> Non
     assert patient.signals == ["SIGTERM", "SIGKILL"]
 
 
+def test_whoever_stops_a_job_that_has_failed_does_not_wait_for_the_others(run, stop, heard) -> None:
+    class Last(FakeHost):
+        def send(self, signal: str) -> None:
+            super().send(signal)
+            stop.set()
+
+    deaf = Last("algo-1", code=None, deaf=True)
+    result = run(deaf, FakeHost("algo-2", code=1))
+    assert result.reason == "algo-2 failed: exit code 1"
+    assert heard[-1] == "stopped meanwhile; SIGKILL to algo-1"
+
+
 def test_a_stopped_job_is_stopped_even_if_its_hosts_end_well_then(run, stop) -> None:
     stop.set()
     host = FakeHost("algo-1", code=None)
