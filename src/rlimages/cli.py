@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlimages import __version__, options
+from rlimages import __version__, emulation, options
 from rlimages.errors import FactoryError, StaleError, ToolError
 
 if TYPE_CHECKING:
@@ -260,6 +260,9 @@ def doctor(ctx: click.Context, /, registry: str, as_json: bool) -> None:
         _progress(practice.text(findings))
     if any(finding.health is practice.Health.MISSING for finding in findings):
         raise ToolError("something that builds need is missing; the lines above say what to do")
+
+
+main.add_command(emulation.train)
 
 
 def _wishes(stages: tuple[str, ...], **words: Any) -> "Wishes":

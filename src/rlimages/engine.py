@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from rlimages.buildkit import Listener
 from rlimages.container import Checked, engine_errors, run_confined
 from rlimages.errors import ToolError
+from rlimages.host import ContainerHost, open_hosts
+from rlimages.job import Job
 from rlimages.plan import BuildStep
 from rlimages.results import Image
 from rlimages.shell import Ended, Stop, is_dead, run, this_process
@@ -117,7 +119,7 @@ class DockerEngine:
             argv,
             folder=folder,
             log=log,
-            labels={RUN_LABEL: self._run, PROCESS_LABEL: this_process()},
+            labels=self._labels,
             memory=self._memory,
             timeout=timeout,
             stop=self._stop,
@@ -156,23 +158,42 @@ class DockerEngine:
                 with suppress(*engine_errors()):  # only tidiness is lost
                     self._client.api.remove_image(target, noprune=True)
 
+    @contextmanager
+    def hosts(self, job: Job) -> Iterator[tuple[ContainerHost, ...]]:
+        """The hosts of a training job, not yet started; they and their network are gone at the end."""
+        with _answering(), open_hosts(self._client, job, self._labels) as hosts:
+            yield hosts
+
     def cleanup(self) -> tuple[str, ...]:
-        """Remove the containers of runs whose process is dead."""
+        """Remove the containers and networks of runs whose process is dead."""
         with _answering():
             return tuple(self._remove_orphans())
 
     def _remove_orphans(self) -> Iterator[str]:
-        for container in self._client.containers.list(all=True, filters={"label": PROCESS_LABEL}):
+        """Containers first: a network can't go while they are on it."""
+        labelled: dict[str, str | list[str] | bool] = {"label": PROCESS_LABEL}
+        for container in self._client.containers.list(all=True, filters=labelled):
             if is_dead(container.labels[PROCESS_LABEL]):
                 with suppress(*engine_errors()):  # another run may be removing it just now
                     container.remove(force=True, v=True)
                     yield f"removed container {container.name}, left behind by run {container.labels.get(RUN_LABEL)}"
+        for network in self._client.networks.list(filters=labelled):
+            labels = network.attrs["Labels"]
+            if is_dead(labels[PROCESS_LABEL]):
+                with suppress(*engine_errors()):
+                    network.remove()
+                    yield f"removed network {network.name}, left behind by run {labels.get(RUN_LABEL)}"
 
     def _forget(self, image: LocalImage | None) -> None:
         """Remove an image that lost its last name to a newer one, or every rebuild would leave gigabytes behind."""
         with suppress(*engine_errors()):  # it never was, is gone already, or something still stands on it
             if image and not self._client.images.get(image.image.id).tags:
                 self._client.api.remove_image(image.image.id)
+
+    @cached_property
+    def _labels(self) -> Mapping[str, str]:
+        """What everything of this run carries, so that a later one knows whose it was."""
+        return {RUN_LABEL: self._run, PROCESS_LABEL: this_process()}
 
     @cached_property
     def _client(self) -> "DockerClient":

@@ -13,6 +13,12 @@ class MatrixError(FactoryError):
     exit_code = 2
 
 
+class JobError(FactoryError):
+    """A training job that SageMaker would refuse, or whose files are not there."""
+
+    exit_code = 2
+
+
 class StaleError(FactoryError):
     """A recipe or lock on disk is not what the matrix and the templates give now."""
 

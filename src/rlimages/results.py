@@ -1,6 +1,6 @@
 """What did happen, as values: a failure of one cell is an answer, not an exception."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -129,6 +129,28 @@ class RunReport:
     def outcome(self) -> Outcome:
         """The worst of its cells."""
         return worst(cell.outcome for cell in self.cells)
+
+
+class JobStatus(StrEnum):
+    """How a training job ended, in SageMaker's words."""
+
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    STOPPED = "Stopped"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobResult:
+    """How a training job ended, and why."""
+
+    status: JobStatus
+    reason: str
+    """Why it failed or was stopped, in one sentence; empty when it completed."""
+    failure: str
+    """The first 1024 characters of the failure file of the host that ended the job; empty where it wrote none."""
+    codes: Mapping[str, int]
+    """Host -> exit code of its container, of those that have started."""
+    seconds: float
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:

@@ -65,6 +65,8 @@ def test_uri_understands_the_sdks_names_of_frameworks() -> None:
         (["list", "--select", "ray-1.6.0-torch-gppu"], 5, "rlimages: no cell matches 'ray-1.6.0-torch-gppu'; did you mean 'ray-1.6.0-torch-gpu'?"),
         (["uri", "--toolkit", "vw", "--processor", "gpu"], 5, "rlimages: there is no toolkit 'vw' here, only coach, ray"),
         (["lock", "--check", "--select", "nothing"], 5, "rlimages: no cell matches 'nothing'"),
+        (["train", "vw:1", "--metric", "m=none"], 2, "rlimages: --metric m: 'none' has no group (…) for the value"),
+        (["train", "vw:1", "--instance-count", "0"], 2, "Error: Invalid value for '--instance-count'"),
         (["list", "--selct", "x"], 2, "Error: No such option '--selct'"),
         (["build", "--select", "vw-*", "--jobs", "0"], 2, "Error: Invalid value for '--jobs'"),
     ],

@@ -12,17 +12,17 @@ FLOORS = """
 errors
 cell
 plan results
-shell tree memory located
-accounts schema selector render catalog describe diagnose report lock pipconfig buildkit
+shell tree memory located tarball
+accounts schema selector render catalog describe diagnose report lock pipconfig buildkit job metric
 validation
 clashes uri schedule buildhost container
-matrix
+matrix host
 engine registry runs
-bases build smoke publish
+bases build smoke publish emulate
 stages
 project pipeline
-locking doctor running
-progress options
+locking doctor running training
+progress options emulation
 cli
 __main__
 """

@@ -1,0 +1,107 @@
+"""Archives as the engine takes and gives them: pack files for a container, and unite what containers hold."""
+
+import io
+import tarfile
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from rlimages.errors import FactoryError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+def pack(folders: Iterable[str], texts: Mapping[str, str], sources: Mapping[str, Path]) -> IO[bytes]:
+    """An archive for `/` with open folders, small texts and copies of files or folders, all by absolute path.
+
+    Links are followed, as the SDK does. It is a file without a name, which leaves nothing behind. Raises
+    `FactoryError` where a source can't be read.
+    """
+    stream = tempfile.TemporaryFile()  # noqa: SIM115 - it is the answer
+    try:
+        with tarfile.open(fileobj=stream, mode="w", dereference=True) as archive:
+            for path in folders:
+                entry = tarfile.TarInfo(path.lstrip("/"))
+                entry.type, entry.mode = tarfile.DIRTYPE, 0o777
+                archive.addfile(entry)
+            for path, text in texts.items():
+                entry = tarfile.TarInfo(path.lstrip("/"))
+                entry.size, entry.mode = len(text.encode()), 0o644
+                archive.addfile(entry, io.BytesIO(text.encode()))
+            for path, source in sources.items():
+                archive.add(source, path.lstrip("/"), filter=_of_root)
+    except OSError as error:
+        stream.close()
+        raise FactoryError(
+            f"cannot copy {error.filename or 'the code'} into the container: {error.strerror}"
+        ) from error
+    stream.seek(0)
+    return stream
+
+
+def unite(archives: Iterable[Iterable[bytes]], target: Path) -> None:
+    """Write one .tar.gz of the contents of several folders; of two files of one name the first is kept.
+
+    Each archive holds one folder, as the engine gives it, in pieces. The target appears when it is complete.
+    """
+    part = target.with_name(f"{target.name}.part")
+    known: set[str] = set()
+    with tarfile.open(part, "w:gz") as united:
+        for pieces in archives:
+            with tarfile.open(fileobj=_Pieces(pieces), mode="r|") as archive:
+                for entry in archive:
+                    name = _below(entry.name)
+                    if name and (name not in known):
+                        known.add(name)
+                        entry.name = name
+                        if entry.islnk():
+                            entry.linkname = _below(entry.linkname)
+                        united.addfile(entry, archive.extractfile(entry) if entry.isreg() else None)
+    part.replace(target)
+
+
+def first_text(pieces: Iterable[bytes], characters: int) -> str:
+    """The beginning of the one file that an archive holds; bytes that are no UTF-8 are replaced."""
+    with tarfile.open(fileobj=_Pieces(pieces), mode="r|") as archive:
+        for entry in archive:
+            file = archive.extractfile(entry) if entry.isreg() else None
+            if file is not None:
+                return file.read(4 * characters).decode("utf-8", errors="replace")[:characters]
+    return ""
+
+
+def _of_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = "root"
+    return entry
+
+
+def _below(name: str) -> str:
+    """A name without its first folder."""
+    return name.strip("/").partition("/")[2]
+
+
+class _Pieces(io.RawIOBase):
+    """Pieces of bytes as a stream to read from."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces: Iterator[bytes] = iter(pieces)
+        self._left = memoryview(b"")
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, buffer: "Buffer", /) -> int:
+        """Fill the buffer with what is there of one piece; nothing only at the end."""
+        while not self._left:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._left = memoryview(piece)
+        room = memoryview(buffer).cast("B")
+        size = min(len(room), len(self._left))
+        room[:size], self._left = self._left[:size], self._left[size:]
+        return size

@@ -1,0 +1,163 @@
+"""A training job from its wishes to its result: find the image and the files, run it, say how it went."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rlimages import job as jobs
+from rlimages import project
+from rlimages.emulate import train
+from rlimages.engine import DockerEngine, Engine
+from rlimages.errors import Interrupted, JobError, SelectionError, ToolError
+from rlimages.job import Channel, Job
+from rlimages.metric import Metrics
+from rlimages.report import duration
+from rlimages.results import JobResult, JobStatus
+from rlimages.selector import select
+from rlimages.shell import Stop
+
+JOBS = Path(".rlimages/jobs")
+"""Below the current folder: where results go that were sent nowhere else."""
+EXIT_CODES = {JobStatus.COMPLETED: 0, JobStatus.FAILED: 1, JobStatus.STOPPED: Interrupted.exit_code}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wishes:
+    """What the command line says about a job."""
+
+    image: str
+    """An image of the local store, or the id of a cell."""
+    entry_point: str | None = None
+    source_dir: Path | None = None
+    dependencies: tuple[Path, ...] = ()
+    parameters: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    instance_count: int = 1
+    gpus: str | None = None
+    environment: tuple[str, ...] = ()
+    output: Path | None = None
+    max_run: float
+    metrics: tuple[str, ...] = ()
+    region: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """How a job went, and what it left to read."""
+
+    job: Job
+    result: JobResult
+    metrics: Metrics
+    output: Path
+
+
+def run(
+    wishes: Wishes,
+    *,
+    matrix: Path | None,
+    stop: Stop,
+    on_line: Callable[[str], None],
+    on_note: Callable[[str], None],
+) -> Trained:
+    """Run a job and hand on what its hosts print, each line with its host's name where there are several.
+
+    What jobs left behind whose process is dead is removed first and noted. Raises `FactoryError`.
+    """
+    name = jobs.make_name(wishes.image, datetime.now(UTC))
+    metrics = Metrics(jobs.pairs(wishes.metrics, "--metric").items())
+    engine = DockerEngine(run=name, stop=stop)
+    try:
+        for note in engine.cleanup():
+            on_note(note)
+        job = make_job(wishes, name, find_image(wishes.image, engine, matrix, Path.cwd()))
+        output = wishes.output or JOBS / name
+
+        def hear(host: str, line: str) -> None:
+            metrics.hear(line)
+            on_line(f"{host} | {line}" if job.instance_count > 1 else line)
+
+        result = train(job, engine, output, stop=stop, on_line=hear, on_note=on_note)
+    except KeyboardInterrupt:
+        raise Interrupted(f"{name} was killed; its containers are gone, and so is what they made") from None
+    finally:
+        engine.close()
+    return Trained(job=job, result=result, metrics=metrics, output=output)
+
+
+def make_job(wishes: Wishes, name: str, image: str) -> Job:
+    """Decide everything about a job. Raises `JobError` naming what is not there or can't be."""
+    channels = jobs.pairs(wishes.channels, "--channel")
+    return Job(
+        name=name,
+        image=image,
+        region=wishes.region,
+        program=_program(wishes),
+        code=_code(wishes),
+        parameters=jobs.pairs(wishes.parameters, "-p"),
+        channels=tuple(_channel(channel, Path(path)) for channel, path in channels.items()),
+        instance_count=wishes.instance_count,
+        environment=jobs.pairs(wishes.environment, "--env"),
+        gpus=_gpus(wishes.gpus),
+        max_run=wishes.max_run,
+    )
+
+
+def find_image(word: str, engine: Engine, matrix: Path | None, start: Path) -> str:
+    """The image of the local store that goes by this name, or is this cell's. Raises `FactoryError`."""
+    if engine.inspect(word) is not None:
+        return word
+    if "/" in word or ":" in word:
+        raise ToolError(f"there is no image {word} in the local store; docker pull {word}")
+    cells = select(project.load(matrix, start).cells, (word,))
+    if len(cells) > 1:
+        raise SelectionError(f"a job runs in one image, and '{word}' is {', '.join(cell.id for cell in cells)}")
+    if engine.inspect(cells[0].local_name) is None:
+        raise ToolError(f"there is no image of {word} in the local store; rlimages build --select {word}")
+    return cells[0].local_name
+
+
+def lines(trained: Trained) -> Iterator[str]:
+    """The end of a job, for people: how, why, its metrics, and where its results are."""
+    result = trained.result
+    after = f"{trained.job.name}: {result.status} after {duration(result.seconds)}"
+    yield f"{after}: {result.reason}" if result.reason else after
+    if result.failure:
+        yield result.failure.rstrip("\n")
+    yield from trained.metrics.lines()
+    yield f"results: {trained.output}"
+
+
+def _program(wishes: Wishes) -> str:
+    """The entry point below /opt/ml/code: its path in the source folder, or its name where it comes alone."""
+    if wishes.entry_point is None:
+        if wishes.source_dir or wishes.dependencies:
+            raise JobError("--source-dir and --dependency need an --entry-point")
+        return ""
+    folder = wishes.source_dir or Path()
+    if not (folder / wishes.entry_point).is_file():
+        raise JobError(f"--entry-point {wishes.entry_point}: there is no such file in {folder.resolve()}")
+    return wishes.entry_point if wishes.source_dir else Path(wishes.entry_point).name
+
+
+def _code(wishes: Wishes) -> dict[str, Path]:
+    """What goes where: dependencies lie beside the entry point, under their own names."""
+    if wishes.entry_point is None:
+        return {}
+    alone = Path(wishes.entry_point)
+    own = {jobs.CODE: wishes.source_dir} if wishes.source_dir else {f"{jobs.CODE}/{alone.name}": alone}
+    return own | {f"{jobs.CODE}/{path.resolve().name}": path for path in wishes.dependencies}
+
+
+def _channel(name: str, path: Path) -> Channel:
+    if not path.exists():
+        raise JobError(f"--channel {name}: there is no {path}")
+    return Channel(name=name, source=path.resolve(), is_file=path.is_file())
+
+
+def _gpus(word: str | None) -> int:
+    if word == "all":
+        return jobs.ALL_GPUS
+    if word is not None and not word.isdecimal():
+        raise JobError(f"--gpus {word}: say a number, or all")
+    return int(word or 0)
