@@ -160,7 +160,14 @@ def uri(
 
     project = _project(ctx)
     spelled = project.matrix.framework_name(framework) if framework else None
-    question = addresses.Question(toolkit=toolkit, version=version, framework=spelled, processor=processor, line=line)
+    question = addresses.Question(
+        toolkit=toolkit,
+        version=version,
+        framework=spelled,
+        processor=processor,
+        line=line,
+        published=not (account or registry),
+    )
     cell = addresses.find(project.cells, question)
     wanted = region or project.accounts.default_region
     host = addresses.host(cell, project.accounts, region=wanted, account=account, registry=registry)

@@ -20,6 +20,8 @@ class Question:
     framework: str | None
     processor: str
     line: str
+    published: bool = False
+    """Only what SageMaker published may answer a question without a version."""
 
 
 def find(cells: Iterable[Cell], question: Question) -> Cell:
@@ -29,6 +31,8 @@ def find(cells: Iterable[Cell], question: Question) -> Cell:
     Raises `SelectionError` where no cell or more than one answers.
     """
     rows = [cell for cell in cells if cell.line == question.line and cell.processor == question.processor]
+    if question.published and question.version is None:
+        rows = [cell for cell in rows if cell.registry]
     rows = _narrow(rows, "toolkit", question.toolkit, [cell.toolkit for cell in rows])
     rows = [cell for cell in rows if question.version is None or _is_in(cell.version, question.version)] or _none(
         "version", question.version or "", [cell.version for cell in rows]

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,12 @@ def test_a_minor_version_means_its_newest_patch(
 def test_a_version_is_not_a_prefix_of_text(project: Project) -> None:
     with pytest.raises(SelectionError, match=r"no version '0\.1' here"):
         ask(project, version="0.1")
+
+
+def test_without_a_version_only_what_was_published_answers_for_sagemakers_accounts(project: Project) -> None:
+    question = Question(toolkit="ray", version=None, framework="tf", processor="cpu", line="sagemaker", published=True)
+    assert uri.find(project.cells, question).id == "ray-1.6.0-tf-cpu"
+    assert uri.find(project.cells, replace(question, published=False)).id == "ray-2.9.3-tf-cpu"
 
 
 def test_several_frameworks_must_be_told_apart(project: Project) -> None:
