@@ -106,9 +106,7 @@ class SageMakerCoachPresetLauncher(CoachLauncher):
         arguments.experiment_path = self.experiment_path
         # What writes its logs beside them asks this module.
         logger.experiment_name, logger.experiment_path = arguments.experiment_name, arguments.experiment_path
-        arguments.checkpoint_save_secs = int(
-            self._own.get("checkpoint_save_secs", coach_files.CHECKPOINT_SECONDS)
-        )
+        arguments.checkpoint_save_secs = int(self._own.get("checkpoint_save_secs", coach_files.CHECKPOINT_SECONDS))
         arguments.checkpoint_restore_dir = self._restore_from()
         for folder in (self.experiment_path, self.checkpoint_dir):
             os.makedirs(folder, exist_ok=True)
@@ -120,9 +118,7 @@ class SageMakerCoachPresetLauncher(CoachLauncher):
         """The preset, with what the hyperparameters change."""
         self.graph_manager = super().get_graph_manager_from_args(args)
         settings = {
-            name: value
-            for name, value in self.job.hyperparameters.items()
-            if name.startswith(hyperparameters.PREFIX)
+            name: value for name, value in self.job.hyperparameters.items() if name.startswith(hyperparameters.PREFIX)
         }
         self.apply_hyperparameter(settings)
         for name in sorted(self._others):

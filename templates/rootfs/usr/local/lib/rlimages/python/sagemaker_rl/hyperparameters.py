@@ -1,9 +1,9 @@
 """Hyperparameters that begin with `rl.`: each names one setting by a dotted path, and is put there.
 
-    rl.training.config.lr = 0.0001                    in a dictionary of dictionaries (Ray)
-    rl.agent_params.algorithm.discount = 0.9          in an object with attributes (Coach)
-    rl.training.config.lr:float = 1                   with the type to read the value as
-    rl.training.config.model.fcnet_hiddens.0 = 64     one member of a list
+rl.training.config.lr = 0.0001                    in a dictionary of dictionaries (Ray)
+rl.agent_params.algorithm.discount = 0.9          in an object with attributes (Coach)
+rl.training.config.lr:float = 1                   with the type to read the value as
+rl.training.config.model.fcnet_hiddens.0 = 64     one member of a list
 """
 
 import difflib

@@ -184,11 +184,13 @@ def follow(job, version, cpus, gpus, seconds):
     """What the other hosts do: join the head, and stay until it has ended."""
     head = wait_for(lambda: resolve(job.head), seconds)
     if not head:
-        raise ClusterError("{}: the name of the head, {}, did not resolve within {:.0f} s".format(
-            job.host, job.head, seconds))
+        raise ClusterError(
+            "{}: the name of the head, {}, did not resolve within {:.0f} s".format(job.host, job.head, seconds)
+        )
     if not wait_for(lambda: reachable(head), seconds):
-        raise ClusterError("{}: the head, {}, did not open port {} within {:.0f} s".format(
-            job.host, job.head, PORT, seconds))
+        raise ClusterError(
+            "{}: the head, {}, did not open port {} within {:.0f} s".format(job.host, job.head, PORT, seconds)
+        )
     address = resolve(job.host)
     if address is None:
         raise ClusterError("this host's own name {!r} does not resolve".format(job.host))

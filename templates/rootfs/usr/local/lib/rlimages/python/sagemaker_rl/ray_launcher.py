@@ -13,7 +13,6 @@
 On several hosts the first leads and the others lend it their processors: see ray_cluster.
 """
 
-import importlib
 import inspect
 import os
 import shutil
@@ -25,7 +24,7 @@ from sagemaker_rl import hyperparameters, ray_cluster, ray_config, ray_files
 from sagemaker_rl.job import Job
 
 LEAST_CPUS = 3  # a trial and its worker also start where there are two
-GRACE = 20  # seconds in which a failed training shows whether a lost host is the reason
+GRACE = 5  # seconds in which a failed training shows whether a lost host is the reason
 
 
 class Stopped(BaseException):
@@ -68,12 +67,19 @@ class SageMakerRayLauncher:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         self.version = ray_config.version(ray.__version__)
         if not self.is_master_node:
-            ray_cluster.follow(self.job, self.version, self.num_cpus, self.num_gpus, ray_cluster.patience())
+            try:
+                ray_cluster.follow(self.job, self.version, self.num_cpus, self.num_gpus, ray_cluster.patience())
+            except ray_cluster.ClusterError as error:
+                self.job.fail(str(error))
+                raise
             return
         try:
             self._connect(ray)
             signal.signal(signal.SIGTERM, _stop)
             self._train()
+        except ray_cluster.ClusterError as error:
+            self.job.fail(str(error))
+            raise
         finally:
             if self._cluster:
                 self._cluster.release()
@@ -117,7 +123,16 @@ class SageMakerRayLauncher:
         # Before 0.8 the list of nodes is elsewhere.
         nodes = getattr(ray, "nodes", None) or (lambda: ray.global_state.client_table())
         self._cluster.wait(nodes, ray_cluster.patience())
-        self._cluster.watch(nodes, _abort)
+        self._cluster.watch(nodes, self._abort)
+
+    def _abort(self, sentence):
+        """End this process, from the thread that saw a host go: the training may wait for that host for ever."""
+        time.sleep(GRACE)
+        self.job.fail(sentence)
+        print("sagemaker_rl: " + sentence, file=sys.stderr)
+        sys.stderr.flush()
+        ray_cluster.stop()
+        os._exit(1)
 
     def _train(self):
         from ray.tune import run_experiments
@@ -153,10 +168,9 @@ class SageMakerRayLauncher:
         return self.rewards.get(os.path.basename(os.path.dirname(checkpoint)), float("-inf"))
 
     def _specification(self, name, spec):
-        from ray import tune
+        from ray.tune.experiment import Experiment
 
-        experiment = importlib.import_module(tune.Experiment.__module__).Experiment
-        known = set(inspect.signature(experiment.__init__).parameters) - {"self", "name", "run"}
+        known = set(inspect.signature(Experiment.__init__).parameters) - {"self", "name", "run"}
         spec, notes = ray_config.storage(spec, self.job.checkpoints, known)
         config = dict(spec.get("config") or {})
         if "env" in spec:
@@ -226,15 +240,6 @@ class SageMakerRayLauncher:
 
 def _stop(number, frame):
     raise Stopped()
-
-
-def _abort(sentence):
-    """End this process, from the thread that saw a host go: the training may be waiting for that host for ever."""
-    time.sleep(GRACE)
-    print("sagemaker_rl: " + sentence, file=sys.stderr)
-    sys.stderr.flush()
-    ray_cluster.stop()
-    os._exit(1)
 
 
 def _algorithm(name):
