@@ -286,7 +286,7 @@ def test_the_head_names_the_hosts_that_did_not_come(library: Any) -> None:
         {"NodeManagerAddress": "10.0.0.3", "Alive": False},
     ]
     assert head.absent(nodes) == ["algo-3"]
-    with pytest.raises(library.ray_cluster.ClusterError, match="^algo-3 did not join the Ray cluster of 3 hosts"):
+    with pytest.raises(library.ray_cluster.ClusterError, match=r"^algo-3 did not join the Ray cluster of 3 hosts"):
         head.wait(lambda: nodes, 0)
 
 

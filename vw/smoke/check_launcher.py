@@ -39,8 +39,9 @@ def job(folder, file, rows):
             writer.writerow(["observation", "action", "action_prob", "reward"])
             writer.writerows([json.dumps(row[0])] + list(row[1:]) for row in rows)
         else:
-            names = ("observation", "action", "action_prob", "reward")
-            stream.writelines(json.dumps(dict(zip(names, row))) + "\n" for row in rows)
+            for observation, action, chance, reward in rows:
+                row = {"observation": observation, "action": action, "action_prob": chance, "reward": reward}
+                stream.write(json.dumps(row) + "\n")
     return Job({"SAGEMAKER_BASE_DIR": folder, "SM_HPS": json.dumps({"num_actions": ACTIONS})})
 
 

@@ -85,7 +85,7 @@ class SageMakerCoachPresetLauncher(CoachLauncher):
             super().launch()
         except Stopped:
             if os.getpid() != parent:  # one of several workers
-                raise SystemExit(0)
+                raise SystemExit(0) from None
             print("stopped by SageMaker: the last checkpoint becomes the model")
         if self._flag("save_model"):
             self._export()

@@ -61,7 +61,7 @@ def overrides(hyperparameters, types=None):
             try:
                 value = known[kind](value)
             except (TypeError, ValueError) as error:
-                raise HyperparameterError("{}: {!r} is no {}: {}".format(name, value, kind, error))
+                raise HyperparameterError("{}: {!r} is no {}: {}".format(name, value, kind, error)) from error
         found.append((name, path.split("."), value))
     return found
 

@@ -195,7 +195,7 @@ def report(result):
     """Two lines on an iteration.
 
     They are made for metric definitions: `episode_reward_mean: ([-+]?...` of RLEstimator finds the first, and
-    `episode_reward_mean\\s*([-+]?...`, which is in use with Ray 2, the second, each of them once.
+    `episode_reward_mean +([-+]?...`, which is in use with Ray 2, the second, each of them once.
     """
     found = sorted(rewards(result).items())
     steps = _find(result, ("num_env_steps_sampled_lifetime", "timesteps_total"))

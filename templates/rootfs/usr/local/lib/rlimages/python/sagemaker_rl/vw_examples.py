@@ -43,7 +43,7 @@ def _row(row, place, actions):
         observation = [float(value) for value in observation]
         action, probability, reward = int(float(row["action"])), float(row["action_prob"]), float(row["reward"])
     except (TypeError, ValueError) as error:
-        raise ExamplesError("{}: {}".format(place, error))
+        raise ExamplesError("{}: {}".format(place, error)) from error
     if not 1 <= action <= (actions or action):
         raise ExamplesError("{}: action {} is not one of 1 to {}".format(place, action, actions or "..."))
     if not 0 < probability <= 1:
@@ -70,7 +70,7 @@ def from_json_lines(stream, name="JSON lines", actions=None):
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise ExamplesError("{}: {}".format(place, error))
+            raise ExamplesError("{}: {}".format(place, error)) from error
         if not isinstance(row, dict):
             raise ExamplesError("{}: not an object with {}".format(place, ", ".join(COLUMNS)))
         yield _row(row, place, actions)
