@@ -353,7 +353,7 @@ def test_the_last_checkpoint_is_the_one_with_the_highest_number(library: Any, tm
 def test_csv_and_json_lines_become_the_same_examples(library: Any) -> None:
     table = 'observation,action,action_prob,reward\n"[0.5, 0, 2]",3,0.25,1\n'
     row = {"observation": [0.5, 0, 2], "action": 3, "action_prob": 0.25, "reward": 1}
-    expected = ["3:0:0.25 | 0:0.5 2:2"]
+    expected = ["3:0:0.25 | 1:0.5 3:2"]
     assert list(library.vw_examples.from_csv(io.StringIO(table))) == expected
     assert list(library.vw_examples.from_json_lines(io.StringIO(json.dumps(row) + "\n\n"))) == expected
 
@@ -387,3 +387,4 @@ def test_a_pretrained_model_is_found_in_an_archive_too(library: Any, tmp_path: P
 
 def test_the_metadata_is_the_command_line_of_the_policy(library: Any) -> None:
     assert library.vw_launcher.metadata(4, "--epsilon 0.2", "-q ::") == "--cb_explore 4 --epsilon 0.2 -q ::"
+    assert library.vw_launcher.metadata(4, version=(9, 11)) == "--cb_explore 4 --cb_force_legacy --epsilon 0.1"

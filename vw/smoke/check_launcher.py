@@ -50,7 +50,7 @@ def served(folder):
     with open(os.path.join(folder, "vw.metadata")) as stream:
         options = stream.read().split()
     model = os.path.join(folder, "vw.model")
-    questions = "".join("| {}:1\n".format(number) for number in range(ACTIONS))
+    questions = "".join("| {}:1\n".format(number + 1) for number in range(ACTIONS))
     answers = subprocess.check_output(
         ["vw"] + options + ["-i", model, "--testonly", "--quiet", "-p", "/dev/stdout"],
         input=questions,

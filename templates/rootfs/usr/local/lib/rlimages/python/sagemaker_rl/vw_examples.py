@@ -20,8 +20,11 @@ class ExamplesError(Exception):
 
 
 def features(observation):
-    """An observation, a list of numbers, as `| 0:0.1 1:2`; zeros say nothing and are left out."""
-    words = ["{}:{:.12g}".format(place, value) for place, value in enumerate(observation) if value]
+    """An observation, a list of numbers, as `| 1:0.1 2:2`; zeros say nothing and are left out.
+
+    Counted from 1, because servers of such models ask in the same words.
+    """
+    words = ["{}:{:.12g}".format(place, value) for place, value in enumerate(observation, 1) if value]
     return " ".join(["|"] + words)
 
 

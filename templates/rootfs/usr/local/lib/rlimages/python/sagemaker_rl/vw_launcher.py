@@ -31,9 +31,28 @@ class TrainingError(Exception):
     """A hyperparameter or a channel is missing, or is not what it should be."""
 
 
-def metadata(actions, exploration=EXPLORATION, more=""):
-    """The options of a policy over `actions` actions, as vw.metadata holds them."""
-    return " ".join(["--cb_explore {}".format(actions)] + [words for words in (exploration, more) if words])
+def metadata(actions, exploration=EXPLORATION, more="", version=(8, 7)):
+    """The options of a policy over `actions` actions, as vw.metadata holds them, for a VW of that version."""
+    return " ".join(
+        ["--cb_explore {}".format(actions)] + [words for words in (legacy(version), exploration, more) if words]
+    )
+
+
+def legacy(version):
+    """The option that makes VW answer `0.9 0.1`, in the order of actions, as servers of such models read it.
+
+    From 8.11 on VW learns `--cb_explore` in another way, in which features that are bare numbers collide: the policy
+    is the same in every situation. The option brings the former way back.
+    """
+    return "--cb_force_legacy" if version >= (8, 11) else ""
+
+
+def installed():
+    """The version of VW, as numbers; 8.7 where the package does not say, as no package of that time does."""
+    import vowpalwabbit
+
+    version = getattr(vowpalwabbit, "__version__", "8.7")
+    return tuple(int(number) for number in version.split(".")[:2])
 
 
 def find_pretrained(folder):
@@ -88,8 +107,8 @@ class Learner:
         workspace = getattr(pyvw, "Workspace", None) or pyvw.vw
         self.options = options
         # A model brings its own options along; only other ones are repeated.
-        words = "-i {} --quiet".format(shlex.quote(initial)) if initial else options + " --quiet"
-        self._model = workspace(words + " --save_resume")
+        words = "-i {} {}".format(shlex.quote(initial), legacy(installed())) if initial else options
+        self._model = workspace(words + " --quiet --save_resume")
 
     def learn(self, line):
         """Learn from one example."""
@@ -118,7 +137,7 @@ def train(job=None):
     actions = asked.get("num_actions")
     if not isinstance(actions, int) or actions < 1:
         raise TrainingError("the hyperparameter num_actions is the number of actions, not {!r}".format(actions))
-    options = metadata(actions, asked.get("exploration_policy", EXPLORATION), asked.get("vw_args", ""))
+    options = metadata(actions, asked.get("exploration_policy", EXPLORATION), asked.get("vw_args", ""), installed())
     initial = find_pretrained(job.channel("pretrained_model"))
     learner = Learner(options_of(initial, options) if initial else options, initial)
     count = 0
