@@ -27,10 +27,6 @@ LEAST_CPUS = 3  # a trial and its worker also start where there are two
 GRACE = 5  # seconds in which a failed training shows whether a lost host is the reason
 
 
-class Stopped(BaseException):
-    """SageMaker stops the job: SIGTERM. Not an Exception, so that no one takes it for a failed trial."""
-
-
 class SageMakerRayLauncher:
     """A training job of Ray. Scripts override `register_env_creator` and `get_experiment_config`."""
 
@@ -75,7 +71,6 @@ class SageMakerRayLauncher:
             return
         try:
             self._connect(ray)
-            signal.signal(signal.SIGTERM, _stop)
             self._train()
         except ray_cluster.ClusterError as error:
             self.job.fail(str(error))
@@ -140,10 +135,17 @@ class SageMakerRayLauncher:
         self.register_env_creator()
         experiments = self.customize_experiment_config(self.get_experiment_config())
         started = time.time()
+
+        def stop(number, frame):
+            # Ray's own processes got the signal too: nothing can be asked of them, and nothing waited for.
+            print("stopped by SageMaker: the last checkpoint becomes the model")
+            self.export(sorted(experiments), started)
+            sys.stdout.flush()
+            os._exit(0)
+
+        signal.signal(signal.SIGTERM, stop)
         try:
             run_experiments(experiments, **self._reporting(run_experiments))
-        except Stopped:
-            print("stopped by SageMaker: the last checkpoint becomes the model")
         except Exception as error:
             if self._cluster and ray_cluster.wait_for(lambda: self._cluster.lost, GRACE):
                 raise ray_cluster.ClusterError(self._cluster.sentence()) from error
@@ -236,10 +238,6 @@ class SageMakerRayLauncher:
                     launcher.rewards[os.path.basename(str(folder).rstrip("/"))] = mean
 
         return {"callbacks": [Report()], "verbose": 1 if self.version < (2, 0) else 0}
-
-
-def _stop(number, frame):
-    raise Stopped()
 
 
 def _algorithm(name):
