@@ -206,6 +206,11 @@ def test_the_new_stack_is_asked_in_its_own_words(library: Any) -> None:
     assert stop == {"env_runners/episode_return_mean": 500, "time_total_s": 60}
 
 
+def test_the_new_stack_learns_on_the_gpus_that_the_old_one_was_given(library: Any) -> None:
+    config, _ = library.ray_config.new_stack({"num_gpus": 4, "num_learners": 4})
+    assert config == {"num_gpus": 0, "num_learners": 4, "num_gpus_per_learner": 1}
+
+
 OLD_TUNE = {"config", "stop", "local_dir", "checkpoint_freq", "checkpoint_at_end", "keep_checkpoints_num", "restore"}
 NEW_TUNE = {"config", "stop", "storage_path", "checkpoint_config", "restore"}
 

@@ -145,6 +145,12 @@ def new_stack(config):
     if framework != "torch":
         config["framework"] = "torch"
         notes.append("'framework': {!r} is 'torch' on the new API stack".format(framework))
+    gpus = config.get("num_gpus")
+    if gpus and "num_gpus_per_learner" not in config:
+        # Without learners of their own (num_learners) the main process is the learner.
+        config["num_gpus_per_learner"] = gpus / max(1, config.get("num_learners") or 0)
+        config["num_gpus"] = 0
+        notes.append("'num_gpus' is called 'num_gpus_per_learner' on the new API stack")
     model = config.pop("model", None)
     if model:
         kept = {name: model[name] for name in model if name in MODEL}
