@@ -51,6 +51,7 @@ class SageMakerCoachPresetLauncher(CoachLauncher):
         if self.job.checkpoints == self.job.intermediate:
             self.checkpoint_dir = os.path.join(self.job.output, "checkpoint")
         self._own, self._others = coach_files.own(self.job.hyperparameters)
+        self._workers = int(self._own.get("num_workers", 1))
 
     def default_preset_name(self):
         """The preset, where the hyperparameter RLCOACH_PRESET names none."""
@@ -83,6 +84,9 @@ class SageMakerCoachPresetLauncher(CoachLauncher):
         parent = os.getpid()
         try:
             super().launch()
+            if self._workers == 1:
+                # Whatever trained for less than an interval counts too. Several workers save for themselves.
+                self.graph_manager.save_checkpoint()
         except Stopped:
             if os.getpid() != parent:  # one of several workers
                 raise SystemExit(0) from None
@@ -91,28 +95,28 @@ class SageMakerCoachPresetLauncher(CoachLauncher):
             self._export()
         sys.stdout.flush()
 
-    def get_config_args(self, parser):
-        """What Coach would read from its command line, from the hyperparameters."""
-        arguments = parser.parse_args([])
-        arguments.preset = self._preset(self._own.get("RLCOACH_PRESET") or self.default_preset_name())
-        arguments.framework = Frameworks[coach_files.backend(os.environ, self._own)]
-        arguments.num_workers = int(self._own.get("num_workers", 1))
-        arguments.seed = self._own.get("seed")
-        arguments.no_summary = True
+    def get_config_args(self, parser, arguments=None):
+        """What Coach would read from its command line (`arguments`, from 1.0 on), from the hyperparameters."""
+        options = parser.parse_args([])
+        options.preset = self._preset(self._own.get("RLCOACH_PRESET") or self.default_preset_name())
+        options.framework = Frameworks[coach_files.backend(os.environ, self._own)]
+        options.num_workers = self._workers
+        options.seed = self._own.get("seed")
+        options.no_summary = True
         # Metric definitions look for `Training>` at the start of a line, where a colour's code would stand.
         logger.screen.set_use_colors(False)
-        arguments.nocolor = True
-        arguments.experiment_name = "experiment"
-        arguments.experiment_path = self.experiment_path
+        options.nocolor = True
+        options.experiment_name = "experiment"
+        options.experiment_path = self.experiment_path
         # What writes its logs beside them asks this module.
-        logger.experiment_name, logger.experiment_path = arguments.experiment_name, arguments.experiment_path
-        arguments.checkpoint_save_secs = int(self._own.get("checkpoint_save_secs", coach_files.CHECKPOINT_SECONDS))
-        arguments.checkpoint_restore_dir = self._restore_from()
+        logger.experiment_name, logger.experiment_path = options.experiment_name, options.experiment_path
+        options.checkpoint_save_secs = int(self._own.get("checkpoint_save_secs", coach_files.CHECKPOINT_SECONDS))
+        options.checkpoint_restore_dir = self._restore_from()
         for folder in (self.experiment_path, self.checkpoint_dir):
             os.makedirs(folder, exist_ok=True)
-        arguments.checkpoint_save_dir = self.checkpoint_dir
-        arguments.export_onnx_graph = self._flag("save_model") and _has_onnx()
-        return arguments
+        options.checkpoint_save_dir = self.checkpoint_dir
+        options.export_onnx_graph = self._flag("save_model") and _has_onnx()
+        return options
 
     def get_graph_manager_from_args(self, args):
         """The preset, with what the hyperparameters change."""
@@ -124,11 +128,6 @@ class SageMakerCoachPresetLauncher(CoachLauncher):
         for name in sorted(self._others):
             self.map_hyperparameter(name, hyperparameters.typed(self._others[name]))
         return self.graph_manager
-
-    def start_single_threaded(self, task_parameters, graph_manager, args):
-        """As Coach does, and with a checkpoint at the end: whatever trained for less than an interval counts too."""
-        super().start_single_threaded(task_parameters, graph_manager, args)
-        graph_manager.save_checkpoint()
 
     def _flag(self, name):
         return str(self._own.get(name, 0)).lower() in hyperparameters.TRUE
