@@ -151,6 +151,16 @@ def test_the_first_reason_of_a_failure_stays(library: Any, tmp_path: Path) -> No
     assert (tmp_path / "output/failure").read_text() == "algo-2 left\n"
 
 
+def test_an_exception_is_the_reason_of_the_failure(library: Any, tmp_path: Path) -> None:
+    (tmp_path / "output").mkdir()
+    job = library.job.Job({"SAGEMAKER_BASE_DIR": str(tmp_path)})
+    with pytest.raises(ValueError, match="no number"), job.reasons():
+        raise ValueError("no number" + 2000 * ".")
+    reason = (tmp_path / "output/failure").read_text()
+    assert reason.startswith("ValueError: no number")
+    assert len(reason) == 1024
+
+
 # ---- Ray's configuration
 
 UNITY = {

@@ -76,7 +76,9 @@ class SageMakerCoachPresetLauncher(CoachLauncher):
     @classmethod
     def train_main(cls, *arguments, **named):
         """Train: the one call of a script."""
-        cls(*arguments, **named).launch()
+        launcher = cls(*arguments, **named)
+        with launcher.job.reasons():
+            launcher.launch()
 
     def launch(self):
         """Train the preset; its last checkpoint becomes the model."""

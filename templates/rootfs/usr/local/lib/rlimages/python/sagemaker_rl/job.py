@@ -1,8 +1,11 @@
 """What a training job is told about itself: hosts, processors, channels, folders; and how it says why it failed."""
 
+import contextlib
 import json
 import multiprocessing
 import os
+
+REASON = 1023  # characters of a failure's reason that SageMaker shows, with the end of the line
 
 
 def _number(text, default):
@@ -75,7 +78,16 @@ class Job:
         path = os.path.join(self.base, "output", "failure")
         if not os.path.exists(path):
             with open(path, "w") as stream:
-                stream.write(sentence + "\n")
+                stream.write(sentence[:REASON] + "\n")
+
+    @contextlib.contextmanager
+    def reasons(self):
+        """Where an exception ends the script, it is why the job fails: older `train` programs say no more than that."""
+        try:
+            yield
+        except Exception as error:
+            self.fail("{}: {}".format(type(error).__name__, error))
+            raise
 
 
 def _natural(host):

@@ -54,7 +54,9 @@ class SageMakerRayLauncher:
     @classmethod
     def train_main(cls, *arguments, **named):
         """Train: the one call of a script."""
-        cls(*arguments, **named).launch()
+        launcher = cls(*arguments, **named)
+        with launcher.job.reasons():
+            launcher.launch()
 
     def launch(self):
         """Train on this host, or lend it to the head."""
@@ -63,18 +65,11 @@ class SageMakerRayLauncher:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         self.version = ray_config.version(ray.__version__)
         if not self.is_master_node:
-            try:
-                ray_cluster.follow(self.job, self.version, self.num_cpus, self.num_gpus, ray_cluster.patience())
-            except ray_cluster.ClusterError as error:
-                self.job.fail(str(error))
-                raise
+            ray_cluster.follow(self.job, self.version, self.num_cpus, self.num_gpus, ray_cluster.patience())
             return
         try:
             self._connect(ray)
             self._train()
-        except ray_cluster.ClusterError as error:
-            self.job.fail(str(error))
-            raise
         finally:
             if self._cluster:
                 self._cluster.release()
