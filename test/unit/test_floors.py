@@ -56,9 +56,11 @@ def test_no_module_names_a_toolkit(module: Path) -> None:
 
 
 def test_only_src_is_importable() -> None:
+    """A picture of an image's file system (`rootfs`) may hold a package: what reaches a path there is the image's."""
     inits = [
         path
         for folder in ("coach", "ray", "vw", "templates", "test", "scripts")
         for path in (ROOT / folder).rglob("__init__.py")
+        if "rootfs" not in path.relative_to(ROOT).parts
     ]
     assert not inits

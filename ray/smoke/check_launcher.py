@@ -1,0 +1,109 @@
+"""A script on `sagemaker_rl` trains: hyperparameters take effect, metrics are read, the model is there, and it goes on.
+
+The script speaks as scripts of Ray 1 do; whatever this Ray calls otherwise, the launcher translates.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+LR, SECONDS = 0.00025, 200
+FLOAT = "[-+]?[0-9]*[.]?[0-9]+([eE][-+]?[0-9]+)?"
+METRICS = ("episode_reward_mean: (%s)" % FLOAT, r"episode_reward_mean\s*(%s)" % FLOAT)
+
+with open("/checks/cell.json") as stream:
+    CELL = json.load(stream)
+
+SCRIPT = """
+from sagemaker_rl.ray_launcher import SageMakerRayLauncher
+
+class Launcher(SageMakerRayLauncher):
+    def get_experiment_config(self):
+        return {
+            "training": {
+                "env": "CartPole-v%d",
+                "run": "PPO",
+                "stop": {"training_iteration": 100, "episode_reward_mean": 500},
+                "config": {
+                    %s
+                    "lr": 0.01,
+                    "num_workers": 1,
+                    "num_sgd_iter": 2,
+                    "sgd_minibatch_size": 64,
+                    "train_batch_size": 400,
+                },
+            }
+        }
+
+if __name__ == "__main__":
+    Launcher.train_main()
+"""
+
+
+def framework():
+    """How the script asks for the image's framework: a word that Ray 0.8 took over from `use_pytorch`."""
+    name = CELL["framework"]["name"]
+    if tuple(int(number) for number in CELL["version"].split(".")[:2]) < (0, 8):
+        return ""
+    return '"framework": "%s",' % {"tf": "tf", "torch": "torch"}[name]
+
+
+def has_gymnasium():
+    try:
+        import gymnasium  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def train(folder, iterations):
+    """One job; what it printed. Raises SystemExit if it failed."""
+    script = os.path.join(folder, "train.py")
+    with open(script, "w") as stream:
+        stream.write(SCRIPT % (1 if has_gymnasium() else 0, framework()))
+    asked = {"rl.training.config.lr": LR, "rl.training.stop.training_iteration": iterations}
+    environment = dict(os.environ, SAGEMAKER_BASE_DIR=folder, SM_HPS=json.dumps(asked), SM_NUM_CPUS="2")
+    ended = subprocess.run(
+        [sys.executable, script],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
+        timeout=SECONDS,
+    )
+    print(ended.stdout)
+    if ended.returncode:
+        print("the script ended with %d" % ended.returncode)
+        sys.exit(1)
+    return ended.stdout
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        os.makedirs(os.path.join(folder, "checkpoints"))
+        said = train(folder, 1)
+        with open(os.path.join(folder, "model", "params.json")) as stream:
+            lr = json.load(stream)["lr"]
+        if lr != LR:
+            print("params.json has the learning rate %r; the hyperparameter said %r" % (lr, LR))
+            return 1
+        if not os.path.exists(os.path.join(folder, "model", "checkpoint")):
+            print("there is no checkpoint in the model folder")
+            return 1
+        found = [re.findall(metric, said) for metric in METRICS]
+        if not found[0] or (CELL["version"][0] != "0" and not found[1]):
+            print("the metric definitions find %d and %d values" % (len(found[0]), len(found[1])))
+            return 1
+        said = train(folder, 2)
+        if "goes on from" not in said:
+            print("a second job with the checkpoints of the first starts anew")
+            return 1
+    print("learning rate %s in params.json, mean reward %s, a second job went on" % (lr, found[0][-1][0]))
+    return 0
+
+
+sys.exit(main())

@@ -1,0 +1,218 @@
+"""An experiment's dictionary as this version of Ray wants it. Dictionaries in, dictionaries out: no Ray is imported.
+
+Scripts of Ray 0.x and 1.x say `num_workers`, `num_sgd_iter` or `monitor`; RLlib has renamed most of its settings since,
+and newer versions ignore an unknown one in silence. Here each is renamed, or left out with a sentence.
+"""
+
+import copy
+
+# An older (or newer) name of RLlib's configuration, and what it may be called where it is not known.
+RENAMED = {
+    "num_workers": ("num_env_runners", "num_rollout_workers"),
+    "num_rollout_workers": ("num_env_runners", "num_workers"),
+    "num_env_runners": ("num_rollout_workers", "num_workers"),
+    "num_envs_per_worker": ("num_envs_per_env_runner",),
+    "num_cpus_per_worker": ("num_cpus_per_env_runner",),
+    "num_gpus_per_worker": ("num_gpus_per_env_runner",),
+    "num_cpus_for_driver": ("num_cpus_for_main_process", "num_cpus_for_local_worker"),
+    "custom_resources_per_worker": ("custom_resources_per_env_runner",),
+    "num_sgd_iter": ("num_epochs",),
+    "num_epochs": ("num_sgd_iter",),
+    "sgd_minibatch_size": ("minibatch_size",),
+    "minibatch_size": ("sgd_minibatch_size",),
+    "sample_batch_size": ("rollout_fragment_length",),
+    "ignore_worker_failures": ("ignore_env_runner_failures",),
+    "recreate_failed_workers": ("restart_failed_env_runners",),
+    "evaluation_num_workers": ("evaluation_num_env_runners",),
+    "min_iter_time_s": ("min_time_s_per_iteration", "min_time_s_per_reporting"),
+    "timesteps_per_iteration": ("min_sample_timesteps_per_iteration", "min_sample_timesteps_per_reporting"),
+    "monitor": ("record_env",),
+}
+
+# What RLlib itself takes under a name that is no attribute of its configuration object.
+ACCEPTED = {"multiagent", "callbacks", "framework", "lambda", "input", "output", "env", "env_config", "model"}
+
+# Settings of the old stack's models that the new one's default model has under the same name.
+MODEL = {
+    "fcnet_hiddens",
+    "fcnet_activation",
+    "conv_filters",
+    "conv_activation",
+    "head_fcnet_hiddens",
+    "head_fcnet_activation",
+    "vf_share_layers",
+    "use_lstm",
+    "max_seq_len",
+    "lstm_cell_size",
+}
+
+# What ends an experiment, in the words of the old stack and of the new.
+STOP = {
+    "episode_reward_mean": "env_runners/episode_return_mean",
+    "episode_reward_max": "env_runners/episode_return_max",
+    "episode_reward_min": "env_runners/episode_return_min",
+    "episode_len_mean": "env_runners/episode_len_mean",
+    "episodes_total": "env_runners/num_episodes_lifetime",
+    "timesteps_total": "num_env_steps_sampled_lifetime",
+}
+
+CHECKPOINT = {
+    "checkpoint_freq": "checkpoint_frequency",
+    "checkpoint_at_end": "checkpoint_at_end",
+    "keep_checkpoints_num": "num_to_keep",
+    "checkpoint_score_attr": "checkpoint_score_attribute",
+}
+
+FREQUENCY = 10  # iterations between two checkpoints, unless the script says
+
+
+def version(text):
+    """`2.9.3` as (2, 9, 3): numbers, since as text 0.10 comes before 0.8."""
+    numbers = []
+    for word in text.split(".")[:3]:
+        digits = "".join(sign for sign in word if sign.isdigit())
+        numbers.append(int(digits or 0))
+    return tuple(numbers)
+
+
+def storage(spec, folder, spec_keys):
+    """A Tune specification that stores under `folder` and makes checkpoints; and the notes on what was left out.
+
+    `spec_keys` are the words that this Tune knows. Where they include `checkpoint_config`, the words that moved there
+    move, as a dictionary, of which Tune makes its own class.
+    """
+    spec, notes = dict(spec), []
+    for word in ("local_dir", "storage_path"):
+        spec.pop(word, None)
+    spec["storage_path" if "storage_path" in spec_keys else "local_dir"] = folder
+    given = spec.pop("checkpoint_config", None)
+    if "checkpoint_config" not in spec_keys:
+        for old, new in CHECKPOINT.items():
+            value = given.get(new) if isinstance(given, dict) else getattr(given, new, None)
+            if value is not None:
+                spec[old] = value
+        spec.setdefault("checkpoint_freq", FREQUENCY)
+        spec["checkpoint_at_end"] = True
+    else:
+        if given is None or isinstance(given, dict):
+            values = dict(given or {})
+        else:
+            values = {new: getattr(given, new, None) for new in CHECKPOINT.values()}
+            values["checkpoint_score_order"] = getattr(given, "checkpoint_score_order", None)
+        for old, new in CHECKPOINT.items():
+            if old in spec:
+                values[new] = spec.pop(old)
+        if not values.get("checkpoint_frequency"):
+            values["checkpoint_frequency"] = FREQUENCY
+        values["checkpoint_at_end"] = True
+        spec["checkpoint_config"] = {name: value for name, value in values.items() if value is not None}
+    for word in sorted(set(spec) - set(spec_keys) - {"run", "env"}):
+        del spec[word]
+        notes.append("{!r} is no word of an experiment of this Ray: left out".format(word))
+    return spec, notes
+
+
+def settings(config, known, films=True):
+    """RLlib's configuration in the names that this RLlib knows, and the notes on what was renamed or left out.
+
+    `known` are the names that it knows; `films` says whether this image can make them.
+    """
+    translated, notes = {}, []
+    for old in config:
+        new = next((name for name in RENAMED.get(old, ()) if name in known), old)
+        if new in config and new != old:
+            notes.append("{!r} is called {!r}, which is given too: left out".format(old, new))
+            continue
+        if new in ("monitor", "record_env") and config[old] and (new not in known or not films):
+            reason = "this image has no ffmpeg" if new in known else "this Ray makes no films"
+            notes.append("{!r}: {}: left out".format(old, reason))
+            continue
+        if old in ACCEPTED:
+            new = old
+        elif new not in known:
+            notes.append("{!r} is no setting that this RLlib knows: left out".format(old))
+            continue
+        if new != old:
+            notes.append("{!r} is called {!r} in this Ray".format(old, new))
+        translated[new] = copy.copy(config[old])
+    return translated, notes
+
+
+def new_stack(config):
+    """What RLlib's new API stack wants otherwise: PyTorch, and its own settings of the model."""
+    config, notes = dict(config), []
+    framework = config.get("framework", "torch")
+    if framework != "torch":
+        config["framework"] = "torch"
+        notes.append("'framework': {!r} is 'torch' on the new API stack".format(framework))
+    gpus = config.get("num_gpus")
+    if gpus and "num_gpus_per_learner" not in config:
+        # Without learners of their own (num_learners) the main process is the learner.
+        config["num_gpus_per_learner"] = gpus / max(1, config.get("num_learners") or 0)
+        config["num_gpus"] = 0
+        notes.append("'num_gpus' is called 'num_gpus_per_learner' on the new API stack")
+    model = config.pop("model", None)
+    if model:
+        kept = {name: model[name] for name in model if name in MODEL}
+        for name in sorted(set(model) - set(kept)):
+            notes.append("'model.{}' is no setting of the new API stack's default model: left out".format(name))
+        if kept:
+            config["_model_config"] = dict(kept, **(config.get("_model_config") or {}))
+    return config, notes
+
+
+def stop(conditions):
+    """The conditions that end an experiment, in the words of the new API stack."""
+    if not isinstance(conditions, dict):
+        return conditions
+    return {STOP.get(name, name): value for name, value in conditions.items()}
+
+
+def _find(result, paths):
+    for path in paths:
+        value = result
+        for word in path.split("/"):
+            value = value.get(word) if isinstance(value, dict) else None
+        # NaN, before the first episode has ended, equals nothing.
+        if isinstance(value, (int, float)) and value == value:
+            return value
+    return None
+
+
+def rewards(result):
+    """Mean, highest and lowest reward of an iteration, by name, whatever stack reports them."""
+    found = {}
+    for word in ("mean", "max", "min"):
+        value = _find(
+            result,
+            (
+                "episode_reward_" + word,
+                "env_runners/episode_return_" + word,
+                "env_runners/episode_reward_" + word,
+                "sampler_results/episode_reward_" + word,
+            ),
+        )
+        if value is not None:
+            found["episode_reward_" + word] = float(value)
+    return found
+
+
+def report(result):
+    """Two lines on an iteration.
+
+    They are made for metric definitions: `episode_reward_mean: ([-+]?...` of RLEstimator finds the first, and
+    `episode_reward_mean +([-+]?...`, which is in use with Ray 2, the second, each of them once.
+    """
+    found = sorted(rewards(result).items())
+    steps = _find(result, ("num_env_steps_sampled_lifetime", "timesteps_total"))
+    head = "iteration {}, {} steps, {:.1f} s".format(
+        result.get("training_iteration", "?"), "?" if steps is None else int(steps), result.get("time_total_s", 0.0)
+    )
+    if not found:
+        return [head + ": no episode has ended yet"]
+    # Never 1e-05: neither expression reads a number without its first digits, both read this.
+    numbers = [(name, "{:.6f}".format(value)) for name, value in found]
+    return [
+        head + "  " + "  ".join("{}: {}".format(*pair) for pair in numbers),
+        "  ".join("{} {}".format(*pair) for pair in numbers),
+    ]
