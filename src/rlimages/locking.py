@@ -41,7 +41,7 @@ def _resolved(asked: LockInputs, uv: str, environ: Mapping[str, str]) -> str:
         for file, content in asked.files().items():
             tree.write(folder / file, content)
         settings = pipconfig.read(environ, pipconfig.configuration_files(environ, Path.home()))
-        env = {**settings.for_uv(), **environ}
+        env = {**settings.for_uv(), **environ, "TMPDIR": name}  # uv leaves lock files of its builds behind
         env.pop("PYTHONPATH", None)  # it would leak into the builds of source packages
         for command in lock.commands(uv, sys.executable, asked, folder):
             said: list[str] = []
