@@ -93,12 +93,18 @@ def run(
 
 @contextmanager
 def stopping_on_signals(stop: Stop) -> Iterator[None]:
-    """Let SIGINT and SIGTERM set `stop`; a second one gets the old treatment, for those who can't wait."""
+    """Let SIGINT and SIGTERM set `stop`; a second one gets the old treatment, for those who can't wait.
+
+    A shell without job control starts what it puts into the background with SIGINT ignored; where the old treatment is
+    to ignore, a second one gets Python's own.
+    """
     old: dict[signal.Signals, object] = {}
+    own = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
     def heard(number: int, _frame: FrameType | None) -> None:
         stop.set()
-        signal.signal(number, old[signal.Signals(number)])  # type: ignore[arg-type]
+        named = signal.Signals(number)
+        signal.signal(number, own[named] if old[named] is signal.SIG_IGN else old[named])  # type: ignore[arg-type]
 
     for number in (signal.SIGINT, signal.SIGTERM):
         old[number] = signal.signal(number, heard)

@@ -142,3 +142,18 @@ def test_another_process_with_the_same_number_is_not_the_same() -> None:
 
 def test_nothing_is_known_of_another_machines_processes() -> None:
     assert not is_dead("elsewhere:999999999:1")
+
+
+def test_a_second_signal_is_obeyed_even_where_a_shell_had_it_ignored() -> None:
+    """`rlimages … &` in a script: the shell lets it begin with SIGINT ignored."""
+    old = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stop = Stop()
+    try:
+        with stopping_on_signals(stop):
+            signal.raise_signal(signal.SIGINT)
+            assert stop.is_set()
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, old)
