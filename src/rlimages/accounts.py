@@ -8,7 +8,7 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Any
 
-from rlimages.errors import FactoryError
+from rlimages.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +26,12 @@ class Accounts:
         return self.domains[max((prefix for prefix in self.domains if region.startswith(prefix)), key=len)]
 
     def account(self, table: str, region: str) -> str:
-        """The account that publishes a table's images in a region. Raises `FactoryError` where there is none."""
+        """The account that publishes a table's images in a region. Raises `UsageError` where there is none."""
         regions = self.tables[table]
         if region not in regions:
             near = get_close_matches(region, regions, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else f"; its regions are {', '.join(sorted(regions))}"
-            raise FactoryError(f"SageMaker publishes no '{table}' images in region '{region}'{hint}")
+            raise UsageError(f"SageMaker publishes no '{table}' images in region '{region}'{hint}")
         return regions[region]
 
     def host(self, table: str, region: str) -> str:

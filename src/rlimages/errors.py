@@ -19,6 +19,12 @@ class JobError(FactoryError):
     exit_code = 2
 
 
+class UsageError(FactoryError):
+    """The command line asks for what cannot be: a region without images, an override that is no pattern."""
+
+    exit_code = 2
+
+
 class StaleError(FactoryError):
     """A recipe or lock on disk is not what the matrix and the templates give now."""
 

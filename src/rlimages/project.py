@@ -1,7 +1,7 @@
 """A project on disk: load its matrix, and keep what is generated from it in step."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import unified_diff
 from functools import cached_property
@@ -43,22 +43,23 @@ class Project:
         """The toolkits' folders."""
         return tuple(dict.fromkeys(cell.toolkit for cell in self.cells))
 
-    def default_arguments(self, region: str | None = None) -> Mapping[str, Mapping[str, str]]:
-        """Account table -> the build arguments `account`, `region`, `domain` for pulling its images in a region."""
+    def base_arguments(
+        self, cells: Iterable[Cell] | None = None, region: str | None = None
+    ) -> Mapping[str, Mapping[str, str]]:
+        """Account table -> the build arguments `account`, `region`, `domain` for pulling the bases of these cells.
+
+        Raises `UsageError` where SageMaker has no such bases.
+        """
         wanted = region or self.accounts.default_region
-        tables = {cell.base.registry for cell in self.cells if cell.base.registry}
-        return {
-            table: self.accounts.build_arguments(table, wanted)
-            for table in tables
-            if wanted in self.accounts.tables[table]
-        }
+        tables = dict.fromkeys(cell.base.registry for cell in cells or self.cells if cell.base.registry)
+        return {table: self.accounts.build_arguments(table, wanted) for table in tables}
 
     def generated(self, cells: tuple[Cell, ...] | None = None) -> Mapping[str, str]:
         """Every generated file but the locks, or only the recipes of some cells: path below the root -> text."""
         from rlimages.render import Renderer, recipes
         from rlimages.schema import json_schema
 
-        renderer = Renderer(self.root / "templates", self.default_arguments(), self.matrix.tools)
+        renderer = Renderer(self.root / "templates", self.base_arguments(), self.matrix.tools)
         chosen = {cell.recipe for cell in cells or self.cells}
         files = {r.path: renderer.render(r) for r in recipes(self.cells) if r.path in chosen}
         if cells is not None:

@@ -56,7 +56,7 @@ def prepare(project: Project, cells: Sequence[Cell], wishes: Wishes, *, environ:
     )
     plan = schedule.make_plan(
         chosen,
-        registries=project.default_arguments(wishes.region),
+        registries=project.base_arguments(chosen, wishes.region),
         overrides=overrides(wishes),
         buildhosts=hosts.folders,
         jobs=wishes.jobs or _fitting_jobs(),

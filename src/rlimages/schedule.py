@@ -9,7 +9,7 @@ from string import Template
 from types import MappingProxyType
 
 from rlimages.cell import Base, Cell
-from rlimages.errors import MatrixError, SelectionError
+from rlimages.errors import MatrixError, UsageError
 from rlimages.plan import Action, BuildPlan, BuildStep
 from rlimages.render import base_reference
 
@@ -29,14 +29,14 @@ class Override:
 
 
 def parse_override(text: str) -> Override:
-    """Read `REGEX=REF`, split at the last `=`. Raises `SelectionError` with what is wrong."""
+    """Read `REGEX=REF`, split at the last `=`. Raises `UsageError` with what is wrong."""
     pattern, equals, reference = text.rpartition("=")
     if not equals or not pattern or not reference:
-        raise SelectionError(f"--base-override '{text}': write it as REGEX=REFERENCE")
+        raise UsageError(f"--base-override '{text}': write it as REGEX=REFERENCE")
     try:
         return Override(pattern=re.compile(pattern), reference=reference)
     except re.error as error:
-        raise SelectionError(f"--base-override '{text}': '{pattern}' is not a regular expression: {error}") from error
+        raise UsageError(f"--base-override '{text}': '{pattern}' is not a regular expression: {error}") from error
 
 
 def make_plan(
@@ -55,7 +55,7 @@ def make_plan(
     `registries` gives, by account table key (`cell.base.registry`), the build arguments `account`, `region`, `domain`;
     `buildhosts`, by cell id, the folder made by `buildhost.prepare`; `skip`, by cell id, the reason not to build it.
     `timeout`, in seconds a build, replaces what the matrix says. Raises `MatrixError` for a circle of cells,
-    `SelectionError` for an override that no base needs.
+    `UsageError` for an override that no base needs.
     """
     chosen = {cell.id: cell for cell in cells}
     _refuse_idle(overrides, [reference(cell.base, registries) for cell in chosen.values()])
@@ -124,4 +124,4 @@ def _refuse_idle(overrides: Sequence[Override], bases: Sequence[str]) -> None:
     for override in overrides:
         if not any(override.pattern.search(base) for base in bases):
             known = ", ".join(sorted(set(bases)))
-            raise SelectionError(f"--base-override '{override.pattern.pattern}' matches no base of: {known}")
+            raise UsageError(f"--base-override '{override.pattern.pattern}' matches no base of: {known}")

@@ -50,7 +50,7 @@ def find(cells: Iterable[Cell], question: Question) -> Cell:
 def host(cell: Cell, accounts: Accounts, *, region: str, account: str | None, registry: str | None) -> str:
     """The registry to ask: one's own `registry`, one's own `account`, or the account SageMaker publishes from.
 
-    Raises `SelectionError` for an image that SageMaker never published, `FactoryError` for a region without it.
+    Raises `SelectionError` for an image that SageMaker never published, `UsageError` for a region without it.
     """
     if registry is not None:
         return registry

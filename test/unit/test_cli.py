@@ -68,6 +68,8 @@ def test_uri_understands_the_sdks_names_of_frameworks() -> None:
         (["train", "vw:1", "--metric", "m=none"], 2, "rlimages: --metric m: 'none' has no group (…) for the value"),
         (["train", "vw:1", "--instance-count", "0"], 2, "Error: Invalid value for '--instance-count'"),
         (["list", "--selct", "x"], 2, "Error: No such option '--selct'"),
+        (["plan", "--select", "ray-1.6.0-tf-cpu", "--region", "us-wst-2"], 2, "rlimages: SageMaker publishes no 'deep-learning-containers' images in region 'us-wst-2'; did you mean 'us-west-2'?"),
+        (["uri", "--toolkit", "vw", "--region", "eu-west-11"], 2, "did you mean 'eu-west-1'?"),
         (["build", "--select", "vw-*", "--jobs", "0"], 2, "Error: Invalid value for '--jobs'"),
     ],
 )  # fmt: skip

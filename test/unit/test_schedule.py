@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlimages.cell import Base
-from rlimages.errors import MatrixError, SelectionError
+from rlimages.errors import MatrixError, UsageError
 from rlimages.plan import Action
 from rlimages.schedule import default_jobs, make_plan, parse_override
 
@@ -53,13 +53,13 @@ def test_the_first_override_that_matches_wins(cell) -> None:
 
 
 def test_an_override_that_no_base_needs_is_an_error(cell) -> None:
-    with pytest.raises(SelectionError, match=r"'bokworm' matches no base of: debian:bookworm-slim"):
+    with pytest.raises(UsageError, match=r"'bokworm' matches no base of: debian:bookworm-slim"):
         make_plan([cell], overrides=[parse_override("bokworm=x")], jobs=1)
 
 
 @pytest.mark.parametrize("text", ["", "x", "=x", "x=", "([=x"])
 def test_an_override_that_cannot_be_read_says_how_to_write_it(text) -> None:
-    with pytest.raises(SelectionError, match=r"--base-override '.*REGEX=REFERENCE|not a regular expression"):
+    with pytest.raises(UsageError, match=r"--base-override '.*REGEX=REFERENCE|not a regular expression"):
         parse_override(text)
 
 
