@@ -8,7 +8,6 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from packaging.version import Version
 
 from rlimages.cell import Cell
 from rlimages.errors import ToolError
@@ -120,11 +119,6 @@ def packages(lock: str) -> Mapping[str, str]:
         if equals and not line.startswith((" ", "#")):
             found[canonicalize_name(name.partition("[")[0])] = version.rstrip("\\").strip()
     return found
-
-
-def same_version(locked: str | None, wanted: str) -> bool:
-    """True when a locked version is the wanted one by PEP 440: 0.11 is 0.11.0."""
-    return locked is not None and Version(locked) == Version(wanted)
 
 
 def stale(wanted: Iterable[LockInputs], root: Path, toolkits: Iterable[str]) -> Iterator[str]:

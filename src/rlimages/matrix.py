@@ -16,7 +16,7 @@ from rlimages.validation import did_you_mean, validate
 
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 """A tag of the OCI distribution specification: at most 128 characters."""
-_FIRST_WORKDIR = "/opt/ml/code"
+_WORKDIR = "/opt/ml/code"
 
 
 def parse(text: str, name: str, tables: Collection[str]) -> Matrix:
@@ -32,7 +32,7 @@ def parse(text: str, name: str, tables: Collection[str]) -> Matrix:
     if problems:
         raise located.fail(name, problems)
     frameworks = {
-        key: FrameworkName(title=framework.title, sdk=framework.sdk, distribution=framework.distributions[0])
+        key: FrameworkName(title=framework.title, sdk=framework.sdk, distribution=framework.distribution)
         for key, framework in raw.frameworks.items()
     }
     return Matrix(name=name, cells=cells, frameworks=MappingProxyType(frameworks), tools=MappingProxyType(raw.tools))
@@ -171,7 +171,7 @@ class _Reader:
             aliases=tuple(self._tag(a, processor, (*path, "aliases", i)) for i, a in enumerate(image.aliases)),
             registry=image.published,
             env=MappingProxyType({**row.env, **image.env}),
-            workdir=image.workdir or row.workdir or _FIRST_WORKDIR,
+            workdir=image.workdir or row.workdir or _WORKDIR,
             display=next((d for d in (image.display, row.display) if d is not None), False),
             inventory=MappingProxyType(self._inventory(direct, framework, base)),
             options=MappingProxyType({**row.options, **image.options}),
@@ -213,7 +213,7 @@ class _Reader:
             if pin:
                 found[canonicalize_name(requirement.name)] = pin
         if framework and base.framework and framework.name in self._raw.frameworks:
-            found.setdefault(self._raw.frameworks[framework.name].distributions[0], framework.version)
+            found.setdefault(self._raw.frameworks[framework.name].distribution, framework.version)
         return found
 
 

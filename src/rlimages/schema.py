@@ -39,7 +39,7 @@ class RawFrameworkName(Strict):
 
     title: str
     sdk: str = Field(description="Its name in the SageMaker SDK.")
-    distributions: list[str] = Field(min_length=1, description="Its names on the Python package index.")
+    distribution: str = Field(description="Its name on the Python package index.")
 
 
 class RawBase(Strict):

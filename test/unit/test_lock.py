@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 from rlimages import lock
 from rlimages.cell import Cell, Framework
@@ -94,7 +95,7 @@ def test_every_lock_has_what_its_cell_pins(project: Project) -> None:
         wrong += [
             f"{cell.id}: {name} {version} but {locked.get(name)}"
             for name, version in cell.inventory.items()
-            if name not in brought and not lock.same_version(locked.get(name), version)
+            if name not in brought and (name not in locked or Version(locked[name]) != Version(version))
         ]
     assert not wrong
 

@@ -1,10 +1,11 @@
+import re
 import textwrap
 from pathlib import Path
 
 import pytest
 import yaml
 
-from rlimages import matrix
+from rlimages import matrix, schema
 from rlimages.cell import Cell
 from rlimages.errors import MatrixError
 from rlimages.project import Project
@@ -14,7 +15,7 @@ TABLES = ("rl-legacy", "sagemaker-legacy")
 SOUND = """
 version: 1
 frameworks:
-  tf: {title: TensorFlow, sdk: tensorflow, distributions: [tensorflow]}
+  tf: {title: TensorFlow, sdk: tensorflow, distribution: tensorflow}
 bases:
   tf-1:
     framework: {name: tf, version: "1.11.0"}
@@ -178,3 +179,13 @@ def test_the_documented_table_of_dependencies_holds(
     assert (cell.python, cell.base.cuda, cell.framework.version) == (python, cuda, framework)
     assert cell.inventory["gym"] == gym
     assert cell.base.os == "ubuntu16.04"
+
+
+def test_the_page_on_the_matrix_explains_every_key_and_no_other() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/matrix.md").read_text()
+    models = [model for model in vars(schema).values() if isinstance(model, type) and issubclass(model, schema.Strict)]
+    keys = {key for model in models for key in model.model_fields}
+    assert not {key for key in keys if not re.search(rf"^## {key}$|[`.{{,]{key}[`.:}},]", page, re.MULTILINE)}
+    tables = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `") and "rlimages" not in line]
+    rows = {word.split(".")[0] for cell in tables for word in re.findall(r"`([a-z_.]+)", cell)}
+    assert not rows - keys
