@@ -24,6 +24,7 @@ setup(
         "rich>=14.0",
         "stamina>=25.1",
         "uv>=0.9",
+        "zlib-ng>=1.0",
     ],
     extras_require={
         "dev": [

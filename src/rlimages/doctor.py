@@ -114,7 +114,7 @@ def _memory() -> Finding:
 
 
 def _registry(registry: str) -> Finding:
-    from rlimages.registry import answers
+    from rlimages.wire import answers
 
     if answers(registry):
         return Finding(subject="registry", health=Health.GOOD, detail=f"{registry} answers")

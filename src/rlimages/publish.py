@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from rlimages.cell import Cell
 from rlimages.diagnose import diagnose
+from rlimages.distribution import Manifest
 from rlimages.engine import Engine
 from rlimages.errors import RegistryError
-from rlimages.registry import Manifest
 from rlimages.results import Image, Outcome, PublishResult
 from rlimages.shell import Stop
 
@@ -74,7 +74,7 @@ class Answer(NamedTuple):
 def _push(reference: str, image: Image, engine: Engine, log: Path, before: Resolve, afterwards: Resolve) -> Answer:
     try:
         there = before(reference)
-        if there is not None and image.id in (there.config, there.digest):
+        if there is not None and image.id in (there.image, there.digest):
             return Answer(Outcome.PASSED, "was there already", there.digest)
         at = log.stat().st_size if log.exists() else 0
         ended = engine.push(image.id, reference, log)
@@ -89,8 +89,8 @@ def _push(reference: str, image: Image, engine: Engine, log: Path, before: Resol
 def _verify(image: Image, there: Manifest | None) -> Answer:
     if there is None:
         return Answer(Outcome.FAILED, "the registry does not know it after the push")
-    if image.id not in (there.config, there.digest):
-        return Answer(Outcome.FAILED, f"the registry holds {there.config or there.digest}, pushed was {image.id}")
+    if image.id not in (there.image, there.digest):
+        return Answer(Outcome.FAILED, f"the registry holds {there.image or there.digest}, pushed was {image.id}")
     return Answer(Outcome.PASSED, "", there.digest)
 
 

@@ -1,42 +1,23 @@
-"""Ask an OCI registry what it holds. The only module that speaks HTTP."""
+"""Ask and tell an OCI registry: manifests, blobs, tags. `wire` does the talking."""
 
-import hashlib
-import ipaddress
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit
 
+from rlimages.distribution import MEDIA_TYPES, Blob, Manifest, digest, read
 from rlimages.errors import RegistryError
+from rlimages.meter import Meter
+from rlimages.wire import PATIENCE, Login, Wire
 
 if TYPE_CHECKING:
     import httpx
 
-Authorize = Callable[[str], Mapping[str, str]]
-"""Gives, for a registry's host, the headers that it wants of us."""
+_CHUNK = 1 << 20
+_PAGE = 1000
 
-MEDIA_TYPES = (
-    "application/vnd.docker.distribution.manifest.v2+json",
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-    "application/vnd.oci.image.index.v1+json",
-)
-_ATTEMPTS = 4
-PATIENCE = 10.0
-"""Seconds for all attempts of one question: a run that is being stopped must not wait longer."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Manifest:
-    """What a registry holds under a reference."""
-
-    digest: str
-    """`sha256:…` of its bytes."""
-    media_type: str
-    config: str
-    """Digest of the configuration, which is the image's id in a local store; empty for an index."""
-    layers: tuple[int, ...]
-    """Compressed sizes in bytes, the base's first."""
+Chunks = Callable[[], Iterator[bytes]]
+"""Begins to give a blob's bytes; asked again when an upload is tried again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,109 +29,150 @@ class Reference:
     version: str
     """A tag or a digest."""
 
-    @property
-    def url(self) -> str:
-        """Where its manifest is. Loopback speaks plain http, as Docker assumes too."""
-        scheme = "http" if is_loopback(self.host) else "https"
-        return f"{scheme}://{self.host}/v2/{self.repository}/manifests/{self.version}"
-
 
 def parse_reference(text: str) -> Reference:
     """Take a reference apart. Raises `RegistryError` where no registry is named: we guess none."""
     host, slash, rest = text.partition("/")
     if not slash or not ("." in host or ":" in host or host == "localhost"):
         raise RegistryError(f"'{text}' names no registry; write it as host[:port]/repository:tag")
-    name, _, digest = rest.partition("@")
+    name, _, version = rest.partition("@")
     repository, _, tag = name.partition(":")
-    return Reference(host=host, repository=repository, version=digest or tag or "latest")
+    return Reference(host=host, repository=repository, version=version or tag or "latest")
 
 
-def no_authorization(_host: str) -> Mapping[str, str]:
-    """For registries that ask nothing."""
-    return {}
+class Registry:
+    """One registry. Every question is asked again while the registry is busy, until patience ends.
 
-
-def resolve(reference: str, *, authorize: Authorize = no_authorization, patience: float = PATIENCE) -> Manifest | None:
-    """What a registry holds under a reference; None when it holds nothing there. Asks for `patience` seconds at most.
-
-    Raises `RegistryError` when it can't be asked, refuses, or answers with something else than it announces.
+    All methods raise `RegistryError` when it can't be reached, refuses, or answers with something else than it
+    announces. May be used by several threads.
     """
-    place = parse_reference(reference)
-    answer = _get(place, authorize(place.host), patience)
-    if answer.status_code == 404:
-        return None
-    if answer.status_code in (401, 403):
-        raise RegistryError(
-            f"{place.host} wants a login to show {reference} ({answer.status_code}); try `docker login`"
+
+    def __init__(
+        self, host: str, *, login: Login | None = None, meter: Meter | None = None, patience: float = PATIENCE
+    ) -> None:
+        """`host[:port]`; `meter` counts each request."""
+        self.host = host
+        self._wire = Wire(host, login=login, meter=meter, patience=patience)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._wire.close()
+
+    def __enter__(self) -> "Registry":
+        """For `with`, which hangs up."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Hang up."""
+        self.close()
+
+    def manifest(self, repository: str, version: str) -> Manifest | None:
+        """What is there under a tag or digest; None when nothing is."""
+        where = f"{self.host}/{repository}:{version}"
+        answer = self._wire.ask(
+            "GET", f"{repository}/manifests/{version}", takes=(200, 404), headers={"accept": ", ".join(MEDIA_TYPES)}
         )
-    if answer.status_code != 200:
-        raise RegistryError(
-            f"{place.host} answered {answer.status_code} to a question for {reference}; try again later"
+        if answer.status_code == 404:
+            return None
+        sent = digest(answer.content)
+        announced = answer.headers.get("docker-content-digest", sent)
+        wanted = version if version.startswith("sha256:") else announced
+        if sent not in (announced, wanted) or announced != wanted:
+            raise RegistryError(f"{self.host} announces {announced} for {where} and sends {sent}; is a proxy between?")
+        return read(answer.content, answer.headers.get("content-type", ""), where)
+
+    def put_manifest(self, repository: str, version: str, manifest: Manifest) -> None:
+        """Put a manifest, whose blobs are there, under a tag."""
+        answer = self._wire.ask(
+            "PUT",
+            f"{repository}/manifests/{version}",
+            takes=(201, 200),
+            headers={"content-type": manifest.media_type},
+            content=manifest.content,
         )
-    digest = "sha256:" + hashlib.sha256(answer.content).hexdigest()
-    announced = answer.headers.get("docker-content-digest", digest)
-    if announced != digest:
-        raise RegistryError(
-            f"{place.host} announces {announced} for {reference} and sends {digest}; is a proxy between?"
-        )
-    return _read(answer.content, answer.headers.get("content-type", ""), digest, reference)
+        got = answer.headers.get("docker-content-digest", manifest.digest)
+        if got != manifest.digest:
+            raise RegistryError(f"{self.host} stored {repository}:{version} as {got}, sent was {manifest.digest}")
 
+    def delete_manifest(self, repository: str, version: str) -> bool:
+        """Delete a tag, or a manifest with all its tags; False where the registry doesn't offer that."""
+        answer = self._wire.ask("DELETE", f"{repository}/manifests/{version}", takes=(202, 200, 404, 405, 400))
+        return answer.status_code not in (405, 400)
 
-def _read(content: bytes, media_type: str, digest: str, reference: str) -> Manifest:
-    try:
-        manifest: dict[str, Any] = json.loads(content)
-        return Manifest(
-            digest=digest,
-            media_type=manifest.get("mediaType") or media_type,
-            config=manifest.get("config", {}).get("digest", ""),
-            layers=tuple(int(layer["size"]) for layer in manifest.get("layers", ())),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RegistryError(f"{reference}: what answers there is not a registry ({error})") from error
+    def tags(self, repository: str) -> tuple[str, ...]:
+        """All tags of a repository, sorted; none where it does not exist."""
+        found: list[str] = []
+        path: str = f"{repository}/tags/list?n={_PAGE}"
+        while path:
+            answer = self._wire.ask("GET", path, takes=(200, 404))
+            if answer.status_code == 404:
+                break
+            found += answer.json().get("tags") or []
+            path = answer.links.get("next", {}).get("url", "")
+        return tuple(sorted(set(found)))
 
+    def has_blob(self, repository: str, name: str) -> bool:
+        """Whether a blob is there already."""
+        return self._wire.ask("HEAD", f"{repository}/blobs/{name}", takes=(200, 404)).status_code == 200
 
-def _get(place: Reference, headers: Mapping[str, str], patience: float) -> "httpx.Response":
-    """One answer, asked for again while the registry is busy or unreachable."""
-    import httpx
-    import stamina
-    from stamina.instrumentation import set_on_retry_hooks
+    def blob(self, repository: str, name: str) -> bytes:
+        """A small blob, such as an image's configuration."""
+        content = self._wire.ask("GET", f"{repository}/blobs/{name}", takes=(200,)).content
+        if digest(content) != name:
+            raise RegistryError(f"{self.host}/{repository}@{name}: what came is {digest(content)}")
+        return content
 
-    set_on_retry_hooks([])  # it would log into the progress view; the report says what came of it
-    asked = {"accept": ", ".join(MEDIA_TYPES), **headers}
-    busy = (httpx.TransportError, httpx.HTTPStatusError)
-    try:
-        with httpx.Client(timeout=5.0, trust_env=not is_loopback(place.host), follow_redirects=True) as client:
-            for attempt in stamina.retry_context(on=busy, attempts=_ATTEMPTS, timeout=patience, wait_jitter=0.2):
-                with attempt:
-                    answer = client.get(place.url, headers=asked)
-                    if answer.status_code == 429 or answer.status_code >= 500:
-                        answer.raise_for_status()
-    except httpx.HTTPStatusError as error:
-        return error.response
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        hint = "is it running?" if is_loopback(place.host) else "check the name, the network and the proxy"
-        raise RegistryError(f"cannot reach the registry {place.host} ({error}); {hint}") from error
-    return answer
+    def read_blob(self, repository: str, name: str) -> Iterator[bytes]:
+        """A blob piece by piece; who reads it must check the digest."""
+        with self._wire.opened(f"{repository}/blobs/{name}", repository) as answer:
+            yield from answer.iter_raw(_CHUNK)
 
+    def upload(self, repository: str, blob: Blob, chunks: Chunks, *, sources: tuple[str, ...] = ()) -> bool:
+        """Bring a blob here; True when its bytes had to travel.
 
-def answers(host: str) -> bool:
-    """True when a registry is there, whatever it thinks of us."""
-    import httpx
-
-    scheme = "http" if is_loopback(host) else "https"
-    try:
-        status = httpx.get(f"{scheme}://{host}/v2/", timeout=5.0, trust_env=not is_loopback(host)).status_code
-    except (httpx.HTTPError, httpx.InvalidURL):
-        return False
-    return status in (200, 401, 403)
-
-
-def is_loopback(host: str) -> bool:
-    """True for `localhost`, `127.0.0.0/8` and `[::1]`, with or without a port."""
-    name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-    if name == "localhost":
+        It does not travel where it is already, or can be mounted from one of `sources`, repositories of this registry.
+        An upload that breaks is begun anew, unless the registry has the blob after all.
+        """
+        if self.has_blob(repository, blob.digest):
+            return False
+        for source in sources:
+            path = f"{repository}/blobs/uploads/?mount={blob.digest}&from={source}"
+            if self._wire.ask("POST", path, takes=(201, 202)).status_code == 201:
+                return False
+        for attempt in self._wire.attempts():
+            with attempt:
+                if attempt.num > 1 and self.has_blob(repository, blob.digest):
+                    return True
+                place = self._location(self._wire.once("POST", f"{repository}/blobs/uploads/", repository, (202,)))
+                octets = {"content-type": "application/octet-stream", "content-length": str(blob.size)}
+                sent = self._location(self._wire.once("PATCH", place, repository, (202, 204), octets, chunks()))
+                self._wire.meter.uploaded(blob.digest, blob.size)
+                self._finish(repository, blob, sent)
         return True
-    try:
-        return ipaddress.ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return False
+
+    def _finish(self, repository: str, blob: Blob, place: str) -> None:
+        """Make a blob of what was sent; where that was done, but its answer lost, the blob is there."""
+        joint = "&" if urlsplit(place).query else "?"
+        for attempt in self._wire.attempts():
+            with attempt:
+                answer = self._wire.once("PUT", f"{place}{joint}digest={blob.digest}", repository, (201, 204, 404))
+                if answer.status_code == 404:
+                    if attempt.num > 1 and self.has_blob(repository, blob.digest):
+                        return
+                    raise RegistryError(f"{self.host} has forgotten an upload to {repository}; try again")
+                got = answer.headers.get("docker-content-digest", blob.digest)
+                if got != blob.digest:
+                    raise RegistryError(f"{self.host} stored a blob of {repository} as {got}, sent was {blob.digest}")
+
+    def _location(self, answer: "httpx.Response") -> str:
+        place = str(answer.headers.get("location", ""))
+        if not place:
+            raise RegistryError(f"{self.host} does not say where to upload to; is a proxy between?")
+        return urljoin(str(answer.request.url), place)
+
+
+def resolve(reference: str, *, login: Login | None = None, patience: float = PATIENCE) -> Manifest | None:
+    """What a registry holds under a reference; None when it holds nothing there. Raises `RegistryError`."""
+    place = parse_reference(reference)
+    with Registry(place.host, login=login, patience=patience) as registry:
+        return registry.manifest(place.repository, place.version)

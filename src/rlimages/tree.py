@@ -29,14 +29,19 @@ def write(path: Path, text: str) -> bool:
     """Write atomically, so that a killed run leaves the old file or the new one. False when nothing changed."""
     if read(path) == text:
         return False
+    replace(path, text.encode())
+    return True
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file, and its folder, so that nobody ever sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
         Path(name).chmod(0o644)
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    return True

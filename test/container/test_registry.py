@@ -34,13 +34,13 @@ def test_a_push_is_verified_by_the_registrys_own_digest(push, registry, built) -
     for result in results:
         there = resolve(result.reference)
         assert there.digest == result.digest
-        assert there.config == built.image.id
+        assert there.image == built.image.id
 
 
 def test_what_is_pushed_is_one_manifest_of_the_kind_that_sagemaker_takes(push, registry) -> None:
     there = resolve(push(registry)[0].reference)
     assert there.media_type == DOCKER_MANIFEST
-    assert sum(there.layers) > 1_000_000
+    assert sum(layer.size for layer in there.layers) > 1_000_000
 
 
 def test_a_push_by_digest_is_found_again(push, registry, built) -> None:

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, settings
 
 from rlimages.cell import Base, Cell, Framework, Processor, Requirements, SystemPackages
 from rlimages.container import Checked
+from rlimages.distribution import Blob, Manifest
 from rlimages.engine import Built, LocalImage
 from rlimages.plan import Action, BuildStep
 from rlimages.project import Project, load
-from rlimages.registry import Manifest
 from rlimages.results import Image
 from rlimages.shell import Ended
 
@@ -114,7 +114,9 @@ class FakeEngine:
         log.write_text("denied: requested access to the resource is denied\n")
         ended = self.pushes.get(target, Ended(code=0, seconds=0.0))
         if ended.passed:
-            self.registry[target] = Manifest(digest="sha256:manifest", media_type="", config=image, layers=(1,))
+            self.registry[target] = Manifest(
+                content=b"manifest", media_type="", config=Blob(media_type="", digest=image, size=1)
+            )
         return ended
 
     def cleanup(self) -> tuple[str, ...]:

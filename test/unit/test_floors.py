@@ -12,13 +12,14 @@ FLOORS = """
 errors
 cell
 plan results
-shell tree memory located tarball
-accounts schema selector render catalog describe diagnose report lock pipconfig buildkit job metric
+shell tree memory located tarball distribution meter
+shipment wire journal
+archive accounts schema selector render catalog describe diagnose report lock pipconfig buildkit job metric
 validation
 clashes uri schedule buildhost container
 matrix host
-engine registry runs
-bases build smoke publish emulate
+engine registry login runs
+bases build smoke publish emulate release
 stages
 project pipeline
 locking doctor running training

@@ -1,8 +1,8 @@
 import pytest
 
+from rlimages.distribution import Blob, Manifest, digest
 from rlimages.errors import RegistryError
 from rlimages.publish import publish
-from rlimages.registry import Manifest
 from rlimages.results import Image, Outcome
 from rlimages.shell import Ended, Stop
 
@@ -33,7 +33,7 @@ def test_the_tag_and_every_alias_are_pushed(run, references, engine) -> None:
 
 
 def test_passed_means_that_the_registry_named_this_image(run) -> None:
-    assert {(result.outcome, result.digest) for result in run()} == {(Outcome.PASSED, "sha256:manifest")}
+    assert {(result.outcome, result.digest) for result in run()} == {(Outcome.PASSED, digest(b"manifest"))}
 
 
 def test_what_the_registry_holds_already_is_not_pushed_again(run, engine) -> None:
@@ -44,7 +44,9 @@ def test_what_the_registry_holds_already_is_not_pushed_again(run, engine) -> Non
 
 
 def test_a_tag_that_holds_something_else_is_pushed(run, references, engine) -> None:
-    engine.registry[references[0]] = Manifest(digest="sha256:old", media_type="", config="sha256:older", layers=())
+    engine.registry[references[0]] = Manifest(
+        content=b"another", media_type="", config=Blob(media_type="", digest="sha256:older", size=1)
+    )
     run()
     assert engine.calls[0] == ("push", IMAGE.id, references[0])
 
@@ -67,7 +69,7 @@ def test_a_registry_that_is_slow_to_show_a_push_is_asked_again(run, engine) -> N
 
 
 def test_a_registry_that_holds_another_image_afterwards_is_a_failure(run) -> None:
-    other = Manifest(digest="sha256:m", media_type="", config="sha256:other", layers=())
+    other = Manifest(content=b"another", media_type="", config=Blob(media_type="", digest="sha256:other", size=1))
     result = run(resolve=lambda _reference: other)[0]
     assert result.outcome is Outcome.FAILED
     assert "sha256:other" in result.reason

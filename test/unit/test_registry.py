@@ -8,15 +8,20 @@ from threading import Thread
 
 import pytest
 
+from rlimages.distribution import DOCKER_CONFIG, DOCKER_LAYER, MEDIA_TYPES
 from rlimages.errors import RegistryError
-from rlimages.registry import MEDIA_TYPES, answers, is_loopback, parse_reference, resolve
+from rlimages.registry import parse_reference, resolve
+from rlimages.wire import answers, is_loopback, origin
 
 MANIFEST = json.dumps(
     {
         "schemaVersion": 2,
         "mediaType": MEDIA_TYPES[0],
-        "config": {"digest": "sha256:config", "size": 7},
-        "layers": [{"digest": "sha256:a", "size": 30}, {"digest": "sha256:b", "size": 12}],
+        "config": {"mediaType": DOCKER_CONFIG, "digest": "sha256:config", "size": 7},
+        "layers": [
+            {"mediaType": DOCKER_LAYER, "digest": "sha256:a", "size": 30},
+            {"mediaType": DOCKER_LAYER, "digest": "sha256:b", "size": 12},
+        ],
     }
 ).encode()
 DIGEST = "sha256:" + hashlib.sha256(MANIFEST).hexdigest()
@@ -68,8 +73,8 @@ def test_a_reference_resolves_to_what_the_registry_holds(registry) -> None:
     found = resolve(f"{registry.host}/team/x:1")
     assert found.digest == DIGEST
     assert found.media_type == MEDIA_TYPES[0]
-    assert found.config == "sha256:config"
-    assert found.layers == (30, 12)
+    assert found.image == "sha256:config"
+    assert [layer.size for layer in found.layers] == [30, 12]
 
 
 def test_every_kind_of_manifest_is_asked_for(registry) -> None:
@@ -120,13 +125,37 @@ def test_what_is_no_registry_is_an_error_in_words(registry, body) -> None:
 def test_an_index_has_no_configuration(registry) -> None:
     registry.answers = [holds(json.dumps({"mediaType": MEDIA_TYPES[3], "manifests": []}).encode())]
     found = resolve(f"{registry.host}/x:1")
-    assert (found.media_type, found.config, found.layers) == (MEDIA_TYPES[3], "", ())
+    assert (found.media_type, found.image, found.layers) == (MEDIA_TYPES[3], "", ())
 
 
-def test_headers_of_the_caller_reach_the_registry(registry) -> None:
+class Someone:
+    """A login that gets another password when the first one was refused."""
+
+    def __init__(self) -> None:
+        self.password = 1
+
+    def headers(self, host: str, scope: str) -> dict[str, str]:
+        return {"authorization": f"Basic {self.password} for {host} to {scope}"}
+
+    def refused(self, _host: str, _scope: str, _challenge: str) -> bool:
+        self.password += 1
+        return True
+
+
+def test_who_we_are_reaches_the_registry(registry) -> None:
     registry.answers = [holds()]
-    resolve(f"{registry.host}/x:1", authorize=lambda host: {"authorization": f"Basic for {host}"})
-    assert registry.asked[0][1]["authorization"] == f"Basic for {registry.host}"
+    resolve(f"{registry.host}/team/x:1", login=Someone())
+    assert registry.asked[0][1]["authorization"] == f"Basic 1 for {registry.host} to repository:team/x:pull,push"
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_login_that_has_expired_is_renewed_once(registry, status) -> None:
+    registry.answers = [holds(b"", status), holds()]
+    assert resolve(f"{registry.host}/x:1", login=Someone()).digest == DIGEST
+    assert [headers["authorization"][:7] for _, headers in registry.asked] == ["Basic 1", "Basic 2"]
+    registry.answers = [holds(b"", status)]
+    with pytest.raises(RegistryError, match="wants a login"):
+        resolve(f"{registry.host}/x:1", login=Someone())
 
 
 def test_where_nothing_listens_is_an_error_with_a_remedy(registry) -> None:
@@ -155,7 +184,8 @@ def test_a_registry_answers_or_it_does_not(registry) -> None:
     ],
 )
 def test_a_reference_says_where_its_manifest_is(text, url) -> None:
-    assert parse_reference(text).url == url
+    place = parse_reference(text)
+    assert f"{origin(place.host)}/v2/{place.repository}/manifests/{place.version}" == url
 
 
 @pytest.mark.parametrize("text", ["debian", "debian:1", "team/x:1", ""])

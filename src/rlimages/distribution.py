@@ -1,0 +1,134 @@
+"""What a registry holds: manifests and the blobs they name. Bytes in, values out; the words of the OCI distribution."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rlimages.errors import RegistryError
+
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+MEDIA_TYPES = (DOCKER_MANIFEST, OCI_MANIFEST, DOCKER_LIST, OCI_INDEX)
+INDEXES = (DOCKER_LIST, OCI_INDEX)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Blob:
+    """Content that a manifest names."""
+
+    media_type: str
+    digest: str
+    """`sha256:…` of its bytes."""
+    size: int
+    """In bytes, as stored: layers are compressed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """What a registry holds under a reference, byte for byte."""
+
+    content: bytes
+    media_type: str
+    config: Blob | None
+    """The configuration, whose digest is the image's id in a local store; None for an index."""
+    layers: tuple[Blob, ...] = ()
+    """The base's first."""
+
+    @property
+    def digest(self) -> str:
+        """`sha256:…` of its bytes."""
+        return digest(self.content)
+
+    @property
+    def blobs(self) -> tuple[Blob, ...]:
+        """All that must be there before the manifest may come: layers, then the configuration; each once."""
+        return tuple({blob.digest: blob for blob in (*self.layers, *((self.config,) if self.config else ()))}.values())
+
+    @property
+    def image(self) -> str:
+        """Id of the image in a local store; empty for an index."""
+        return self.config.digest if self.config else ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Configuration:
+    """What an image says about itself."""
+
+    os: str
+    architecture: str
+    created: str
+    """RFC 3339; empty where it does not say."""
+    labels: Mapping[str, str]
+    env: tuple[str, ...]
+    """`NAME=value`."""
+    entrypoint: tuple[str, ...]
+    user: str
+
+
+def configuration(content: bytes, where: str) -> Configuration:
+    """Read an image's configuration. Raises `RegistryError` naming `where` for anything else."""
+    try:
+        told: dict[str, Any] = json.loads(content)
+        run: dict[str, Any] = told.get("config") or {}
+        return Configuration(
+            os=str(told["os"]),
+            architecture=str(told["architecture"]),
+            created=str(told.get("created") or ""),
+            labels={str(name): str(value) for name, value in (run.get("Labels") or {}).items()},
+            env=tuple(map(str, run.get("Env") or ())),
+            entrypoint=tuple(map(str, run.get("Entrypoint") or ())),
+            user=str(run.get("User") or ""),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RegistryError(f"{where}: this is no configuration of an image ({error!r})") from error
+
+
+def digest(content: bytes) -> str:
+    """`sha256:…` of some bytes."""
+    return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+def compose(config: Blob, layers: Sequence[Blob]) -> Manifest:
+    """The manifest of an image, of the one type that SageMaker takes: Docker's schema 2, no index."""
+    content = json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": DOCKER_MANIFEST,
+            "config": _named(config),
+            "layers": [_named(layer) for layer in layers],
+        },
+        indent=2,
+    ).encode()
+    return Manifest(content=content, media_type=DOCKER_MANIFEST, config=config, layers=tuple(layers))
+
+
+def read(content: bytes, announced: str, where: str) -> Manifest:
+    """Take a manifest apart; `announced` is the media type of the answer that brought it.
+
+    Raises `RegistryError` naming `where` for anything else than a manifest.
+    """
+    try:
+        told: dict[str, Any] = json.loads(content)
+        config = told.get("config")
+        return Manifest(
+            content=content,
+            media_type=told.get("mediaType") or announced,
+            config=_blob(config) if config else None,
+            layers=tuple(_blob(layer) for layer in told.get("layers", ())),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RegistryError(f"{where}: what answers there is not a registry ({error})") from error
+
+
+def _named(blob: Blob) -> dict[str, Any]:
+    return {"mediaType": blob.media_type, "size": blob.size, "digest": blob.digest}
+
+
+def _blob(told: dict[str, Any]) -> Blob:
+    return Blob(media_type=str(told["mediaType"]), digest=str(told["digest"]), size=int(told["size"]))

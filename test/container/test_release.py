@@ -1,0 +1,301 @@
+"""A release to a real registry, through a proxy that breaks each of its requests in every way."""
+
+import hashlib
+import itertools
+import json
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from faults import FAULTS, Proxy
+
+from rlimages.distribution import DOCKER_CONFIG, DOCKER_LAYER, Blob, Manifest, compose, digest
+from rlimages.errors import FactoryError
+from rlimages.journal import Journal
+from rlimages.meter import Meter
+from rlimages.registry import Registry
+from rlimages.release import Delivery
+from rlimages.shell import Stop
+from rlimages.shipment import Item, Place, State
+
+PATIENCE = 0.25
+"""Seconds that a broken registry is given: as little as lets single faults pass."""
+_case = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def upstream(tmp_path_factory) -> Iterator[str]:
+    """A registry of the distribution's package, for these tests alone."""
+    folder = tmp_path_factory.mktemp("registry")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{free.getsockname()[1]}"
+    config = {
+        "version": 0.1,
+        "log": {"level": "error", "accesslog": {"disabled": True}},
+        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}, "delete": {"enabled": True}},
+        "http": {"addr": host},
+    }
+    (folder / "config.yml").write_text(json.dumps(config))
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(["docker-registry", "serve", folder / "config.yml"], stdout=log, stderr=log)
+    try:
+        wait_for(host)
+        yield host
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def wait_for(host: str) -> None:
+    name, _, port = host.partition(":")
+    for _ in range(200):
+        with socket.socket() as probe:
+            if probe.connect_ex((name, int(port))) == 0:
+                return
+        time.sleep(0.05)
+    pytest.fail(f"no registry came up at {host}", pytrace=False)
+
+
+@pytest.fixture
+def proxy(upstream) -> Iterator[Proxy]:
+    proxy = Proxy(upstream)
+    yield proxy
+    proxy.close()
+
+
+@dataclass(frozen=True)
+class Made:
+    """A small image, made of nothing."""
+
+    manifest: Manifest
+    content: dict[str, bytes]
+
+    def chunks(self, blob: Blob) -> Iterator[bytes]:
+        content = self.content[blob.digest]
+        yield content[: len(content) // 2]
+        yield content[len(content) // 2 :]
+
+
+def make(name: str, version: str) -> Made:
+    shared, own = b"the base of all" * 300, f"{name} {version} ".encode() * 300
+    labels = {"org.opencontainers.image.version": version}
+    config = json.dumps(
+        {"os": "linux", "architecture": "amd64", "config": {"Labels": labels}, "name": name, "version": version}
+    ).encode()
+    layers = [Blob(media_type=DOCKER_LAYER, digest=digest(part), size=len(part)) for part in (shared, own)]
+    manifest = compose(Blob(media_type=DOCKER_CONFIG, digest=digest(config), size=len(config)), layers)
+    return Made(manifest=manifest, content={digest(part): part for part in (shared, own, config)})
+
+
+class Release:
+    """Three images under two tags each; the first one is new, the others replace what was released before."""
+
+    def __init__(self, proxy: Proxy, upstream: str, folder) -> None:
+        self.proxy = proxy
+        self.case = f"case{os.getpid()}-{next(_case)}"
+        self.journal = folder / self.case / "journal.jsonl"
+        self.images = {name: make(f"{self.case}/{name}", "2.0") for name in "abc"}
+        self.items = [
+            Item(cell=name, repository=name, image=image.manifest.image, tags=("2.0", "latest"))
+            for name, image in self.images.items()
+        ]
+        self.open = [Registry(upstream)]
+        self.direct = self.open[0]
+        self.old = {name: make(f"{self.case}/{name}", "1.0") for name in "bc"}
+        for name, image in self.old.items():
+            for blob in image.manifest.blobs:
+                self.direct.upload(f"{self.case}/{name}", blob, lambda image=image, blob=blob: image.chunks(blob))
+            self.direct.put_manifest(f"{self.case}/{name}", "latest", image.manifest)
+
+    def delivery(self, meter: Meter | None = None) -> Delivery:
+        """As a new process would have it: nothing but the journal is known."""
+        registry = Registry(self.proxy.host, patience=PATIENCE, meter=meter)
+        self.open.append(registry)
+        place = Place(name="here", host=self.proxy.host, prefix=self.case, floating=("latest",))
+        return Delivery(place, self.items, registry, Journal(self.journal), stop=Stop())
+
+    def go(self) -> State:
+        """Release, or go on."""
+        delivery = self.delivery()
+        delivery.bring(lambda item, _wanted: self.images[item.cell])
+        delivery.move()
+        return delivery.state
+
+    def visible(self) -> dict[str, str | None]:
+        found = {}
+        for item in self.items:
+            for tag in item.tags:
+                held = self.direct.manifest(f"{self.case}/{item.repository}", tag)
+                found[f"{item.repository}:{tag}"] = held.digest if held else None
+        return found
+
+    @property
+    def all_new(self) -> dict[str, str | None]:
+        return {f"{i.repository}:{tag}": self.images[i.cell].manifest.digest for i in self.items for tag in i.tags}
+
+    @property
+    def all_old(self) -> dict[str, str | None]:
+        was = {f"{name}:latest": image.manifest.digest for name, image in self.old.items()}
+        return {name: was.get(name) for name in self.all_new}
+
+    def close(self) -> None:
+        for registry in self.open:
+            registry.close()
+
+
+@pytest.fixture
+def release(proxy, upstream, tmp_path):
+    made = []
+
+    def begin() -> Release:
+        made.append(Release(proxy, upstream, tmp_path))
+        return made[-1]
+
+    yield begin
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def length(proxy, release) -> int:
+    """How many requests a release takes when nothing breaks."""
+    proxy.begin(lambda _number: "")
+    assert release().go() is State.RELEASED
+    return proxy.requests
+
+
+def examine(made: Release, proxy: Proxy, plan) -> str:
+    """Release while requests break by the plan, look, go on without faults, look again. What came of the first part."""
+    proxy.begin(plan)
+    try:
+        made.go()
+        came = "released"
+    except FactoryError:
+        came = "broke"
+    state = made.delivery().state
+    visible = made.visible()
+    if state is State.UNTOUCHED:
+        assert visible == made.all_old
+    elif state is State.RELEASED:
+        assert visible == made.all_new
+    else:
+        assert came == "broke"
+        came = "in between"
+        assert set(visible.items()) <= {*made.all_old.items(), *made.all_new.items()}
+    proxy.plan = lambda _number: ""
+    assert made.go() is State.RELEASED
+    assert made.visible() == made.all_new
+    twice = {name: count for name, count in proxy.stored.items() if count > 1}
+    assert not twice
+    return came
+
+
+def faults_of(number: int) -> tuple[str, ...]:
+    """All of them when asked for; else each request meets one, and its neighbours meet others."""
+    return FAULTS if os.environ.get("RLIMAGES_ALL_FAULTS") else (FAULTS[number % len(FAULTS)],)
+
+
+@pytest.mark.parametrize("lasting", [False, True], ids=["one fault", "broken from then on"])
+def test_whichever_request_fails_tags_are_all_old_or_all_new_or_the_journal_says_so(
+    proxy, release, length, lasting, record_property, tmp_path
+) -> None:
+    came: list[str] = []
+    for number in range(1, length + 1):
+        for fault in faults_of(number):
+            made = release()
+            hit = (lambda n, at=number: n >= at) if lasting else (lambda n, at=number: n == at)
+            came.append(examine(made, proxy, lambda n, hit=hit, fault=fault: fault if hit(n) else ""))
+            made.close()
+    told = {word: came.count(word) for word in sorted(set(came))}
+    record_property("cases", len(came))
+    (tmp_path / "cases.txt").write_text(f"{len(came)} cases of {length} requests: {told}\n")
+    if lasting:
+        assert {"broke", "in between"} <= set(came)
+
+
+def test_a_release_that_is_done_asks_and_sends_nothing_new(proxy, release) -> None:
+    made = release()
+    proxy.begin(lambda _number: "")
+    made.go()
+    proxy.begin(lambda _number: "")
+    assert made.go() is State.RELEASED
+    assert not proxy.stored
+
+
+def test_shared_layers_travel_once(proxy, release) -> None:
+    made = release()
+    proxy.begin(lambda _number: "")
+    made.go()
+    shared = made.images["a"].manifest.layers[0].digest
+    assert proxy.stored[shared] == 1
+    assert sum(proxy.stored.values()) == 1 + 3 + 3
+
+
+def test_what_somebody_else_released_meanwhile_is_not_overwritten(proxy, release) -> None:
+    made = release()
+    delivery = made.delivery()
+    delivery.bring(lambda item, _wanted: made.images[item.cell])
+    made.direct.put_manifest(f"{made.case}/b", "latest", made.images["b"].manifest)
+    other = make("other", "9.0")
+    for blob in other.manifest.blobs:
+        made.direct.upload(f"{made.case}/c", blob, lambda blob=blob: other.chunks(blob))
+    made.direct.put_manifest(f"{made.case}/c", "latest", other.manifest)
+    with pytest.raises(FactoryError, match="somebody else releases too"):
+        delivery.move()
+    assert delivery.state is State.UNTOUCHED
+    assert made.direct.manifest(f"{made.case}/c", "latest").digest == other.manifest.digest
+
+
+def test_tags_never_move_backwards(proxy, release) -> None:
+    made = release()
+    newer = make("newer", "10.0")
+    for blob in newer.manifest.blobs:
+        made.direct.upload(f"{made.case}/b", blob, lambda blob=blob: newer.chunks(blob))
+    made.direct.put_manifest(f"{made.case}/b", "latest", newer.manifest)
+    with pytest.raises(FactoryError, match="never move backwards"):
+        made.go()
+    assert made.delivery().state is State.UNTOUCHED
+
+
+def test_a_tag_that_must_stay_is_refused_before_anything_moves(proxy, release) -> None:
+    made = release()
+    other = made.old["c"]
+    made.direct.put_manifest(f"{made.case}/c", "2.0", other.manifest)
+    with pytest.raises(FactoryError, match="must never move"):
+        made.go()
+    assert made.delivery().state is State.UNTOUCHED
+
+
+def test_the_same_image_under_a_tag_that_must_stay_is_success(proxy, release) -> None:
+    made = release()
+    made.go()
+    again = Release.__new__(Release)
+    again.__dict__ = {**made.__dict__, "journal": made.journal.parent / "second" / "journal.jsonl"}
+    assert again.go() is State.RELEASED
+
+
+def test_rolling_back_gives_moved_tags_what_they_held(proxy, release) -> None:
+    made = release()
+    proxy.begin(lambda _number: "")
+    made.go()
+    moved = [entry for entry in Journal(made.journal).entries if entry["event"] == "moving"]
+    assert len(moved) == 6
+    with pytest.raises(FactoryError, match="can't be removed"):  # this registry removes no tags
+        made.delivery().roll_back()
+    assert {made.visible()[f"{name}:latest"] for name in "bc"} == {made.all_old[f"{name}:latest"] for name in "bc"}
+
+
+def test_the_registry_has_every_byte_of_what_was_released(proxy, release) -> None:
+    made = release()
+    made.go()
+    for item in made.items:
+        held = made.direct.manifest(f"{made.case}/{item.repository}", "2.0")
+        assert held.content == made.images[item.cell].manifest.content
+        for blob in held.blobs:
+            content = b"".join(made.direct.read_blob(f"{made.case}/{item.repository}", blob.digest))
+            assert f"sha256:{hashlib.sha256(content).hexdigest()}" == blob.digest
