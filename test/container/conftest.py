@@ -12,8 +12,8 @@ import pytest
 
 from rlimages.engine import DockerEngine
 from rlimages.errors import ToolError
-from rlimages.registry import answers
 from rlimages.shell import Stop
+from rlimages.wire import answers
 
 sys.path.insert(0, str(Path(__file__).parent))
 import one_cell as project_of_one_cell
