@@ -25,7 +25,7 @@ def parse(text: str, name: str, tables: Collection[str]) -> Matrix:
     Raises `MatrixError` with every mistake, each as `file:line:column: path: what; did you mean`.
     """
     document = located.load(text, name)
-    raw = validate(document, name)
+    raw = validate(document, name, RawMatrix)
     reader = _Reader(document, raw, name, tables)
     cells = tuple(reader.cells())
     problems = reader.problems or list(clashes(cells, reader.paths, document))

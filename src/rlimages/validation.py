@@ -3,24 +3,28 @@
 import re
 from collections.abc import Collection
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rlimages import located
 from rlimages.located import Located, Path, Problem
-from rlimages.schema import RawMatrix
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+Model = TypeVar("Model", bound="BaseModel")
 
 
-def validate(document: Located, name: str) -> RawMatrix:
+def validate(document: Located, name: str, schema: type[Model]) -> Model:
     """The document as the schema has it. Raises `MatrixError` with every mistake."""
     from pydantic import ValidationError
 
     try:
-        return RawMatrix.model_validate(document.value)
+        return schema.model_validate(document.value)
     except ValidationError as error:
-        raise located.fail(name, [_problem(document, details) for details in error.errors()]) from None
+        raise located.fail(name, [_problem(document, details, schema) for details in error.errors()]) from None
 
 
-def _problem(document: Located, details: Any) -> Problem:
+def _problem(document: Located, details: Any, schema: Any) -> Problem:
     path: Path = tuple(part for part in details["loc"] if part != "[key]")
     kind, context = details["type"], details.get("ctx", {})
     written = document.raw.get(path)
@@ -28,7 +32,7 @@ def _problem(document: Located, details: Any) -> Problem:
     at_key = details["loc"][-1:] == ("[key]",) or kind == "extra_forbidden"
     match kind:
         case "extra_forbidden":
-            message = "unknown key" + did_you_mean(str(path[-1]), _known_keys(path[:-1]))
+            message = "unknown key" + did_you_mean(str(path[-1]), _known_keys(schema, path[:-1]))
         case "missing":
             message = f"the key '{path[-1]}' is missing"
             path = path[:-1]
@@ -51,9 +55,9 @@ def _problem(document: Located, details: Any) -> Problem:
     return document.problem(path, message, at_key=at_key)
 
 
-def _known_keys(path: Path) -> list[str]:
+def _known_keys(schema: Any, path: Path) -> list[str]:
     """The keys that the schema allows at a path, found by walking the models."""
-    model: Any = RawMatrix
+    model = schema
     for part in path:
         if isinstance(part, str) and hasattr(model, "model_fields") and part in model.model_fields:
             annotation = model.model_fields[part].annotation

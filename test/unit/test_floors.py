@@ -16,9 +16,10 @@ shell tree memory located tarball distribution meter
 shipment wire journal
 archive accounts schema selector render catalog describe diagnose report lock pipconfig buildkit job metric
 validation
-clashes uri schedule buildhost container
+clashes uri schedule targets buildhost container
 matrix host
 engine registry login runs
+ecr
 bases build smoke publish emulate release
 stages
 project pipeline

@@ -1,0 +1,212 @@
+"""Amazon ECR's control plane, over boto3's usual credentials: who we are, log-in, repositories, tags.
+
+What travels over the distribution's protocol is in `registry`; repositories are made, and tags removed, only here.
+"""
+
+import base64
+import fnmatch
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rlimages.accounts import accounts, ecr_host
+from rlimages.errors import RegistryError
+from rlimages.login import Credentials
+from rlimages.meter import Meter
+from rlimages.targets import RawRepositories
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_FILTERS = 5
+"""Exclusion filters that a repository's tag mutability takes (ECR, PutImageTagMutability)."""
+_EARLY = 15 * 60
+"""Seconds before its end (12 hours) at which a token is renewed, so that no upload outlives it."""
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Where:
+    """One ECR registry."""
+
+    account: str
+    region: str
+
+    @property
+    def host(self) -> str:
+        """`<account>.dkr.ecr.<region>.<DNS suffix of its partition>`."""
+        return ecr_host(self.account, self.region, accounts().domain(self.region))
+
+
+class Ecr:
+    """ECR in one region. Every method raises `RegistryError` with what AWS said."""
+
+    def __init__(self, session: Any, region: str, account: str | None = None, meter: Meter | None = None) -> None:
+        """`session` is boto3's; without `account`, that of its credentials is taken."""
+        self._session = session
+        self._region = region
+        self._meter = meter or Meter()
+        self._ecr = _client(session, "ecr", region)
+        self.where = Where(account=account or self._own_account(), region=region)
+
+    def token(self) -> tuple[str, str, float]:
+        """User, password, and the time (seconds since 1970) until which they hold."""
+        with self._asking("GetAuthorizationToken"):
+            (data,) = self._ecr.get_authorization_token()["authorizationData"]
+        user, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
+        return user, password, data["expiresAt"].timestamp()
+
+    def ensure(self, repository: str, wanted: RawRepositories, floating: Sequence[str]) -> bool:
+        """Create a repository where there is none; True when it was created. `floating`: tags that may move."""
+        if self._exists(repository):
+            return False
+        encryption: dict[str, str] = {"encryptionType": wanted.encryption.type}
+        if wanted.encryption.key:
+            encryption["kmsKey"] = wanted.encryption.key
+        with self._asking("CreateRepository"):
+            self._ecr.create_repository(
+                registryId=self.where.account,
+                repositoryName=repository,
+                imageScanningConfiguration={"scanOnPush": wanted.scan_on_push},
+                encryptionConfiguration=encryption,
+                tags=[{"Key": name, "Value": value} for name, value in wanted.tags.items()],
+                **mutability(floating, immutable=wanted.immutable),
+            )
+        if wanted.lifecycle:
+            with self._asking("PutLifecyclePolicy"):
+                self._ecr.put_lifecycle_policy(
+                    registryId=self.where.account,
+                    repositoryName=repository,
+                    lifecyclePolicyText=json.dumps(wanted.lifecycle),
+                )
+        return True
+
+    def untag(self, repository: str, tag: str) -> bool:
+        """Remove one tag; the image stays while it has another."""
+        with self._asking("BatchDeleteImage"):
+            told = self._ecr.batch_delete_image(
+                registryId=self.where.account, repositoryName=repository, imageIds=[{"imageTag": tag}]
+            )
+        for failure in told.get("failures", ()):
+            if failure["failureCode"] != "ImageNotFound":
+                raise RegistryError(f"{self.where.host}/{repository}:{tag} was not removed: {failure['failureReason']}")
+        return True
+
+    def images(self, repository: str) -> Iterable[Mapping[str, Any]]:
+        """What ECR's DescribeImages tells of each image of a repository."""
+        with self._asking("DescribeImages"):
+            pages = self._ecr.get_paginator("describe_images").paginate(
+                registryId=self.where.account, repositoryName=repository
+            )
+            return [image for page in pages for image in page["imageDetails"]]
+
+    def _exists(self, repository: str) -> bool:
+        try:
+            with self._asking("DescribeRepositories"):
+                self._ecr.describe_repositories(registryId=self.where.account, repositoryNames=[repository])
+        except _MissingError:
+            return False
+        return True
+
+    def _own_account(self) -> str:
+        with self._asking("GetCallerIdentity"):
+            return str(_client(self._session, "sts", self._region).get_caller_identity()["Account"])
+
+    @contextmanager
+    def _asking(self, call: str) -> "Iterator[None]":
+        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+        self._meter.called(call)
+        try:
+            yield
+        except NoCredentialsError as error:
+            raise RegistryError(
+                "there are no AWS credentials; set AWS_PROFILE, or give the job a role that may use ECR"
+            ) from error
+        except ClientError as error:
+            told = error.response.get("Error", {})
+            code, message = told.get("Code", "?"), told.get("Message", "")
+            kind = _MissingError if code == "RepositoryNotFoundException" else RegistryError
+            raise kind(f"ECR in {self._region} refused {call}: {code}: {message}") from error
+        except BotoCoreError as error:
+            raise RegistryError(f"ECR in {self._region} cannot be asked for {call}: {error}") from error
+
+
+class EcrCredentials(Credentials):
+    """The password that ECR gives for twelve hours: asked for when it is needed, and again before it ends."""
+
+    def __init__(self, ecr: Ecr, *, clock: Clock = time.time) -> None:
+        """For the one registry of `ecr`."""
+        self._ecr = ecr
+        self._clock = clock
+        self._token: tuple[str, str, float] | None = None
+        self._since = 0.0
+
+    def find(self, _host: str) -> tuple[str, str]:
+        """User and password."""
+        now = self._clock()
+        if self._token is None or (now > self._token[2] - _EARLY and now > self._since + _EARLY):
+            self._token, self._since = self._ecr.token(), now
+        return self._token[:2]
+
+    def forget(self, _host: str) -> bool:
+        """ECR answers 403 to a token that has ended, and another one helps."""
+        self._token = None
+        return True
+
+
+def open_ecr(region: str, *, account: str | None = None, profile: str | None = None, meter: Meter | None = None) -> Ecr:
+    """ECR in one region. Raises `RegistryError` where the profile or the credentials are missing."""
+    import boto3
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        session = boto3.Session(profile_name=profile, region_name=region)
+    except BotoCoreError as error:
+        raise RegistryError(f"cannot use AWS: {error}") from error
+    return Ecr(session, region, account, meter)
+
+
+def mutability(floating: Sequence[str], *, immutable: bool) -> dict[str, Any]:
+    """The words of CreateRepository for tags that stay, but these. Raises `RegistryError` for more than ECR takes."""
+    if len(floating) > MAX_FILTERS:
+        raise RegistryError(
+            f"a repository would have {len(floating)} patterns of tags that may move, and ECR takes {MAX_FILTERS}; "
+            f"say which with wildcards in the target's `floating`"
+        )
+    if not immutable or "*" in floating:
+        return {"imageTagMutability": "MUTABLE"}
+    if not floating:
+        return {"imageTagMutability": "IMMUTABLE"}
+    filters = [{"filterType": "WILDCARD", "filter": pattern} for pattern in floating]
+    return {
+        "imageTagMutability": "IMMUTABLE_WITH_EXCLUSION",
+        "imageTagMutabilityExclusionFilters": filters,
+    }
+
+
+def fold(tags: Iterable[str], stays: Iterable[str], words: Sequence[str] = ("cpu", "gpu")) -> tuple[str, ...]:
+    """Few patterns for many floating tags: the processor's name becomes `*`, where no tag that stays then matches."""
+    kept = tuple(stays)
+    patterns: dict[str, None] = {}
+    for tag in tags:
+        parts = ["*" if part in words else part for part in tag.split("-")]
+        pattern = "-".join(parts)
+        patterns[tag if any(fnmatch.fnmatchcase(other, pattern) for other in kept) else pattern] = None
+    return tuple(patterns)
+
+
+def _client(session: Any, service: str, region: str) -> Any:
+    from botocore.config import Config
+
+    # adaptive: the client itself slows down when AWS says that it is asked too often
+    config = Config(retries={"mode": "adaptive", "max_attempts": 10}, connect_timeout=10, read_timeout=60)
+    return session.client(service, region_name=region, config=config)
+
+
+class _MissingError(RegistryError):
+    """The repository does not exist."""
