@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlimages import __version__, emulation, options
+from rlimages import __version__, admission, emulation, options
 from rlimages.errors import FactoryError, StaleError, ToolError
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def main(ctx: click.Context, /, matrix: Path | None) -> None:
     """Build, test and publish reinforcement learning images for Amazon SageMaker from one matrix.
 
     Exit codes: 0 passed, 1 something failed, 2 the matrix or the command line, 3 stale recipes or locks, 4 a missing
-    tool or engine, 5 nothing selected, 6 a template, 7 the registry refused, 130 interrupted.
+    tool or engine, 5 nothing selected, 6 a template, 7 the registry refused, 8 an image that its target
+    would refuse, 130 interrupted.
     """
     ctx.obj = matrix
 
@@ -270,6 +271,7 @@ def doctor(ctx: click.Context, /, registry: str, as_json: bool) -> None:
 
 
 main.add_command(emulation.train)
+main.add_command(admission.accept)
 
 
 def _wishes(stages: tuple[str, ...], **words: Any) -> "Wishes":

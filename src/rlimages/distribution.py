@@ -14,6 +14,11 @@ DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+IN_TOTO = "application/vnd.in-toto+json"
+"""A layer of an attestation."""
+REFERENCE_TYPE = "vnd.docker.reference.type"
+"""The annotation by which an index tells BuildKit's attestations from images."""
 MEDIA_TYPES = (DOCKER_MANIFEST, OCI_MANIFEST, DOCKER_LIST, OCI_INDEX)
 INDEXES = (DOCKER_LIST, OCI_INDEX)
 
@@ -57,6 +62,16 @@ class Manifest:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """A manifest that an index names."""
+
+    digest: str
+    platform: str
+    """`linux/amd64`; `unknown/unknown` for what is no image, empty where the index does not say."""
+    is_attestation: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Configuration:
     """What an image says about itself."""
 
@@ -69,6 +84,8 @@ class Configuration:
     """`NAME=value`."""
     entrypoint: tuple[str, ...]
     user: str
+    history: tuple[str, ...] = ()
+    """What made each layer, with its build arguments; the first one first."""
 
 
 def configuration(content: bytes, where: str) -> Configuration:
@@ -84,6 +101,7 @@ def configuration(content: bytes, where: str) -> Configuration:
             env=tuple(map(str, run.get("Env") or ())),
             entrypoint=tuple(map(str, run.get("Entrypoint") or ())),
             user=str(run.get("User") or ""),
+            history=tuple(str(step.get("created_by") or "") for step in told.get("history") or ()),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RegistryError(f"{where}: this is no configuration of an image ({error!r})") from error
@@ -124,6 +142,23 @@ def read(content: bytes, announced: str, where: str) -> Manifest:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RegistryError(f"{where}: what answers there is not a registry ({error})") from error
+
+
+def parts(index: Manifest, where: str) -> tuple[Part, ...]:
+    """What an index names. Raises `RegistryError` naming `where` for anything else than an index."""
+    try:
+        return tuple(_part(told) for told in json.loads(index.content).get("manifests", ()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RegistryError(f"{where}: this is no index of images ({error!r})") from error
+
+
+def _part(told: dict[str, Any]) -> Part:
+    runs_on: dict[str, Any] = told.get("platform") or {}
+    return Part(
+        digest=str(told["digest"]),
+        platform="/".join(str(runs_on[word]) for word in ("os", "architecture") if word in runs_on),
+        is_attestation=(told.get("annotations") or {}).get(REFERENCE_TYPE) == "attestation-manifest",
+    )
 
 
 def _named(blob: Blob) -> dict[str, Any]:

@@ -13,11 +13,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from rlimages import peek
 from rlimages.buildkit import Listener
 from rlimages.container import Checked, engine_errors, run_confined
+from rlimages.distribution import Configuration
 from rlimages.errors import ToolError
 from rlimages.host import ContainerHost, open_hosts
 from rlimages.job import Job
+from rlimages.layers import Entry
 from rlimages.plan import BuildStep
 from rlimages.results import Image
 from rlimages.shell import Ended, Stop, is_dead, run, this_process
@@ -144,6 +147,16 @@ class DockerEngine:
             user=config.get("User") or "",
             workdir=config.get("WorkingDir") or "",
         )
+
+    def configuration(self, reference: str) -> Configuration | None:
+        """What an image of the local store says about itself; None where there is none."""
+        with _answering():
+            return peek.configuration(self._client, reference)
+
+    def entries(self, image: str, wanted: Sequence[str]) -> Mapping[str, Entry]:
+        """What is at these absolute paths of an image, of which nothing is started."""
+        with _answering():
+            return peek.entries(self._client, image, wanted, self._labels)
 
     def push(self, image: str, target: str, log: Path) -> Ended:
         """Push an image under another name, which leaves the local store again afterwards."""

@@ -55,6 +55,12 @@ class RegistryError(FactoryError):
     exit_code = 7
 
 
+class GateError(FactoryError):
+    """An image that its target would refuse. One line for each rule that it breaks; nothing of it was pushed."""
+
+    exit_code = 8
+
+
 class Interrupted(FactoryError):
     """The run was stopped from outside by SIGINT or SIGTERM. 130 is what shells use for Ctrl-C."""
 

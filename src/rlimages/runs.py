@@ -11,13 +11,17 @@ from rlimages.results import RunReport
 def open_run(state: Path) -> Path:
     """Make the folder of a new run below `state`, point `latest` at it, and return it; its name is the run's."""
     runs = state / "runs"
-    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
-    folder = runs / f"{now}-{os.getpid()}"
+    folder = runs / name_run()
     (folder / "logs").mkdir(parents=True)
     link = runs / f".latest-{os.getpid()}"
     link.symlink_to(folder.name)
     link.replace(runs / "latest")
     return folder
+
+
+def name_run() -> str:
+    """Start time and process: unique on this machine."""
+    return f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%S.%f')}-{os.getpid()}"
 
 
 def write_report(folder: Path, result: RunReport) -> None:

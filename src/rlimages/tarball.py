@@ -50,7 +50,7 @@ def unite(archives: Iterable[Iterable[bytes]], target: Path) -> None:
     known: set[str] = set()
     with tarfile.open(part, "w:gz") as united:
         for pieces in archives:
-            with tarfile.open(fileobj=_Pieces(pieces), mode="r|") as archive:
+            with tarfile.open(fileobj=Pieces(pieces), mode="r|") as archive:
                 for entry in archive:
                     name = _below(entry.name)
                     if name and (name not in known):
@@ -64,7 +64,7 @@ def unite(archives: Iterable[Iterable[bytes]], target: Path) -> None:
 
 def first_text(pieces: Iterable[bytes], characters: int) -> str:
     """The beginning of the one file that an archive holds; bytes that are no UTF-8 are replaced."""
-    with tarfile.open(fileobj=_Pieces(pieces), mode="r|") as archive:
+    with tarfile.open(fileobj=Pieces(pieces), mode="r|") as archive:
         for entry in archive:
             file = archive.extractfile(entry) if entry.isreg() else None
             if file is not None:
@@ -83,7 +83,7 @@ def _below(name: str) -> str:
     return name.strip("/").partition("/")[2]
 
 
-class _Pieces(io.RawIOBase):
+class Pieces(io.RawIOBase):
     """Pieces of bytes as a stream to read from."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:

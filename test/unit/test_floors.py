@@ -12,19 +12,20 @@ FLOORS = """
 errors
 cell
 plan results
-shell tree memory located tarball distribution meter
-shipment wire journal
+shell tree memory located tarball distribution meter layers
+shipment wire journal leaks
 archive accounts schema selector render catalog describe diagnose report lock pipconfig buildkit job metric
 validation
-clashes uri schedule targets buildhost container
-matrix host
-engine registry login runs
-ecr
-bases build smoke publish emulate release
+clashes uri schedule targets buildhost container profiles
+matrix host peek specimen
+engine registry login runs rules
+ecr acceptance
+bases build smoke publish emulate release inspection
 stages
 project pipeline
-locking doctor running training
+locking doctor running training accepting
 progress options emulation
+admission
 cli
 __main__
 """

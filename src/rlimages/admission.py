@@ -1,0 +1,48 @@
+"""The verb that asks whether a target would take an image."""
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from rlimages import options
+
+if TYPE_CHECKING:
+    from rlimages.acceptance import Verdict
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True, metavar="IMAGE...")
+@click.option(
+    "--profile", "profiles", multiple=True, default=["sagemaker-training"], show_default=True, metavar="NAME",
+    help="What to judge by: sagemaker-training, sagemaker-hosting, or one of the project's acceptance.yaml.",
+)  # fmt: skip
+@options.as_json
+@click.pass_context
+def accept(ctx: click.Context, /, words: tuple[str, ...], profiles: tuple[str, ...], as_json: bool) -> None:
+    """Judge whether SageMaker would take an image, rule by rule, before anything is pushed.
+
+    IMAGE is a reference that names a registry (host[:port]/repository:tag), an image of the local store, or a cell; cells
+    may be given with * and ?. Nothing of an image is run. Of a registry's image all layers are read, and none is kept.
+
+    Exit codes: 0 accepted, 8 refused.
+    """
+    from rlimages import accepting, shell
+    from rlimages.errors import GateError
+
+    def show(verdict: "Verdict") -> None:
+        for line in accepting.lines(verdict) if not as_json else ():
+            click.echo(line)
+
+    stop = shell.Stop()
+    with shell.stopping_on_signals(stop):
+        verdicts = accepting.run(
+            words, profiles, matrix=ctx.obj, environ=os.environ, stop=stop, on_verdict=show,
+            on_note=lambda line: click.echo(f"rlimages: {line}", err=True),
+        )  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(accepting.facts(verdicts), indent=2, ensure_ascii=False))
+    refused = sum(1 for verdict in verdicts if verdict.refused)
+    if refused:
+        raise GateError(f"{refused} of {len(verdicts)} verdicts: refused; the lines above say why, and what to do")
