@@ -77,13 +77,16 @@ def load_profiles(owner: Project | None) -> Profiles:
 def find_subjects(word: str, store: Store, owner: Project | None) -> tuple[Subject, ...]:
     """The images of the local store that a word means. Raises `SelectionError`, `ToolError`."""
     cells = owner.cells if owner else ()
-    if store.inspect(word) is not None:
+    if word and store.inspect(word) is not None:
         cell = next((cell for cell in cells if cell.local_name == word), None)
         return (Subject(name=word, tags=cell.tags if cell else _tag(word)),)
+    neither = f"'{word}' is no image of the local store and names no registry"
+    if owner is None:
+        raise SelectionError(f"{neither}, and no project with cells is here; docker pull it, or give --matrix")
     try:
         found = select(cells, (word,))
     except SelectionError as error:
-        raise SelectionError(f"'{word}' is no image of the local store, names no registry, and {error}") from None
+        raise SelectionError(f"{neither}, and {error}") from None
     for cell in found:
         if store.inspect(cell.local_name) is None:
             raise ToolError(f"there is no image of {cell.id} in the local store; rlimages build --select {cell.id}")

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def accept(ctx: click.Context, /, words: tuple[str, ...], profiles: tuple[str, ...], as_json: bool) -> None:
     """Judge whether SageMaker would take an image, rule by rule, before anything is pushed.
 
-    IMAGE is a reference that names a registry (host[:port]/repository:tag), an image of the local store, or a cell; cells
-    may be given with * and ?. Nothing of an image is run. Of a registry's image all layers are read, and none is kept.
+    IMAGE is a reference that names a registry (host[:port]/repository:tag), an image of the local store, or cells by
+    id, with * and ?. Nothing of an image is run. Of a registry's image all layers are read, and none is kept.
 
     Exit codes: 0 accepted, 8 refused.
     """

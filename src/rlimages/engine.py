@@ -130,13 +130,15 @@ class DockerEngine:
 
     def inspect(self, reference: str) -> LocalImage | None:
         """What the local store holds under this name or id."""
-        from docker.errors import ImageNotFound
+        from docker.errors import APIError
 
         with _answering():
             try:
                 facts: dict[str, Any] = self._client.images.get(reference).attrs
-            except ImageNotFound:
-                return None
+            except APIError as error:
+                if error.status_code in (400, 404):  # 400: no image can be called so
+                    return None
+                raise
         config = facts.get("Config") or {}
         return LocalImage(
             image=Image(id=facts["Id"], size=facts["Size"]),
@@ -185,7 +187,7 @@ class DockerEngine:
     def _remove_orphans(self) -> Iterator[str]:
         """Containers first: a network can't go while they are on it."""
         labelled: dict[str, str | list[str] | bool] = {"label": PROCESS_LABEL}
-        for container in self._client.containers.list(all=True, filters=labelled):
+        for container in self._client.containers.list(all=True, filters=labelled, ignore_removed=True):
             if is_dead(container.labels[PROCESS_LABEL]):
                 with suppress(*engine_errors()):  # another run may be removing it just now
                     container.remove(force=True, v=True)

@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import io
 import tarfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Protocol, cast
 
@@ -92,7 +91,8 @@ def remote(
     name = f"{place.host}/{repository}{'@' if place.version.startswith('sha256:') else ':'}{place.version}"
     held = registry.manifest(repository, place.version)
     if held is None:
-        raise RegistryError(f"{place.host} holds nothing under {name.partition('/')[2]}")
+        below = name.partition("/")[2]
+        raise RegistryError(f"{place.host} holds nothing under {below}; push it, or name a local image by its id")
     index = held if held.media_type in INDEXES else None
     named = parts(index, name) if index else ()
     chosen = _choose(named, profiles)
@@ -149,6 +149,8 @@ def _contents(
 
 def _add(contents: Contents, layer: Blob, pieces: Iterator[bytes], stop: Stop) -> None:
     """Take one layer as it comes, and hold it against its digest at the end."""
+    from zlib_ng import gzip_ng, zlib_ng
+
     hashed = hashlib.sha256()
 
     def checked() -> Iterator[bytes]:
@@ -160,11 +162,13 @@ def _add(contents: Contents, layer: Blob, pieces: Iterator[bytes], stop: Stop) -
 
     stream = io.BufferedReader(Pieces(checked()), _PIECE)
     try:
-        packed = layer.media_type.endswith("gzip")
-        contents.add(cast(IO[bytes], gzip.GzipFile(fileobj=stream)) if packed else stream)
+        if layer.media_type.endswith("gzip"):
+            contents.add(cast(IO[bytes], gzip_ng.GzipNGFile(fileobj=stream)))  # type: ignore[no-untyped-call]
+        else:
+            contents.add(stream)
         while stream.read(_PIECE):
             pass
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+    except (tarfile.TarError, gzip.BadGzipFile, zlib_ng.error, EOFError) as error:  # type: ignore[misc]
         raise RegistryError(f"layer {layer.digest} is not what its media type says: {error}") from error
     if f"sha256:{hashed.hexdigest()}" != layer.digest:
         raise RegistryError(f"layer {layer.digest} came as sha256:{hashed.hexdigest()}; is a proxy between?")

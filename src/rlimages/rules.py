@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from rlimages import leaks
-from rlimages.distribution import DOCKER_MANIFEST, IN_TOTO, INDEXES
+from rlimages.distribution import IN_TOTO, INDEXES
 from rlimages.layers import Entry
 from rlimages.profiles import Profile
 from rlimages.results import Outcome
@@ -39,7 +39,7 @@ _PLAIN_BUILD = "build it with `docker buildx build --provenance=false --sbom=fal
 def _not_packed(specimen: Specimen) -> Said:
     if specimen.index is not None:
         return _means_nothing("the index names no image")
-    return _means_nothing(f"not packed yet; `rlimages publish` packs it as {DOCKER_MANIFEST}")
+    return _means_nothing("not packed yet; publishing packs it as Docker's schema 2")
 
 
 def _index(specimen: Specimen, _profile: Profile) -> Said:
