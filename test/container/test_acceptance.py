@@ -1,0 +1,277 @@
+"""Real images before the gate: the cells of the local store, and small ones that a registry holds in every shape."""
+
+import json
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from rlimages.archive import Packed, Shelf, pack
+from rlimages.cli import main
+from rlimages.distribution import (
+    DOCKER_CONFIG,
+    DOCKER_MANIFEST,
+    IN_TOTO,
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    REFERENCE_TYPE,
+    Blob,
+    Manifest,
+    digest,
+    read,
+)
+from rlimages.inspection import gate
+from rlimages.profiles import parse
+from rlimages.project import load
+from rlimages.registry import Registry
+
+ROOT = Path(__file__).resolve().parents[2]
+REPOSITORY = "rlimages-test"
+RECIPE = """FROM scratch
+COPY --chmod=755 train /usr/local/bin/train
+LABEL org.opencontainers.image.title=gate org.opencontainers.image.version=1.0
+"""
+
+
+RUN = "RUN " + " ".join(
+    f"--mount=from=debian:bookworm-slim,source={folder},target={folder}" for folder in ("/bin", "/lib", "/lib64")
+)
+"""Runs what the image itself does not have."""
+
+
+def accept(*words: str) -> Result:
+    return CliRunner().invoke(main, ["--matrix", str(ROOT / "build_matrix.yaml"), "accept", *words])
+
+
+def broken(*words: str) -> set[str]:
+    """The rules that the verb says are broken."""
+    result = accept(*words, "--json")
+    (verdict,) = json.loads(result.stdout)
+    found = {rule["rule"] for rule in verdict["rules"] if rule["outcome"] == "failed"}
+    assert (result.exit_code, verdict["accepted"]) == ((8, False) if found else (0, True))
+    return found
+
+
+@pytest.fixture
+def make(client, tmp_path) -> Iterator[Callable[..., str]]:
+    """Builds a small image of a recipe, and says its name in the local store."""
+    made = []
+
+    def make(*more: str, recipe: str = RECIPE) -> str:
+        (tmp_path / "train").write_text("#!/bin/sh\n")
+        (tmp_path / "Dockerfile").write_text(recipe + "\n".join(more))
+        made.append(f"{REPOSITORY}:{uuid.uuid4().hex[:12]}")
+        argv = ["docker", "buildx", "build", "-q", "--provenance=false", "--load", f"--tag={made[-1]}"]
+        subprocess.run([*argv, "--build-arg=API_TOKEN=hunter2", str(tmp_path)], check=True, capture_output=True)
+        return made[-1]
+
+    yield make
+    for name in made:
+        client.images.remove(name, force=True)
+
+
+class Bench:
+    """Puts one image into a registry in the shapes that builders give it."""
+
+    def __init__(self, packed: Packed, registry: Registry) -> None:
+        self._packed = packed
+        self._registry = registry
+        self.tags: list[str] = []
+        for blob in packed.manifest.blobs:
+            registry.upload(REPOSITORY, blob, lambda blob=blob: packed.chunks(blob))
+
+    def blob(self, content: bytes, kind: str) -> dict:
+        blob = Blob(media_type=kind, digest=digest(content), size=len(content))
+        self._registry.upload(REPOSITORY, blob, lambda: iter([content]))
+        return {"mediaType": kind, "digest": blob.digest, "size": blob.size}
+
+    def put(self, words: dict, kind: str, tag: str = "") -> dict:
+        """A manifest, under its digest or a tag; how an index names it."""
+        content = json.dumps({"schemaVersion": 2, "mediaType": kind} | words).encode()
+        made = read(content, kind, "here")
+        self._registry.put_manifest(REPOSITORY, tag or made.digest, made)
+        return {"mediaType": kind, "digest": made.digest, "size": len(content)}
+
+    def tag(self) -> str:
+        self.tags.append(f"gate-{uuid.uuid4().hex[:12]}")
+        return self.tags[-1]
+
+    def image(self, kind: str = DOCKER_MANIFEST, tag: str = "", **changes: str) -> dict:
+        """The image in one manifest, its configuration changed."""
+        told = json.loads(self._packed.config) | changes
+        oci = kind == OCI_MANIFEST
+        config = self.blob(json.dumps(told).encode(), OCI_CONFIG if oci else DOCKER_CONFIG)
+        layers = [
+            {"mediaType": f"{OCI_MANIFEST.partition('manifest')[0]}layer.v1.tar+gzip" if oci else blob.media_type, "digest": blob.digest, "size": blob.size}
+            for blob in self._packed.manifest.layers
+        ]  # fmt: skip
+        return self.put({"config": config, "layers": layers}, kind, tag)
+
+    def reference(self, tag: str) -> str:
+        return f"{self._registry.host}/{REPOSITORY}:{tag}"
+
+
+@pytest.fixture
+def bench(engine, client, make, registry, tmp_path) -> Iterator[Bench]:
+    image = client.images.get(make())
+    packed = pack(image.id, image.save, tmp_path / "layers", Shelf(tmp_path / "shelf"))
+    with Registry(registry) as there:
+        bench = Bench(packed, there)
+        yield bench
+        for tag in bench.tags:
+            there.delete_manifest(REPOSITORY, tag)
+
+
+def with_attestation(bench: Bench, tmp_path: Path) -> str:
+    """As `docker buildx build` pushes by default: an index of an image and its provenance.
+
+    The engine builds it where it can (a containerd store); else it is written by hand, in the same shape.
+    """
+    tag = bench.tag()
+    name = bench.reference(tag)
+    argv = ["docker", "buildx", "build", "--provenance=true", f"--output=type=registry,name={name}", str(tmp_path)]
+    if subprocess.run(argv, check=False, capture_output=True).returncode == 0:
+        return name
+    platform = {"architecture": "amd64", "os": "linux"}
+    image = bench.image(OCI_MANIFEST) | {"platform": platform}
+    statement = bench.blob(b'{"predicateType": "https://slsa.dev/provenance/v0.2"}', IN_TOTO)
+    unknown = {"architecture": "unknown", "os": "unknown"}
+    words = {"config": bench.blob(json.dumps(unknown).encode(), OCI_CONFIG), "layers": [statement]}
+    note = {"vnd.docker.reference.digest": image["digest"], REFERENCE_TYPE: "attestation-manifest"}
+    proof = bench.put(words, OCI_MANIFEST) | {"platform": unknown, "annotations": note}
+    bench.put({"manifests": [image, proof]}, OCI_INDEX, tag)
+    return name
+
+
+def test_all_open_cells_of_the_local_store_are_accepted_for_training(client, record_property) -> None:
+    cells = [cell for cell in load(ROOT / "build_matrix.yaml", ROOT).cells if cell.line == "debian"]
+    known = {tag for image in client.images.list() for tag in image.tags}
+    built = [cell.id for cell in cells if cell.local_name in known]
+    record_property("cells", len(built))
+    if not built:
+        pytest.fail("no open cell is in the local store; run: rlimages build --select '*-cpu-debian'", pytrace=False)
+    result = accept(*built)
+    assert result.exit_code == 0, result.stdout
+    assert result.stdout.count("accepted by sagemaker-training") == len(built)
+
+
+def test_a_plain_image_of_a_registry_is_accepted(bench) -> None:
+    tag = bench.tag()
+    bench.image(tag=tag)
+    assert broken(bench.reference(tag)) == set()
+
+
+def test_an_index_with_an_attestation_is_refused(bench, tmp_path) -> None:
+    assert {"index", "attestation", "manifest"} <= broken(with_attestation(bench, tmp_path))
+
+
+def test_an_attestation_by_itself_is_refused(bench, tmp_path) -> None:
+    name = with_attestation(bench, tmp_path)
+    with Registry(name.partition("/")[0]) as there:
+        parts = json.loads(there.manifest(REPOSITORY, name.rpartition(":")[2]).content)["manifests"]
+    proof = next(part["digest"] for part in parts if part["platform"]["os"] == "unknown")
+    assert {"attestation", "platform"} <= broken(f"{name.rpartition(':')[0]}@{proof}")
+
+
+def test_an_index_of_one_image_is_refused(bench) -> None:
+    tag = bench.tag()
+    image = bench.image(OCI_MANIFEST) | {"platform": {"architecture": "amd64", "os": "linux"}}
+    bench.put({"manifests": [image]}, OCI_INDEX, tag)
+    assert broken(bench.reference(tag)) == {"index", "manifest", "layers"}
+
+
+def test_an_oci_manifest_is_refused(bench) -> None:
+    tag = bench.tag()
+    bench.image(OCI_MANIFEST, tag)
+    assert broken(bench.reference(tag)) == {"manifest", "layers"}
+
+
+def test_another_architecture_is_refused(bench) -> None:
+    tag = bench.tag()
+    bench.image(tag=tag, architecture="arm64")
+    assert broken(bench.reference(tag)) == {"platform"}
+
+
+@pytest.mark.parametrize(
+    ("line", "rule"),
+    [
+        ("ENV AWS_SECRET_ACCESS_KEY=hunter2", "credentials"),
+        (f"ARG API_TOKEN\n{RUN} true", "credentials"),
+        ("ENV SM_MODEL_DIR=/model", "environment"),
+        ('ENTRYPOINT exec "$0"', "entrypoint"),
+        ("LABEL org.opencontainers.image.version=", "labels"),
+        ("WORKDIR /opt/ml/output/intermediate", "absent-paths"),
+    ],
+)
+def test_a_local_image_is_refused_for_what_its_recipe_says(make, line, rule) -> None:
+    name = make(line)
+    assert broken(name) == {rule}
+    assert "hunter2" not in accept(name).output
+
+
+def test_a_local_image_without_train_is_refused(make) -> None:
+    assert broken(make(recipe=RECIPE.replace("/bin/train", "/bin/other"))) == {"programs"}
+    assert broken(make(recipe=RECIPE.replace("755", "644"))) == {"programs"}
+
+
+def test_links_to_train_are_followed(make) -> None:
+    moved = RECIPE.replace("/usr/local/bin", "/opt/own")
+    assert broken(make(f"{RUN} ln -s /opt/own /sbin", recipe=moved)) == set()
+    assert broken(make(f"{RUN} ln -s /nowhere /sbin", recipe=moved)) == {"programs"}
+
+
+def test_an_image_says_the_same_in_the_store_and_in_a_registry(bench, make, engine, client) -> None:
+    tag = bench.tag()
+    bench.image(tag=tag)
+    there, here = (json.loads(accept(name, "--json").stdout)[0] for name in (bench.reference(tag), make()))
+    told = [
+        {rule["rule"]: rule["reason"] for rule in each["rules"] if rule["outcome"] == "passed"}
+        for each in (there, here)
+    ]
+    both = set(told[0]) & set(told[1]) - {"tags"}
+    assert {"platform", "programs", "entrypoint", "environment", "credentials", "labels"} <= both
+    assert {rule: told[0][rule] for rule in both} == {rule: told[1][rule] for rule in both}
+
+
+def test_the_gate_of_a_publisher_judges_by_the_packed_manifest(engine, make) -> None:
+    name = make()
+    training = parse().find("sagemaker-training")
+    (verdict,) = gate(engine, name, ("1.0",), (replace(training, unpacked=1),))
+    assert [finding.rule for finding in verdict.refused] == ["unpacked-size"]
+    odd = Manifest(content=b"{}", media_type=OCI_MANIFEST, config=None)
+    (verdict,) = gate(engine, name, ("1.0",), (training,), manifest=odd)
+    assert [finding.rule for finding in verdict.refused] == ["manifest"]
+
+
+def test_looking_into_an_image_leaves_no_container(engine, make, containers) -> None:
+    seen = []
+
+    def paths():
+        """Asked for one at a time, while the container is there: it carries this run's labels."""
+        yield "/usr/local/bin/train"
+        seen.extend(containers())
+
+    assert engine.entries(make(), paths()) == {"/usr/local/bin/train": "program"}
+    assert len(seen) == 1
+    assert containers() == []
+
+
+def test_a_broken_look_leaves_no_container_either(engine, make, containers) -> None:
+    def paths():
+        yield "/usr/local/bin/train"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        engine.entries(make(), paths())
+    assert containers() == []
+
+
+def test_what_is_not_there_has_its_own_exit_codes(registry) -> None:
+    assert accept(f"{registry}/{REPOSITORY}:never-pushed").exit_code == 7
+    assert accept("No Image").exit_code == 5
+    assert accept("debian:bookworm-slim", "--profile", "sagemaker-trainin").exit_code == 5
