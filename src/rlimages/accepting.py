@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlimages import inspection, profiles, project, tree
+from rlimages import inspection, profiles, project
 from rlimages.acceptance import Verdict, judge
 from rlimages.engine import DockerEngine
 from rlimages.errors import FactoryError, MatrixError, RegistryError, SelectionError, ToolError
 from rlimages.inspection import LOCAL, Store
 from rlimages.login import DockerCredentials, RegistryLogin
-from rlimages.profiles import Profile, Profiles
+from rlimages.profiles import Profile
 from rlimages.project import Project
 from rlimages.registry import Registry, parse_reference
 from rlimages.results import Outcome
@@ -44,7 +44,7 @@ def run(
     A word is a reference that names a registry, an image of the local store, or a pattern of cells.
     """
     owner = find_project(matrix, Path.cwd())
-    known = load_profiles(owner)
+    known = profiles.load(owner.root if owner else None)
     wanted = tuple(known.find(name) for name in dict.fromkeys(chosen))
     engine = DockerEngine(run=name_run(), stop=stop)
     verdicts = []
@@ -66,12 +66,6 @@ def find_project(matrix: Path | None, start: Path) -> Project | None:
         raise
     except FactoryError:
         return None
-
-
-def load_profiles(owner: Project | None) -> Profiles:
-    """The profiles, as the project's own file changes them. Raises `MatrixError`."""
-    own = owner.root / profiles.FILE if owner else None
-    return profiles.parse(tree.read(own) if own else None)
 
 
 def find_subjects(word: str, store: Store, owner: Project | None) -> tuple[Subject, ...]:
@@ -143,9 +137,8 @@ def lines(verdict: Verdict) -> Iterator[str]:
     """A verdict for people: a head, a line for each rule, and a remedy below each that is broken."""
     specimen, profile = verdict.specimen, verdict.profile
     came = "refused" if verdict.refused else "accepted"
-    read = f", {specimen.read / 1e6:.1f} MB read" if specimen.origin != LOCAL else ""
-    where = f" ({specimen.origin}{read})" if specimen.origin == LOCAL else f" ({read.removeprefix(', ')})"
-    yield f"{specimen.reference}{where}: {came} by {profile.name} as of {profile.as_of}"
+    how = LOCAL if specimen.origin == LOCAL else f"{specimen.read / 1e6:.1f} MB read"
+    yield f"{specimen.reference} ({how}): {came} by {profile.name} as of {profile.as_of}"
     for finding in verdict.findings:
         yield f"  {_MARKS[finding.outcome]:<8} {finding.rule:<16} {finding.reason}"
         if finding.remedy:

@@ -9,8 +9,10 @@ from fnmatch import fnmatchcase
 
 from rlimages.distribution import Configuration
 
-_ARGUMENTS = re.compile(r"^RUN \|\d+ (?P<words>.*?) ?/bin/(?:ba)?sh -[a-z]*c ", re.DOTALL)
-"""How BuildKit and its forerunners write down the build arguments of a RUN, secret or not."""
+_ARGUMENTS = re.compile(r"^(?:RUN )?\|\d+ (?P<words>.*?) ?/bin/(?:ba)?sh -[a-z]*c ", re.DOTALL)
+"""How BuildKit, and without RUN its forerunner, write down the build arguments of a RUN, secret or not."""
+_FORERUNNER = "/bin/sh -c #(nop) "
+"""How the forerunner writes down what is no RUN."""
 _PAIR = re.compile(r"(?:^|\s)([A-Za-z_][A-Za-z0-9_]*)=(\S+)")
 
 
@@ -30,13 +32,14 @@ def _find(configuration: Configuration, names: Mapping[str, str], values: Mappin
     for name, value in configuration.labels.items():
         for what in _in_text(value, values):
             yield f"LABEL {name} holds {what}"
-    for number, step in enumerate(configuration.history, start=1):
-        for name, value in _arguments(step):
-            for what in _in_pair(name, value, names, values):
-                yield f"build argument {name} held {what}, and the image's history tells it"
-        if not step.startswith(("ENV ", "LABEL ")):
-            for what in _in_text(step, values):
-                yield f"step {number} of the image's history ({step.split()[0]} …) holds {what}"
+    for number, told in enumerate(configuration.history, start=1):
+        step = told.removeprefix(_FORERUNNER).strip()
+        word, pairs, rest = _take_apart(step)
+        for name, value in pairs:
+            for what in _in_pair(name, value, names, values) if f"{name}={value}" not in configuration.env else ():
+                yield f"{word} {name} held {what}, and the image's history tells it"
+        for what in _in_text(rest, values):
+            yield f"step {number} of the image's history holds {what}"
 
 
 def _in_pair(name: str, value: str, names: Mapping[str, str], values: Mapping[str, str]) -> Iterator[str]:
@@ -51,8 +54,12 @@ def _in_text(text: str, values: Mapping[str, str]) -> Iterator[str]:
     return (what for expression, what in values.items() if re.search(expression, text))
 
 
-def _arguments(step: str) -> Iterator[tuple[str, str]]:
-    """The build arguments that one step of the history tells."""
+def _take_apart(step: str) -> tuple[str, list[tuple[str, str]], str]:
+    """A step of the history: ENV or ARG, what it sets by that, and the rest of it."""
+    word, _, text = step.partition(" ")
+    if word in ("ENV", "ARG"):
+        return word, _PAIR.findall(text), ""
     used = _ARGUMENTS.match(step)
-    text = used["words"] if used else step.removeprefix("ARG ") if step.startswith("ARG ") else ""
-    return ((name, value) for name, value in _PAIR.findall(text))
+    if used:
+        return "ARG", _PAIR.findall(used["words"]), step[used.end() :]
+    return "", [], "" if word == "LABEL" else step

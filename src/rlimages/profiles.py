@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from rlimages import located
+from rlimages import located, tree
 from rlimages.errors import SelectionError
-from rlimages.located import Located, Path, Problem
+from rlimages.located import Located, Problem
 from rlimages.schema import Date, Name, Strict
 from rlimages.validation import did_you_mean, validate
 
@@ -112,6 +113,11 @@ def parse(text: str | None = None, name: str = FILE) -> Profiles:
     return Profiles(by_name={key: _profile(key, told) for key, told in known.items()})
 
 
+def load(root: Path | None) -> Profiles:
+    """The profiles, as the project in a folder changes them; None is no project. Raises `MatrixError`."""
+    return parse(tree.read(root / FILE) if root else None)
+
+
 @cache
 def _shipped() -> str:
     return files("rlimages").joinpath(FILE).read_text(encoding="utf-8")
@@ -123,7 +129,7 @@ def _add(known: dict[str, dict[str, Any]], text: str, name: str) -> None:
     raw = validate(document, name, RawProfiles)
     problems: list[Problem] = []
     for key, profile in raw.profiles.items():
-        path: Path = ("profiles", key)
+        path: located.Path = ("profiles", key)
         parent = profile.extends or key
         if profile.extends and profile.extends not in known:
             what = f"there is no profile '{parent}' above or in rlimages{did_you_mean(parent, known)}"
@@ -148,8 +154,8 @@ def _joined(old: Any, new: Any) -> Any:
     return {key: value for key, value in {**(old or {}), **new}.items() if value is not None}
 
 
-def _bad_expressions(document: Located, path: Path, profile: RawProfile) -> list[Problem]:
-    places: list[tuple[Path, str]] = [((*path, "tag"), profile.tag)]
+def _bad_expressions(document: Located, path: located.Path, profile: RawProfile) -> list[Problem]:
+    places: list[tuple[located.Path, str]] = [((*path, "tag"), profile.tag)]
     places += [((*path, "credential_values", text), text) for text in profile.credential_values]
     for word in _EXPRESSIONS:
         places += [((*path, word, label), text or "") for label, text in getattr(profile, word).items()]

@@ -127,9 +127,12 @@ REFUSED = [
     ("credentials", specimen(env=("KEY=AKIA" + "A" * 16,)), TRAINING, "ENV KEY holds an AWS access key"),
     ("credentials", specimen(env=("PIP_INDEX_URL=https://me:pw@host/simple",)), TRAINING, "a password in an address"),
     ("credentials", specimen(labels=LABELS | {"note": "-----BEGIN RSA PRIVATE KEY-----"}), TRAINING, "LABEL note holds"),
-    ("credentials", specimen(history=("RUN |2 A=1 NPM_TOKEN=x /bin/sh -c make # buildkit",)), TRAINING, "argument NPM_TOKEN held"),
-    ("credentials", specimen(history=("ARG DB_PASSWORD=x",)), TRAINING, "argument DB_PASSWORD held"),
+    ("credentials", specimen(history=("RUN |2 A=1 NPM_TOKEN=x /bin/sh -c make # buildkit",)), TRAINING, "ARG NPM_TOKEN held a token"),
+    ("credentials", specimen(history=("ARG DB_PASSWORD=x",)), TRAINING, "ARG DB_PASSWORD held a password"),
     ("credentials", specimen(history=("", "RUN /bin/sh -c git clone https://me:pw@host/x # buildkit")), TRAINING, "step 2"),
+    ("credentials", specimen(history=("RUN |1 processor=cpu /bin/sh -c curl https://me:pw@host/",)), TRAINING, "step 1"),
+    ("credentials", specimen(history=("|1 NPM_TOKEN=x /bin/sh -c make",)), TRAINING, "ARG NPM_TOKEN held a token"),
+    ("credentials", specimen(history=("/bin/sh -c #(nop)  ENV NPM_TOKEN=x", "ENV NPM_TOKEN=")), TRAINING, "ENV NPM_TOKEN held"),
     ("tags", specimen(tags=("x" * 129,)), TRAINING, "129 characters, taken are 128"),
     ("tags", specimen(tags=("good", "a+b")), TRAINING, re.escape("'a+b' is not of the form")),
     ("tags", specimen(tags=(".hidden",)), TRAINING, "is not of the form"),
@@ -177,6 +180,7 @@ def test_each_example_breaks_only_what_it_is_meant_to() -> None:
         ("unpacked-size", specimen(unpacked=10 * GIB), HOSTING),
         ("layer-size", specimen(manifest=packed(replace(LAYER, size=52000 * 2**20))), TRAINING),
         ("tags", specimen(tags=("x" * 128, "_a.b-C")), TRAINING),
+        ("environment", specimen(env=("SM_NUM_GPUS=1",)), HOSTING),
         ("environment", specimen(env=("SM_HOSTS=", "SAGEMAKER_PROGRAM=train.py", "SMALL=1")), TRAINING),
         ("credentials", specimen(env=("TOKENIZERS_PARALLELISM=true", "GPG_KEY=A035C8C1", "API_TOKEN=")), TRAINING),
         ("credentials", specimen(env=("INDEX=https://host:8443/simple?a=b@c",)), TRAINING),
@@ -231,6 +235,11 @@ def test_a_credential_is_named_and_never_shown(found) -> None:
     with pytest.raises(GateError) as refusal:
         insist([verdict])
     assert "hunter2" not in str(refusal.value)
+
+
+def test_a_credential_is_told_once() -> None:
+    (reason,) = (said(specimen(env=("DB_PASSWORD=x",), history=("ENV DB_PASSWORD=x",)), "credentials").reason,)
+    assert reason == "ENV DB_PASSWORD holds a password"
 
 
 def test_all_refusals_are_told_together_with_rule_reason_and_remedy() -> None:

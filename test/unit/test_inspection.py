@@ -10,7 +10,7 @@ import pytest
 
 from rlimages import accepting
 from rlimages.acceptance import judge
-from rlimages.accepting import find_project, find_subjects, load_profiles
+from rlimages.accepting import find_project, find_subjects
 from rlimages.distribution import (
     DOCKER_CONFIG,
     DOCKER_LAYER,
@@ -28,7 +28,7 @@ from rlimages.engine import LocalImage
 from rlimages.errors import Interrupted, MatrixError, RegistryError, SelectionError, ToolError
 from rlimages.inspection import gate, remote
 from rlimages.layers import Entry
-from rlimages.profiles import parse
+from rlimages.profiles import load, parse
 from rlimages.registry import Reference
 from rlimages.results import Image
 from rlimages.shell import Stop
@@ -236,12 +236,12 @@ def test_a_word_that_means_nothing_is_told_in_one_sentence(project) -> None:
 
 def test_the_projects_own_profiles_are_found_and_a_broken_matrix_is_told(project, tmp_path) -> None:
     assert find_project(None, tmp_path) is None
-    assert load_profiles(None) == parse()
+    assert load(None) == load(tmp_path) == parse()
     (tmp_path / "build_matrix.yaml").write_text((project.root / "build_matrix.yaml").read_text())
     (tmp_path / "acceptance.yaml").write_text(
         "version: 1\nprofiles: {ours: {extends: sagemaker-training, as_of: 2027-01-01}}"
     )
-    assert "ours" in load_profiles(find_project(None, tmp_path)).by_name
+    assert "ours" in load(find_project(None, tmp_path).root).by_name
     (tmp_path / "build_matrix.yaml").write_text("version: 0")
     with pytest.raises(MatrixError):
         find_project(None, tmp_path)
