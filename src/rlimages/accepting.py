@@ -8,7 +8,7 @@ from typing import Any
 from rlimages import inspection, profiles, project
 from rlimages.acceptance import Verdict, judge
 from rlimages.engine import DockerEngine
-from rlimages.errors import FactoryError, MatrixError, RegistryError, SelectionError, ToolError
+from rlimages.errors import FactoryError, Interrupted, MatrixError, RegistryError, SelectionError, ToolError
 from rlimages.inspection import LOCAL, Store
 from rlimages.login import DockerCredentials, RegistryLogin
 from rlimages.profiles import Profile
@@ -38,8 +38,8 @@ def run(
     stop: Stop,
     on_verdict: Callable[[Verdict], None],
     on_note: Callable[[str], None],
-) -> tuple[Verdict, ...]:
-    """Judge each word's images by each of the chosen profiles. Raises `FactoryError`.
+) -> None:
+    """Judge each word's images by each of the chosen profiles, and hand on each verdict. Raises `FactoryError`.
 
     A word is a reference that names a registry, an image of the local store, or a pattern of cells.
     """
@@ -47,15 +47,14 @@ def run(
     known = profiles.load(owner.root if owner else None)
     wanted = tuple(known.find(name) for name in dict.fromkeys(chosen))
     engine = DockerEngine(run=name_run(), stop=stop)
-    verdicts = []
     try:
         for specimen in _specimens(words, wanted, engine, owner, environ, stop, on_note):
             for profile in wanted:
-                verdicts.append(judge(specimen, profile))
-                on_verdict(verdicts[-1])
+                on_verdict(judge(specimen, profile))
+            if stop.is_set():
+                raise Interrupted("interrupted")
     finally:
         engine.close()
-    return tuple(verdicts)
 
 
 def find_project(matrix: Path | None, start: Path) -> Project | None:

@@ -31,18 +31,23 @@ def accept(ctx: click.Context, /, words: tuple[str, ...], profiles: tuple[str, .
     from rlimages import accepting, shell
     from rlimages.errors import GateError
 
-    def show(verdict: "Verdict") -> None:
+    verdicts: list[Verdict] = []
+
+    def hear(verdict: "Verdict") -> None:
+        verdicts.append(verdict)
         for line in accepting.lines(verdict) if not as_json else ():
             click.echo(line)
 
     stop = shell.Stop()
-    with shell.stopping_on_signals(stop):
-        verdicts = accepting.run(
-            words, profiles, matrix=ctx.obj, environ=os.environ, stop=stop, on_verdict=show,
-            on_note=lambda line: click.echo(f"rlimages: {line}", err=True),
-        )  # fmt: skip
-    if as_json:
-        click.echo(json.dumps(accepting.facts(verdicts), indent=2, ensure_ascii=False))
+    try:
+        with shell.stopping_on_signals(stop):
+            accepting.run(
+                words, profiles, matrix=ctx.obj, environ=os.environ, stop=stop, on_verdict=hear,
+                on_note=lambda line: click.echo(f"rlimages: {line}", err=True),
+            )  # fmt: skip
+    finally:  # what was judged before something broke is not lost
+        if as_json:
+            click.echo(json.dumps(accepting.facts(verdicts), indent=2, ensure_ascii=False))
     refused = sum(1 for verdict in verdicts if verdict.refused)
     if refused:
-        raise GateError(f"{refused} of {len(verdicts)} verdicts: refused; the lines above say why, and what to do")
+        raise GateError(f"refused: {refused} of {len(verdicts)}; what is wrong and what to do stands above")

@@ -1,7 +1,9 @@
 """Real images before the gate: the cells of the local store, and small ones that a registry holds in every shape."""
 
+import gzip
 import json
 import subprocess
+import tarfile
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,6 +16,7 @@ from rlimages.archive import Packed, Shelf, pack
 from rlimages.cli import main
 from rlimages.distribution import (
     DOCKER_CONFIG,
+    DOCKER_LAYER,
     DOCKER_MANIFEST,
     IN_TOTO,
     OCI_CONFIG,
@@ -124,7 +127,9 @@ def bench(engine, client, make, registry, tmp_path) -> Iterator[Bench]:
         bench = Bench(packed, there)
         yield bench
         for tag in bench.tags:
-            there.delete_manifest(REPOSITORY, tag)
+            held = there.manifest(REPOSITORY, tag)
+            if held is not None:
+                there.delete_manifest(REPOSITORY, held.digest)
 
 
 def with_attestation(bench: Bench, tmp_path: Path) -> str:
@@ -195,6 +200,26 @@ def test_another_architecture_is_refused(bench) -> None:
     tag = bench.tag()
     bench.image(tag=tag, architecture="arm64")
     assert broken(bench.reference(tag)) == {"platform"}
+
+
+def layer_of(size: int) -> bytes:
+    """A layer whose one program has so many bytes: an archive of nothing but zeros, packed in pieces."""
+    piece = 1 << 24
+    entry = tarfile.TarInfo("usr/local/bin/serve")
+    entry.size, entry.mode = size, 0o755
+    rest = bytes(size % piece + -size % 512 + 1024)
+    return gzip.compress(entry.tobuf(), mtime=0) + gzip.compress(bytes(piece), mtime=0) * (size // piece) + gzip.compress(rest, mtime=0)  # fmt: skip
+
+
+@pytest.mark.parametrize(("more", "rules"), [(0, set()), (1, {"unpacked-size"})])
+def test_ten_gibibytes_may_be_served_and_one_byte_more_may_not(bench, more, rules) -> None:
+    tag = bench.tag()
+    layer = bench.blob(layer_of(10 * 2**30 + more), DOCKER_LAYER)
+    labels = {"org.opencontainers.image.title": "large", "org.opencontainers.image.version": "1.0"}
+    config = {"os": "linux", "architecture": "amd64", "config": {"Labels": labels}}
+    words = {"config": bench.blob(json.dumps(config).encode(), DOCKER_CONFIG), "layers": [layer]}
+    bench.put(words, DOCKER_MANIFEST, tag)
+    assert broken(bench.reference(tag), "--profile=sagemaker-hosting") == rules
 
 
 @pytest.mark.parametrize(
