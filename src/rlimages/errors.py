@@ -8,7 +8,10 @@ class FactoryError(Exception):
 
 
 class MatrixError(FactoryError):
-    """`build_matrix.yaml`, `targets.yaml` or `acceptance.yaml` cannot be read, or asks for what can't be. One line for each mistake."""
+    """`build_matrix.yaml`, `targets.yaml` or `acceptance.yaml` cannot be read, or asks for what can't be.
+
+    One line for each mistake.
+    """
 
     exit_code = 2
 
