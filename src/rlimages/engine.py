@@ -1,7 +1,7 @@
-"""The Docker engine, as small as we need it: build, check, inspect, push, clean up.
+"""The Docker engine, as small as we need it: build, check, inspect, save, clean up.
 
-buildx builds and the docker program pushes, because the engine's Python client has no BuildKit and its push never
-fails (docker/docker-py issues 2230 and 3277); that client runs, watches and inspects.
+buildx builds, because the engine's Python client has no BuildKit (docker/docker-py issue 2230); that client runs,
+watches, inspects and saves. Pushing is ours: see `release`.
 """
 
 import json
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 REMEDY = 'start Docker, or: scripts/engine up && eval "$(scripts/engine env)"'
 RUN_LABEL = "rlimages.run"
 PROCESS_LABEL = "rlimages.process"
+_PIECE = 1 << 20
+"""Bytes of a saved image at a time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,8 +72,8 @@ class Engine(Protocol):
     def inspect(self, reference: str) -> LocalImage | None:
         """What the local store holds under this name or id."""
 
-    def push(self, image: str, target: str, log: Path) -> Ended:
-        """Push an image of the local store to `registry/repository:tag`."""
+    def save(self, image: str) -> Iterator[bytes]:
+        """An image of the local store as `docker image save` gives it."""
 
     def cleanup(self) -> tuple[str, ...]:
         """Remove what runs left behind whose process is dead; one sentence for each thing removed."""
@@ -145,18 +147,10 @@ class DockerEngine:
             workdir=config.get("WorkingDir") or "",
         )
 
-    def push(self, image: str, target: str, log: Path) -> Ended:
-        """Push an image under another name, which leaves the local store again afterwards."""
-        was_there = self.inspect(target) is not None
-        tagged = run(["docker", "image", "tag", image, target], log=log, stop=self._stop, remedy=REMEDY)
-        if not tagged.passed:
-            return tagged
-        try:
-            return run(["docker", "image", "push", target], log=log, stop=self._stop, remedy=REMEDY)
-        finally:
-            if not was_there:
-                with suppress(*engine_errors()):  # only tidiness is lost
-                    self._client.api.remove_image(target, noprune=True)
+    def save(self, image: str) -> Iterator[bytes]:
+        """An image of the local store as `docker image save` gives it."""
+        with _answering():
+            yield from self._client.images.get(image).save(chunk_size=_PIECE)
 
     @contextmanager
     def hosts(self, job: Job) -> Iterator[tuple[ContainerHost, ...]]:

@@ -74,7 +74,7 @@ class Delivery:
 
         Wrong is: off an image that this release did not see there, off one that must stay, or back to an older one.
         """
-        manifests = {item: self._staged(item) for item in self._items}
+        manifests = {item: self.staged(item) for item in self._items}
         for item, tag in self._each_tag():
             self._check(item, tag, manifests[item])
         for item, tag in self._each_tag():
@@ -144,7 +144,8 @@ class Delivery:
         staged = [entry["repository"] for entry in self._told("staged")]
         return tuple(dict.fromkeys([*staged, *self._shared]))
 
-    def _staged(self, item: Item) -> Manifest:
+    def staged(self, item: Item) -> Manifest:
+        """What was brought for an item. Raises `RegistryError` where nothing was, or it is gone."""
         told = self._told("staged", cell=item.cell)
         manifest = self._registry.manifest(told[-1]["repository"], told[-1]["digest"]) if told else None
         if manifest is None:

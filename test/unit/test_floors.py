@@ -19,10 +19,11 @@ validation
 clashes uri schedule targets buildhost container
 matrix host
 engine registry login runs
-ecr
-bases build smoke publish emulate release
-stages
-project pipeline
+ecr proof
+bases build smoke emulate release
+stages places
+project pipeline publishing
+releasing
 locking doctor running training
 progress options emulation
 cli
