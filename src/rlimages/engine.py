@@ -164,13 +164,14 @@ class DockerEngine:
             return tuple(self._remove_orphans())
 
     def _remove_orphans(self) -> Iterator[str]:
-        """Containers first: a network can't go while they are on it."""
+        """Containers first: a network can't go while they are on it. None is inspected: a busy one would not answer."""
         labelled: dict[str, str | list[str] | bool] = {"label": PROCESS_LABEL}
-        for container in self._client.containers.list(all=True, filters=labelled):
-            if is_dead(container.labels[PROCESS_LABEL]):
+        for container in self._client.containers.list(all=True, filters=labelled, sparse=True):
+            labels, name = container.attrs["Labels"], container.attrs["Names"][0].lstrip("/")
+            if is_dead(labels[PROCESS_LABEL]):
                 with suppress(*engine_errors()):  # another run may be removing it just now
                     container.remove(force=True, v=True)
-                    yield f"removed container {container.name}, left behind by run {container.labels.get(RUN_LABEL)}"
+                    yield f"removed container {name}, left behind by run {labels.get(RUN_LABEL)}"
         for network in self._client.networks.list(filters=labelled):
             labels = network.attrs["Labels"]
             if is_dead(labels[PROCESS_LABEL]):
