@@ -235,6 +235,30 @@ def publish(
         _continue(ctx, resume or rollback or "", back=rollback is not None, may_go_back=words["allow_older"])
 
 
+@main.command()
+@options.selecting
+@click.option("--target", required=True, metavar="NAME", help="Target of targets.yaml to promote to.")
+@click.option("--from", "source", default="", metavar="NAME", help="Target to promote from; by default as it says.")
+@click.option("--allow-older", is_flag=True, help="Let tags go back from a newer image to an older one.")
+@click.pass_context
+def promote(ctx: click.Context, /, patterns: tuple[str, ...], target: str, source: str, allow_older: bool) -> None:
+    """Copy images from one target to another, registry to registry, if their checks are recorded as passed."""
+    from rlimages import releasing, shell
+
+    project = _project(ctx)
+    stop = shell.Stop()
+    with shell.stopping_on_signals(stop):
+        name, places = releasing.promote(
+            project, _select(project, patterns), target, source, environ=os.environ, stop=stop,
+            may_go_back=allow_older, on_note=lambda line: click.echo(line, err=True),
+        )  # fmt: skip
+    _progress(releasing.lines(places))
+    code = releasing.exit_code(places)
+    if code:
+        click.echo(f"go on with `rlimages publish --resume {name}`")
+    ctx.exit(code)
+
+
 @main.command("run")
 @options.selecting
 @options.building

@@ -62,6 +62,8 @@ class Release:
     name: str
     target: str
     items: tuple[Item, ...]
+    source: str = ""
+    """The target that it is promoted from; without one the images are those of the local store."""
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -69,13 +71,13 @@ class Release:
         return tuple(item.cell for item in self.items)
 
 
-def begin(folder: Path, target: str, items: Iterable[Item]) -> tuple[Release, Journal]:
+def begin(folder: Path, target: str, items: Iterable[Item], source: str = "") -> tuple[Release, Journal]:
     """A new release, whose journal lies in a folder of its own below `folder`."""
     name = f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
-    release = Release(name=name, target=target, items=tuple(items))
+    release = Release(name=name, target=target, items=tuple(items), source=source)
     book = Journal(folder / name / journal.NAME)
     told = [{"cell": i.cell, "repository": i.repository, "image": i.image, "tags": list(i.tags)} for i in release.items]
-    book.write("release", target=target, items=told)
+    book.write("release", target=target, source=source, items=told)
     return release, book
 
 
@@ -93,7 +95,7 @@ def reopen(folder: Path, name: str) -> tuple[Release, Journal]:
         Item(cell=i["cell"], repository=i["repository"], image=i["image"], tags=tuple(i["tags"]))
         for i in told.get("items", ())
     )
-    return Release(name=chosen, target=told.get("target", ""), items=items), book
+    return Release(name=chosen, target=told.get("target", ""), items=items, source=told.get("source", "")), book
 
 
 def item_of(cell: Cell, image: str) -> Item:
@@ -110,11 +112,13 @@ def deliver(
     stop: Stop,
     proofs: Mapping[str, Proof] = MappingProxyType({}),
     may_go_back: bool = False,
+    shared: Callable[[Opened], Sequence[str]] = lambda _opened: (),
     tell: Tell = lambda _place, _what: None,
 ) -> tuple[PlaceResult, ...]:
     """Take a release as far as it goes in each place. A place that fails doesn't stop the others.
 
-    `fetch` gives the images for a place; `proofs`, by cell, are stored beside them.
+    `fetch` gives the images for a place, `shared` the other repositories there that may have their layers. `proofs`, by
+    cell, are stored beside them.
     """
 
     def one(opened: Opened) -> PlaceResult:
@@ -129,7 +133,8 @@ def deliver(
                     proof.attach(proofs[item.cell], delivery.staged(item), opened.registry, repository)
             delivery.move()
 
-        return _serve(release, book, opened, work, stop=stop, may_go_back=may_go_back, tell=tell)
+        near = shared(opened)
+        return _serve(release, book, opened, work, stop=stop, may_go_back=may_go_back, shared=near, tell=tell)
 
     return _everywhere(places, one)
 
@@ -145,7 +150,7 @@ def roll_back(
     """Give every tag that a release moved what it held before, in each place."""
 
     def one(opened: Opened) -> PlaceResult:
-        return _serve(release, book, opened, Delivery.roll_back, stop=stop, may_go_back=True, tell=tell)
+        return _serve(release, book, opened, Delivery.roll_back, stop=stop, may_go_back=True, shared=(), tell=tell)
 
     return _everywhere(places, one)
 
@@ -184,6 +189,7 @@ def _serve(
     *,
     stop: Stop,
     may_go_back: bool,
+    shared: Sequence[str],
     tell: Tell,
 ) -> PlaceResult:
     began, place = monotonic(), opened.place
@@ -196,7 +202,9 @@ def _serve(
             book,
             stop=stop,
             untag=opened.untag,
+            shared=shared,
             may_go_back=may_go_back,
+            exact=bool(release.source),
             on_progress=lambda what: tell(place.name, what),
         )
         reason = ""

@@ -1,20 +1,22 @@
 """Release what a run has checked: to a plain registry what passed, to a target of `targets.yaml` all or nothing."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from time import monotonic
 
-from rlimages import proof, publishing, tree
+from rlimages import promotion, proof, publishing, tree
 from rlimages.cell import Cell
 from rlimages.engine import DockerEngine, Engine
-from rlimages.errors import Interrupted, MatrixError, RegistryError
+from rlimages.errors import Interrupted, MatrixError, RegistryError, UsageError
+from rlimages.journal import Journal
 from rlimages.pipeline import Event
-from rlimages.places import open_places
+from rlimages.places import Opened, open_places
 from rlimages.project import Project
 from rlimages.proof import Proof
-from rlimages.publishing import PlaceResult
+from rlimages.publishing import PlaceResult, Release
 from rlimages.report import duration
 from rlimages.results import CellReport, Outcome, PublishResult, RunReport
 from rlimages.shell import Stop
@@ -169,6 +171,41 @@ class _Herald:
             )
 
 
+def promote(
+    project: Project,
+    cells: Sequence[Cell],
+    name: str,
+    source: str,
+    *,
+    environ: Mapping[str, str],
+    stop: Stop,
+    may_go_back: bool,
+    on_note: Callable[[str], None],
+) -> tuple[str, tuple[PlaceResult, ...]]:
+    """Promote cells from target `source` (by default what `promote_from` says) to target `name`; the release's name.
+
+    Raises `RegistryError` where an image is missing or has no recorded PASS.
+    """
+    known = targets(project)
+    target = known.find(name)
+    source = source or target.promote_from or ""
+    if not source:
+        raise UsageError(f"{FILE} does not say where '{name}' is promoted from; add `promote_from`, or give --from")
+    state = project.root / STATE
+    matrix = {cell.id: cell for cell in project.cells}
+    origins = open_places(source, known.find(source), cells, environ=environ)
+    try:
+        chosen = promotion.candidates(
+            cells, origins[0], lambda cell: find_checks(project.root, cell, matrix), state / PROOFS
+        )
+    finally:
+        origins[0].registry.close()
+    released, book = publishing.begin(state / RELEASES, name, [one.item for one in chosen], source)
+    records = {one.item.cell: one.proof for one in chosen}
+    places = open_places(name, target, cells, environ=environ)
+    return released.name, _work(project, released, book, places, records, environ, stop, may_go_back, on_note)
+
+
 def go_on(
     project: Project,
     name: str,
@@ -183,31 +220,53 @@ def go_on(
     state = project.root / STATE
     released, book = publishing.reopen(state / RELEASES, name)
     cells = [cell for cell in project.cells if cell.id in released.cells]
-    known = released.target in targets(project).by_name if (project.root / FILE).exists() else False
-    target = targets(project).find(released.target) if known else plain(released.target)
-    places = open_places(released.target if known else "registry", target, cells, environ=environ)
-
-    def tell(place: str, what: str) -> None:
-        on_note(f"{place}: {what}")
-
+    named = (project.root / FILE).exists() and released.target in targets(project).by_name
+    target = targets(project).find(released.target) if named else plain(released.target)
+    places = open_places(released.target if named else "registry", target, cells, environ=environ)
     if back:
-        return publishing.roll_back(released, book, places, stop=stop, tell=tell)
-    engine = DockerEngine(run=f"release-{released.name}", stop=stop)
-    try:
-        fetch = publishing.from_store(lambda image: lambda: engine.save(image), state)
-        kept = {item.cell: proof.newest(item.image, state / PROOFS) for item in released.items}
+        return publishing.roll_back(released, book, places, stop=stop, tell=lambda *said: on_note(": ".join(said)))
+    kept = {item.cell: proof.newest(item.image, state / PROOFS) for item in released.items}
+    records = {cell: record for cell, record in kept.items() if record}
+    return _work(project, released, book, places, records, environ, stop, may_go_back, on_note)
+
+
+def _work(
+    project: Project,
+    released: Release,
+    book: Journal,
+    places: Sequence[Opened],
+    records: Mapping[str, Proof],
+    environ: Mapping[str, str],
+    stop: Stop,
+    may_go_back: bool,
+    on_note: Callable[[str], None],
+) -> tuple[PlaceResult, ...]:
+    """Deliver from where the release takes its images: the local store, or another target."""
+    state = project.root / STATE
+    with ExitStack() as stack:
+        near: Callable[[Opened], Sequence[str]] = lambda _opened: ()  # noqa: E731 - replaced below
+        if released.source:
+            cells = [cell for cell in project.cells if cell.id in released.cells]
+            origins = open_places(released.source, targets(project).find(released.source), cells, environ=environ)
+            for origin in origins:
+                stack.callback(origin.registry.close)
+            fetch = promotion.from_registry(origins, {item.cell: item.tags[0] for item in released.items})
+            near = promotion.shared(origins, released.items)
+        else:
+            engine = DockerEngine(run=f"release-{released.name}", stop=stop)
+            stack.callback(engine.close)
+            fetch = publishing.from_store(lambda image: lambda: engine.save(image), state)
         told = publishing.deliver(
             released,
             book,
             places,
             fetch,
             stop=stop,
-            proofs={cell: record for cell, record in kept.items() if record},
+            proofs=records,
             may_go_back=may_go_back,
-            tell=tell,
+            shared=near,
+            tell=lambda *said: on_note(": ".join(said)),
         )
-    finally:
-        engine.close()
     if all(place.state is State.RELEASED for place in told):
         publishing.clear(state)
     return told

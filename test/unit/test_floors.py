@@ -22,7 +22,7 @@ engine registry login runs
 ecr proof
 bases build smoke emulate release
 stages places
-project pipeline publishing
+project pipeline publishing promotion
 releasing
 locking doctor running training
 progress options emulation
