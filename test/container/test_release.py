@@ -4,6 +4,8 @@ import hashlib
 import itertools
 import json
 import os
+import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -179,6 +181,36 @@ def test_whichever_request_fails_tags_are_all_old_or_all_new_or_the_journal_says
     (tmp_path / "cases.txt").write_text(f"{len(came)} cases of {length} requests: {told}\n")
     if lasting:
         assert {"broke", "in between"} <= set(came)
+
+
+def test_killed_at_any_request_a_release_is_finished_by_the_next_process(proxy, release, length) -> None:
+    came: list[State] = []
+    for number in range(1, length + 1, 1 if os.environ.get("RLIMAGES_ALL_FAULTS") else 4):
+        made = release()
+        child = os.fork()
+        if child == 0:
+            try:
+                time.sleep(0.05)  # until the parent has told the proxy whom to kill
+                made.go()
+            finally:
+                os._exit(0)
+
+        def kill(n: int, at: int = number, child: int = child) -> str:
+            if n == at:
+                os.kill(child, signal.SIGKILL)
+            return ""
+
+        proxy.begin(kill)
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL
+        came.append(made.delivery().state)
+        old, new = made.all_old, made.all_new
+        assert came[-1] is State.BETWEEN or made.visible() in (old, new)
+        proxy.plan = lambda _number: ""
+        assert made.go() is State.RELEASED
+        assert made.visible() == new
+        assert not [name for name, count in proxy.stored.items() if count > 1]
+        made.close()
+    assert {State.UNTOUCHED, State.BETWEEN} <= set(came)
 
 
 def test_a_release_that_is_done_asks_and_sends_nothing_new(proxy, release) -> None:
