@@ -131,7 +131,8 @@ def _held_back(report: RunReport, reason: str) -> RunReport:
 
 
 def _notes(name: str, places: Sequence[PlaceResult]) -> Iterator[str]:
-    yield from (line.strip() for line in lines(places))
+    for place in places:
+        yield f"{place.place}: {place.state}; {_traffic(place)}"
     if any(place.state is not State.RELEASED for place in places):
         yield f"go on with `rlimages publish --resume {name}`"
     if any(place.state is State.BETWEEN for place in places):
@@ -276,8 +277,12 @@ def lines(places: Sequence[PlaceResult]) -> Iterator[str]:
     """What became of each place, for people."""
     for place in places:
         yield f"{place.place}: {place.state}" + (f": {place.reason}" if place.reason else "")
-        calls = ", ".join(f"{count} {call}" for call, count in place.calls.items())
-        yield f"  {place.uploads} blobs ({place.bytes / 1e6:.0f} MB) sent in {duration(place.seconds)}; {calls}"
+        yield f"  {_traffic(place)}"
+
+
+def _traffic(place: PlaceResult) -> str:
+    calls = ", ".join(f"{count} {call}" for call, count in place.calls.items())
+    return f"{place.uploads} blobs ({place.bytes / 1e6:.0f} MB) sent in {duration(place.seconds)}; {calls}"
 
 
 def exit_code(places: Sequence[PlaceResult]) -> int:

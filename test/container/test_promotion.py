@@ -2,85 +2,35 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
+from tiny_project import CELL, TEMPLATE, rlimages, write
 
 from rlimages.registry import Registry
-
-ROOT = Path(__file__).resolve().parents[2]
-CELL = "tiny-1.0-cpu-debian"
-MATRIX = """
-version: 1
-bases:
-  debian-12:
-    line: debian
-    image: {cpu: "debian:bookworm-slim"}
-    os: debian12
-    python: "3.11"
-    interpreter: sh
-toolkits:
-  tiny:
-    "1.0":
-      as_of: 2024-01-01
-      pip: ["six==1.16.0"]
-      images:
-        - base: debian-12
-          repository: tiny
-          tag: tiny-1.0-cpu
-          aliases: [tiny-cpu]
-"""
-TEMPLATE = """{% import "macros/stages.j2" as stages %}
-{{ stages.bases(recipe, registry) }}
-FROM base-${processor}
-RUN echo VERSION
-"""
 
 
 @pytest.fixture
 def project(tmp_path, upstream, registry):
     """A project with one tiny cell and three targets; the cell is built."""
     root = tmp_path / "project"
-    (root / "templates/macros").mkdir(parents=True)
-    (root / "templates/smoke").mkdir()
-    (root / "tiny/lock").mkdir(parents=True)
-    (root / "templates/macros/stages.j2").write_text((ROOT / "templates/macros/stages.j2").read_text())
-    (root / "templates/tiny.Dockerfile.j2").write_text(TEMPLATE.replace("VERSION", f"{time.time_ns()}"))
-    (root / "templates/smoke/check_good.py").write_text("echo good; exit 0\n")
-    (root / "build_matrix.yaml").write_text(MATRIX)
     stamp = f"promotion-{os.getpid()}-{time.time_ns()}"
-    (root / "targets.yaml").write_text(
-        json.dumps(
-            {
-                "version": 1,
-                "targets": {
-                    "pre-production": {"registry": f"{upstream}/{stamp}-test", "accept": []},
-                    "production": {
-                        "registry": f"{upstream}/{stamp}", "accept": [], "promote_from": "pre-production"
-                    },
-                    "elsewhere": {"registry": f"{registry}/{stamp}", "accept": [], "promote_from": "pre-production"},
-                },
-            }
-        )
-    )  # fmt: skip
-    return root, stamp
-
-
-def rlimages(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "rlimages", *words], cwd=root, capture_output=True, text=True, check=False, timeout=120
+    write(
+        root,
+        {
+            "pre-production": {"registry": f"{upstream}/{stamp}-test", "accept": []},
+            "production": {"registry": f"{upstream}/{stamp}", "accept": [], "promote_from": "pre-production"},
+            "elsewhere": {"registry": f"{registry}/{stamp}", "accept": [], "promote_from": "pre-production"},
+        },
     )
+    return root, stamp
 
 
 @pytest.fixture
 def published(project):
     root, stamp = project
-    for words in (("render",), ("lock",), ("run", "--select", CELL, "--target", "pre-production")):
-        ended = rlimages(root, *words)
-        assert ended.returncode == 0, ended.stderr + ended.stdout
+    ended = rlimages(root, "run", "--select", CELL, "--target", "pre-production")
+    assert ended.returncode == 0, ended.stderr + ended.stdout
     return root, stamp
 
 
@@ -142,8 +92,6 @@ def test_what_was_never_published_is_not_promoted(project) -> None:
 def test_one_cell_that_fails_holds_back_a_target(project, upstream) -> None:
     root, stamp = project
     (root / "templates/smoke/check_good.py").write_text("echo bad; exit 1\n")
-    for words in (("render",), ("lock",)):
-        rlimages(root, *words)
     ended = rlimages(root, "run", "--select", CELL, "--target", "pre-production")
     assert ended.returncode == 1
     assert held(upstream, f"{stamp}-test/tiny", "tiny-1.0-cpu") is None
