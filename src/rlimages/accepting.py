@@ -11,6 +11,7 @@ from rlimages.engine import DockerEngine
 from rlimages.errors import FactoryError, Interrupted, MatrixError, RegistryError, SelectionError, ToolError
 from rlimages.inspection import LOCAL, Store
 from rlimages.login import DockerCredentials, RegistryLogin
+from rlimages.places import docker_folder
 from rlimages.profiles import Profile
 from rlimages.project import Project
 from rlimages.registry import Registry, parse_reference
@@ -99,7 +100,7 @@ def _specimens(
     for word in words:
         if _names_registry(word):
             place = parse_reference(word)
-            with Registry(place.host, login=_login(environ)) as registry:
+            with Registry(place.host, login=RegistryLogin(DockerCredentials(docker_folder(environ)))) as registry:
                 yield inspection.remote(registry, place, wanted, stop=stop, on_note=on_note)
             continue
         if not cleaned:
@@ -116,11 +117,6 @@ def _names_registry(word: str) -> bool:
     except RegistryError:
         return False
     return True
-
-
-def _login(environ: Mapping[str, str]) -> RegistryLogin:
-    folder = environ.get("DOCKER_CONFIG")
-    return RegistryLogin(DockerCredentials(Path(folder) if folder else Path.home() / ".docker"))
 
 
 def _tag(name: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlimages import __version__, admission, emulation, options
-from rlimages.errors import FactoryError, StaleError, ToolError
+from rlimages.errors import FactoryError, StaleError, ToolError, UsageError
 
 if TYPE_CHECKING:
     from rlimages.cell import Cell
@@ -220,10 +220,44 @@ def smoke(ctx: click.Context, /, patterns: tuple[str, ...], **words: Any) -> Non
 @options.selecting
 @options.to
 @options.at_once
+@click.option("--resume", is_flag=False, flag_value="latest", metavar="RELEASE", help="Go on with a release.")
+@click.option("--rollback", is_flag=False, flag_value="latest", metavar="RELEASE", help="Undo the moves of a release.")
 @click.pass_context
-def publish(ctx: click.Context, /, patterns: tuple[str, ...], **words: Any) -> None:
-    """Push the images that passed their checks, under all their tags, and ask the registry what it got."""
-    _run(ctx, patterns, ("smoke", "publish"), **words)
+def publish(
+    ctx: click.Context, /, patterns: tuple[str, ...], resume: str | None, rollback: str | None, **words: Any
+) -> None:
+    """Release the images that passed their checks: all are brought, all are verified, then all tags move."""
+    if resume is None and rollback is None:
+        _one_place(words)
+        _run(ctx, patterns, ("smoke", "publish"), **words)
+    elif resume is not None and rollback is not None:
+        raise UsageError("--resume goes on with a release, --rollback undoes it; say one of them")
+    else:
+        _continue(ctx, resume or rollback or "", back=rollback is not None, may_go_back=words["allow_older"])
+
+
+@main.command()
+@options.selecting
+@click.option("--target", required=True, metavar="NAME", help="Target of targets.yaml to promote to.")
+@click.option("--from", "source", default="", metavar="NAME", help="Target to promote from; by default as it says.")
+@click.option("--allow-older", is_flag=True, help="Let tags go back from a newer image to an older one.")
+@click.pass_context
+def promote(ctx: click.Context, /, patterns: tuple[str, ...], target: str, source: str, allow_older: bool) -> None:
+    """Copy images from one target to another, registry to registry, if their checks are recorded as passed."""
+    from rlimages import releasing, shell
+
+    project = _project(ctx)
+    stop = shell.Stop()
+    with shell.stopping_on_signals(stop):
+        name, places = releasing.promote(
+            project, _select(project, patterns), target, source, environ=os.environ, stop=stop,
+            may_go_back=allow_older, on_note=lambda line: click.echo(line, err=True),
+        )  # fmt: skip
+    _progress(releasing.lines(places))
+    code = releasing.exit_code(places)
+    if code:
+        click.echo(f"go on with `rlimages publish --resume {name}`")
+    ctx.exit(code)
 
 
 @main.command("run")
@@ -234,6 +268,7 @@ def publish(ctx: click.Context, /, patterns: tuple[str, ...], **words: Any) -> N
 @click.pass_context
 def run_(ctx: click.Context, /, patterns: tuple[str, ...], **words: Any) -> None:
     """Build, smoke and publish the chosen cells, with one report."""
+    _one_place(words)
     _run(ctx, patterns, ("build", "smoke", "publish"), **words)
 
 
@@ -272,6 +307,25 @@ def doctor(ctx: click.Context, /, registry: str, as_json: bool) -> None:
 
 main.add_command(emulation.train)
 main.add_command(admission.accept)
+
+
+def _one_place(words: dict[str, Any]) -> None:
+    if bool(words["to"]) == bool(words["target"]):
+        raise UsageError("say where to publish to: --to host[:port][/prefix], or --target with a name in targets.yaml")
+
+
+def _continue(ctx: click.Context, name: str, *, back: bool, may_go_back: bool) -> None:
+    """Go on with a release, or undo it; print what became of each place."""
+    from rlimages import releasing, shell
+
+    stop = shell.Stop()
+    with shell.stopping_on_signals(stop):
+        places = releasing.go_on(
+            _project(ctx), name, back=back, may_go_back=may_go_back, environ=os.environ, stop=stop,
+            on_note=lambda line: click.echo(line, err=True),
+        )  # fmt: skip
+    _progress(releasing.lines(places))
+    ctx.exit(releasing.exit_code(places))
 
 
 def _wishes(stages: tuple[str, ...], **words: Any) -> "Wishes":

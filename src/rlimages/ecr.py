@@ -77,13 +77,19 @@ class Ecr:
                 **mutability(floating, immutable=wanted.immutable),
             )
         if wanted.lifecycle:
-            with self._asking("PutLifecyclePolicy"):
-                self._ecr.put_lifecycle_policy(
-                    registryId=self.where.account,
-                    repositoryName=repository,
-                    lifecyclePolicyText=json.dumps(wanted.lifecycle),
-                )
+            self._set_lifecycle(repository, wanted.lifecycle)
         return True
+
+    def _set_lifecycle(self, repository: str, policy: Mapping[str, Any]) -> None:
+        """Or there is no such repository: the next run would take it for one that is as it should be."""
+        place = {"registryId": self.where.account, "repositoryName": repository}
+        try:
+            with self._asking("PutLifecyclePolicy"):
+                self._ecr.put_lifecycle_policy(**place, lifecyclePolicyText=json.dumps(policy))
+        except RegistryError:
+            with self._asking("DeleteRepository"):
+                self._ecr.delete_repository(**place)
+            raise
 
     def untag(self, repository: str, tag: str) -> bool:
         """Remove one tag; the image stays while it has another."""

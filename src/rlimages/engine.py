@@ -1,7 +1,7 @@
-"""The Docker engine, as small as we need it: build, check, inspect, push, clean up.
+"""The Docker engine, as small as we need it: build, check, inspect, save, clean up.
 
-buildx builds and the docker program pushes, because the engine's Python client has no BuildKit and its push never
-fails (docker/docker-py issues 2230 and 3277); that client runs, watches and inspects.
+buildx builds, because the engine's Python client has no BuildKit (docker/docker-py issue 2230); that client runs,
+watches, inspects and saves. Pushing is ours: see `release`.
 """
 
 import json
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 REMEDY = 'start Docker, or: scripts/engine up && eval "$(scripts/engine env)"'
 RUN_LABEL = "rlimages.run"
 PROCESS_LABEL = "rlimages.process"
+_PIECE = 1 << 20
+"""Bytes of a saved image at a time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,8 +75,8 @@ class Engine(Protocol):
     def inspect(self, reference: str) -> LocalImage | None:
         """What the local store holds under this name or id."""
 
-    def push(self, image: str, target: str, log: Path) -> Ended:
-        """Push an image of the local store to `registry/repository:tag`."""
+    def save(self, image: str) -> Iterator[bytes]:
+        """An image of the local store as `docker image save` gives it."""
 
     def cleanup(self) -> tuple[str, ...]:
         """Remove what runs left behind whose process is dead; one sentence for each thing removed."""
@@ -160,18 +162,10 @@ class DockerEngine:
         with _answering():
             return peek.entries(self._client, image, wanted, self._labels)
 
-    def push(self, image: str, target: str, log: Path) -> Ended:
-        """Push an image under another name, which leaves the local store again afterwards."""
-        was_there = self.inspect(target) is not None
-        tagged = run(["docker", "image", "tag", image, target], log=log, stop=self._stop, remedy=REMEDY)
-        if not tagged.passed:
-            return tagged
-        try:
-            return run(["docker", "image", "push", target], log=log, stop=self._stop, remedy=REMEDY)
-        finally:
-            if not was_there:
-                with suppress(*engine_errors()):  # only tidiness is lost
-                    self._client.api.remove_image(target, noprune=True)
+    def save(self, image: str) -> Iterator[bytes]:
+        """An image of the local store as `docker image save` gives it."""
+        with _answering():
+            yield from self._client.images.get(image).save(chunk_size=_PIECE)
 
     @contextmanager
     def hosts(self, job: Job) -> Iterator[tuple[ContainerHost, ...]]:
@@ -185,13 +179,14 @@ class DockerEngine:
             return tuple(self._remove_orphans())
 
     def _remove_orphans(self) -> Iterator[str]:
-        """Containers first: a network can't go while they are on it."""
+        """Containers first: a network can't go while they are on it. None is inspected: a busy one would not answer."""
         labelled: dict[str, str | list[str] | bool] = {"label": PROCESS_LABEL}
-        for container in self._client.containers.list(all=True, filters=labelled, ignore_removed=True):
-            if is_dead(container.labels[PROCESS_LABEL]):
+        for container in self._client.containers.list(all=True, filters=labelled, sparse=True):
+            labels, name = container.attrs["Labels"], container.attrs["Names"][0].lstrip("/")
+            if is_dead(labels[PROCESS_LABEL]):
                 with suppress(*engine_errors()):  # another run may be removing it just now
                     container.remove(force=True, v=True)
-                    yield f"removed container {container.name}, left behind by run {container.labels.get(RUN_LABEL)}"
+                    yield f"removed container {name}, left behind by run {labels.get(RUN_LABEL)}"
         for network in self._client.networks.list(filters=labelled):
             labels = network.attrs["Labels"]
             if is_dead(labels[PROCESS_LABEL]):

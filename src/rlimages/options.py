@@ -44,6 +44,10 @@ building = together(
         "--timeout", type=click.IntRange(min=1), help="Seconds for one build; by default what the matrix says."
     ),
 )
-to = click.option("--to", required=True, metavar="REGISTRY", help="Registry to publish to: host[:port][/prefix].")
+to = together(
+    click.option("--to", default="", metavar="REGISTRY", help="Registry to publish to: host[:port][/prefix]."),
+    click.option("--target", default="", metavar="NAME", help="Target of targets.yaml to publish to, all or nothing."),
+    click.option("--allow-older", is_flag=True, help="Let tags go back from a newer image to an older one."),
+)
 fresh = click.option("--fresh", is_flag=True, help="Run checks again that passed before for this very image.")
 at_once = click.option("--jobs", "-j", type=click.IntRange(min=1), help="Cells at once; by default what fits.")

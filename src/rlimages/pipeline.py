@@ -10,11 +10,9 @@ from pathlib import Path
 from threading import Lock
 from types import MappingProxyType
 
-from rlimages import registry
 from rlimages.cell import Cell
 from rlimages.engine import Engine
 from rlimages.plan import Action, BuildPlan, BuildStep
-from rlimages.publish import Resolve
 from rlimages.results import BuildResult, CellReport, Outcome, PublishResult, RunReport, SmokeResult
 from rlimages.shell import Stop
 from rlimages.smoke import TIMEOUT
@@ -50,8 +48,6 @@ def run(
     folder: Path,
     engine: Engine,
     stages: Collection[Stage] = tuple(Stage),
-    to: str = "",
-    resolve: Resolve = registry.resolve,
     matrix: Mapping[str, Cell] = MappingProxyType({}),
     proofs: Path | None = None,
     check_timeout: float = TIMEOUT,
@@ -74,8 +70,6 @@ def run(
         folder=folder,
         engine=engine,
         stages=stages,
-        to=to,
-        resolve=resolve,
         matrix={**{step.cell.id: step.cell for step in plan.steps}, **matrix},
         proofs=proofs,
         check_timeout=check_timeout,

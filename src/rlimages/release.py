@@ -37,11 +37,13 @@ class Delivery:
         untag: Untag | None = None,
         shared: Collection[str] = (),
         may_go_back: bool = False,
+        exact: bool = False,
         on_progress: Callable[[str], None] = lambda _what: None,
     ) -> None:
         """`untag` is the distribution protocol's own way where it is not given.
 
-        `shared`: other repositories of this registry that may have the same layers.
+        `shared`: other repositories of this registry that may have the same layers. `exact`: byte for byte what was
+        fetched, also where the same image is here already, packed in another way.
         """
         self.place = place
         self._items = tuple(items)
@@ -51,6 +53,7 @@ class Delivery:
         self._untag = untag or registry.delete_manifest
         self._shared = tuple(shared)
         self._may_go_back = may_go_back
+        self._exact = exact
         self._tell = on_progress
 
     @property
@@ -74,7 +77,7 @@ class Delivery:
 
         Wrong is: off an image that this release did not see there, off one that must stay, or back to an older one.
         """
-        manifests = {item: self._staged(item) for item in self._items}
+        manifests = {item: self.staged(item) for item in self._items}
         for item, tag in self._each_tag():
             self._check(item, tag, manifests[item])
         for item, tag in self._each_tag():
@@ -134,7 +137,7 @@ class Delivery:
 
     def _already(self, item: Item, manifest: Manifest) -> Manifest | None:
         """The same image as it is here under one of its tags, where it was packed elsewhere in another way."""
-        for tag in item.tags:
+        for tag in () if self._exact else item.tags:
             present = self._present(item, tag)
             if present is not None and present.image == manifest.image:
                 return present
@@ -144,7 +147,8 @@ class Delivery:
         staged = [entry["repository"] for entry in self._told("staged")]
         return tuple(dict.fromkeys([*staged, *self._shared]))
 
-    def _staged(self, item: Item) -> Manifest:
+    def staged(self, item: Item) -> Manifest:
+        """What was brought for an item. Raises `RegistryError` where nothing was, or it is gone."""
         told = self._told("staged", cell=item.cell)
         manifest = self._registry.manifest(told[-1]["repository"], told[-1]["digest"]) if told else None
         if manifest is None:

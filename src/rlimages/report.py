@@ -95,7 +95,7 @@ def _row(report: CellReport) -> tuple[str, ...]:
         report.cell.id,
         _MARK[built.outcome] if built else "-",
         duration(built.seconds) if built and built.log else "-",
-        size(built.image.size) if built and built.image else "-",
+        size(report.image.size) if report.image else "-",
         _checks(report.smoke),
         _seconds(report.smoke),
         tally(report.publish) if report.publish else "-",

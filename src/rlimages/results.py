@@ -103,6 +103,8 @@ class CellReport:
     build: BuildResult | None = None
     smoke: tuple[SmokeResult, ...] = ()
     publish: tuple[PublishResult, ...] = ()
+    image: Image | None = None
+    """What was built, checked and published; None where there is none."""
 
     @property
     def outcome(self) -> Outcome:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlimages import bases, buildhost, lock, pipeline, runs, schedule, tree
+from rlimages import bases, buildhost, lock, pipeline, releasing, runs, schedule, tree
 from rlimages.bases import BaseResult
 from rlimages.cell import Cell
 from rlimages.engine import DockerEngine
@@ -13,12 +13,10 @@ from rlimages.errors import MatrixError, StaleError
 from rlimages.pipeline import Event, Stage
 from rlimages.plan import BuildPlan
 from rlimages.project import Project
+from rlimages.releasing import STATE
 from rlimages.results import RunReport
 from rlimages.schedule import Override
 from rlimages.shell import Stop
-
-STATE = ".rlimages"
-"""Folder below the project root for logs, reports and what passed before. Never committed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +26,11 @@ class Wishes:
     stages: tuple[Stage, ...]
     command: str
     to: str = ""
+    """A plain registry to publish to: `host[:port][/prefix]`."""
+    target: str = ""
+    """A target of `targets.yaml` to publish to."""
+    allow_older: bool = False
+    """Tags may go back to an older image."""
     region: str | None = None
     overrides: tuple[str, ...] = ()
     override_file: Path | None = None
@@ -94,7 +97,6 @@ def run(
         folder=folder,
         engine=engine,
         stages=wishes.stages,
-        to=wishes.to,
         matrix={cell.id: cell for cell in project.cells},
         proofs=None if wishes.fresh else project.root / STATE / "proofs",
         command=wishes.command,
@@ -102,6 +104,20 @@ def run(
         stop=stop,
         on_event=on_event,
     )
+    if Stage.PUBLISH in wishes.stages:
+        report, _ = releasing.release(
+            report,
+            releasing.targets(project).find(wishes.target) if wishes.target else releasing.plain(wishes.to),
+            wishes.target,
+            root=project.root,
+            matrix={cell.id: cell for cell in project.cells},
+            state=project.root / STATE,
+            engine=engine,
+            environ=environ,
+            stop=stop,
+            on_event=on_event,
+            may_go_back=wishes.allow_older,
+        )
     runs.write_report(folder, report)
     return folder, report
 

@@ -1,4 +1,4 @@
-"""Take one cell as far as it goes: build, smoke, publish. What one stage leaves undone, the next does not begin."""
+"""Take one cell as far as it goes: build, smoke. What one stage leaves undone, the next does not begin."""
 
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -6,13 +6,11 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
-from rlimages import registry
 from rlimages.build import build
 from rlimages.cell import Cell
 from rlimages.engine import Engine, LocalImage
 from rlimages.errors import FactoryError
 from rlimages.plan import BuildStep
-from rlimages.publish import Resolve, publish
 from rlimages.report import tally
 from rlimages.results import BuildResult, CellReport, Outcome
 from rlimages.shell import Stop
@@ -41,10 +39,7 @@ class Workplace:
     """The run's folder."""
     engine: Engine
     stages: Collection[Stage] = tuple(Stage)
-    """Nothing is published that was not smoked: PUBLISH brings SMOKE with it."""
-    to: str = ""
-    """The registry to publish to: `host[:port][/prefix]`."""
-    resolve: Resolve = registry.resolve
+    """Nothing is published that was not smoked: PUBLISH, which comes after all cells, brings SMOKE with it."""
     matrix: Mapping[str, Cell] = field(default_factory=dict)
     """All cells by id, for those that extend another."""
     proofs: Path | None = None
@@ -68,10 +63,9 @@ def take(step: BuildStep, place: Workplace, tell: Tell) -> CellReport:
         image = _image(step, report, place.engine)
         if image is None:
             return replace(report, build=unbuilt(step.cell, f"there is no local image {step.image}; build it first"))
+        report = replace(report, image=image.image)
         if Stage.SMOKE in place.stages or Stage.PUBLISH in place.stages:
             report = _smoke(step, report, image, place, tell)
-        if Stage.PUBLISH in place.stages and report.outcome is Outcome.PASSED:
-            report = _publish(step, report, image, place, tell)
     except FactoryError as error:  # the engine went away: an answer about this cell, others may have been luckier
         built = report.build or unbuilt(step.cell, "")
         return replace(report, build=replace(built, outcome=Outcome.FAILED, reason=str(error)))
@@ -113,24 +107,6 @@ def _smoke(step: BuildStep, report: CellReport, image: LocalImage, place: Workpl
     report = replace(report, smoke=results)
     failed = [f"{result.check}: {result.reason}" for result in results if result.outcome is Outcome.FAILED]
     clock.ended(report.outcome, failed[0] if failed else tally(results))
-    return report
-
-
-def _publish(step: BuildStep, report: CellReport, image: LocalImage, place: Workplace, tell: Tell) -> CellReport:
-    clock = _Clock(Stage.PUBLISH, tell)
-    results = publish(
-        step.cell,
-        image.image,
-        place.engine,
-        place.logs(step.cell),
-        to=place.to,
-        resolve=place.resolve,
-        stop=place.stop,
-        on_progress=clock.moved,
-    )
-    report = replace(report, publish=results)
-    failed = [result.reason for result in results if result.outcome is not Outcome.PASSED]
-    clock.ended(report.outcome, failed[0] if failed else f"{len(results)} tags")
     return report
 
 

@@ -55,9 +55,11 @@ class Wire:
         self._lock = Lock()
 
     def close(self) -> None:
-        """Hang up."""
-        if self._open is not None:
-            self._open.close()
+        """Hang up; who asks again is connected again."""
+        with self._lock:
+            if self._open is not None:
+                self._open.close()
+            self._open = None
 
     def once(
         self,

@@ -1,7 +1,11 @@
 """Everything here asks a real engine, and a registry on loopback. Where there is none, that is a failure."""
 
+import json
 import os
+import socket
+import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,3 +74,37 @@ def registry() -> str:
     if not answers(host):
         pytest.fail(f"no registry answers at {host}; run: scripts/engine up --registry", pytrace=False)
     return host
+
+
+@pytest.fixture(scope="session")
+def upstream(tmp_path_factory) -> Iterator[str]:
+    """A registry of the distribution's package, for these tests alone."""
+    folder = tmp_path_factory.mktemp("registry")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{free.getsockname()[1]}"
+    config = {
+        "version": 0.1,
+        "log": {"level": "error", "accesslog": {"disabled": True}},
+        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}, "delete": {"enabled": True}},
+        "http": {"addr": host},
+    }
+    (folder / "config.yml").write_text(json.dumps(config))
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(["docker-registry", "serve", folder / "config.yml"], stdout=log, stderr=log)
+    try:
+        wait_for(host)
+        yield host
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def wait_for(host: str) -> None:
+    name, _, port = host.partition(":")
+    for _ in range(200):
+        with socket.socket() as probe:
+            if probe.connect_ex((name, int(port))) == 0:
+                return
+        time.sleep(0.05)
+    pytest.fail(f"no registry came up at {host}", pytrace=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rlimages import pipeline, report
+from rlimages import pipeline, releasing, report
 from rlimages.registry import resolve
 from rlimages.results import FailureKind, Outcome
 
@@ -22,7 +22,12 @@ def run(engine, stop, tmp_path, registry, one_cell):
         folder = tmp_path / "runs" / f"{time.time_ns()}"
         folder.mkdir(parents=True)
         plan = one_cell.plan(*cells)
-        return pipeline.run(plan, root=tmp_path, folder=folder, engine=engine, to=registry, stop=stop, **words)
+        told = pipeline.run(plan, root=tmp_path, folder=folder, engine=engine, stop=stop, **words)
+        told, _ = releasing.release(
+            told, releasing.plain(registry), "", root=tmp_path, matrix={}, state=tmp_path / "state", engine=engine,
+            environ={}, stop=stop, on_event=lambda _event: None,
+        )  # fmt: skip
+        return told
 
     return run
 

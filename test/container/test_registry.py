@@ -2,10 +2,10 @@ import time
 
 import pytest
 
+from rlimages import releasing
 from rlimages.build import build
-from rlimages.publish import publish
 from rlimages.registry import resolve
-from rlimages.results import Outcome
+from rlimages.results import CellReport, Outcome, RunReport
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
@@ -22,7 +22,18 @@ def built(engine, stop, tmp_path, one_cell):
 @pytest.fixture
 def push(engine, stop, tmp_path, built):
     def push(to: str):
-        return publish(built.cell, built.image, engine, tmp_path / "logs", to=to, resolve=resolve, stop=stop)
+        told = RunReport(
+            run="r",
+            command="publish",
+            started="",
+            seconds=0,
+            cells=(CellReport(cell=built.cell, build=built, image=built.image),),
+        )
+        told, _ = releasing.release(
+            told, releasing.plain(to), "", root=tmp_path, matrix={}, state=tmp_path / "state", engine=engine,
+            environ={}, stop=stop, on_event=lambda _event: None,
+        )  # fmt: skip
+        return told.cells[0].publish
 
     return push
 
@@ -46,7 +57,7 @@ def test_what_is_pushed_is_one_manifest_of_the_kind_that_sagemaker_takes(push, r
 def test_a_push_by_digest_is_found_again(push, registry, built) -> None:
     result = push(registry)[0]
     repository = result.reference.rpartition(":")[0]
-    assert resolve(f"{repository}@{result.digest}").config == built.image.id
+    assert resolve(f"{repository}@{result.digest}").image == built.image.id
 
 
 def test_pushing_again_sends_nothing(push, registry) -> None:
@@ -62,7 +73,7 @@ def test_the_local_store_keeps_no_name_of_the_registry(push, registry, client) -
 
 def test_a_registry_that_is_not_there_fails_the_push_and_not_the_run(push) -> None:
     results = push("127.0.0.1:9")
-    assert [result.outcome for result in results] == [Outcome.FAILED, Outcome.SKIPPED]
+    assert [result.outcome for result in results] == [Outcome.FAILED, Outcome.FAILED]
     assert "cannot reach the registry" in results[0].reason
 
 

@@ -4,8 +4,7 @@ import hashlib
 import itertools
 import json
 import os
-import socket
-import subprocess
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,40 +24,6 @@ from rlimages.shipment import Item, Place, State
 PATIENCE = 0.25
 """Seconds that a broken registry is given: as little as lets single faults pass."""
 _case = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def upstream(tmp_path_factory) -> Iterator[str]:
-    """A registry of the distribution's package, for these tests alone."""
-    folder = tmp_path_factory.mktemp("registry")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        host = f"127.0.0.1:{free.getsockname()[1]}"
-    config = {
-        "version": 0.1,
-        "log": {"level": "error", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}, "delete": {"enabled": True}},
-        "http": {"addr": host},
-    }
-    (folder / "config.yml").write_text(json.dumps(config))
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(["docker-registry", "serve", folder / "config.yml"], stdout=log, stderr=log)
-    try:
-        wait_for(host)
-        yield host
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def wait_for(host: str) -> None:
-    name, _, port = host.partition(":")
-    for _ in range(200):
-        with socket.socket() as probe:
-            if probe.connect_ex((name, int(port))) == 0:
-                return
-        time.sleep(0.05)
-    pytest.fail(f"no registry came up at {host}", pytrace=False)
 
 
 @pytest.fixture
@@ -216,6 +181,36 @@ def test_whichever_request_fails_tags_are_all_old_or_all_new_or_the_journal_says
     (tmp_path / "cases.txt").write_text(f"{len(came)} cases of {length} requests: {told}\n")
     if lasting:
         assert {"broke", "in between"} <= set(came)
+
+
+def test_killed_at_any_request_a_release_is_finished_by_the_next_process(proxy, release, length) -> None:
+    came: list[State] = []
+    for number in range(1, length + 1, 1 if os.environ.get("RLIMAGES_ALL_FAULTS") else 4):
+        made = release()
+        child = os.fork()
+        if child == 0:
+            try:
+                time.sleep(0.05)  # until the parent has told the proxy whom to kill
+                made.go()
+            finally:
+                os._exit(0)
+
+        def kill(n: int, at: int = number, child: int = child) -> str:
+            if n == at:
+                os.kill(child, signal.SIGKILL)
+            return ""
+
+        proxy.begin(kill)
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL
+        came.append(made.delivery().state)
+        old, new = made.all_old, made.all_new
+        assert came[-1] is State.BETWEEN or made.visible() in (old, new)
+        proxy.plan = lambda _number: ""
+        assert made.go() is State.RELEASED
+        assert made.visible() == new
+        assert not [name for name, count in proxy.stored.items() if count > 1]
+        made.close()
+    assert {State.UNTOUCHED, State.BETWEEN} <= set(came)
 
 
 def test_a_release_that_is_done_asks_and_sends_nothing_new(proxy, release) -> None:

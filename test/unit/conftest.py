@@ -1,5 +1,5 @@
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, settings
 
 from rlimages.cell import Base, Cell, Framework, Processor, Requirements, SystemPackages
 from rlimages.container import Checked
-from rlimages.distribution import Blob, Manifest
 from rlimages.engine import Built, LocalImage
 from rlimages.plan import Action, BuildStep
 from rlimages.project import Project, load
@@ -68,10 +67,7 @@ class FakeEngine:
         """Cell id -> the answers to its builds, in order; without one a build passes."""
         self.checks: dict[str, Checked | Callable[[], Checked]] = {}
         """Name of a program -> the answer; without one a check passes."""
-        self.pushes: dict[str, Ended] = {}
-        """Reference -> the answer to its push; without one it arrives."""
         self.store: dict[str, LocalImage] = {}
-        self.registry: dict[str, Manifest] = {}
         self.orphans: tuple[str, ...] = ()
 
     def version(self) -> str:
@@ -109,23 +105,13 @@ class FakeEngine:
     def inspect(self, reference: str) -> LocalImage | None:
         return self.store.get(reference)
 
-    def push(self, image: str, target: str, log: Path) -> Ended:
-        self.calls.append(("push", image, target))
-        log.write_text("denied: requested access to the resource is denied\n")
-        ended = self.pushes.get(target, Ended(code=0, seconds=0.0))
-        if ended.passed:
-            self.registry[target] = Manifest(
-                content=b"manifest", media_type="", config=Blob(media_type="", digest=image, size=1)
-            )
-        return ended
+    def save(self, image: str) -> Iterator[bytes]:
+        self.calls.append(("save", image))
+        yield b""
 
     def cleanup(self) -> tuple[str, ...]:
         self.calls.append(("cleanup",))
         return self.orphans
-
-    def resolve(self, reference: str) -> Manifest | None:
-        """The registry that the pushes go to."""
-        return self.registry.get(reference)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rlimages import proof
 from rlimages.acceptance import insist, judge
 from rlimages.distribution import (
     DOCKER_CONFIG,
@@ -27,6 +28,7 @@ from rlimages.distribution import (
 from rlimages.errors import GateError
 from rlimages.layers import Entry
 from rlimages.profiles import Profile, parse
+from rlimages.release import RUN_TAG
 from rlimages.results import Outcome
 from rlimages.rules import RULES
 from rlimages.specimen import Specimen, paths
@@ -274,6 +276,11 @@ def test_programs_are_looked_for_where_the_image_has_its_path() -> None:
         "/opt/venv/bin/serve",
         "/usr/bin/serve",
     )
+
+
+@pytest.mark.parametrize("tag", [f"{RUN_TAG}1-vw", proof.tag_of("sha256:a", "sha256:b")])
+def test_the_tags_that_releases_use_themselves_are_reserved(tag) -> None:
+    assert "is taken" in said(specimen(tags=(tag,)), "tags").reason
 
 
 def test_the_documentation_lists_every_rule() -> None:

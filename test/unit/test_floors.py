@@ -19,10 +19,11 @@ validation
 clashes uri schedule targets buildhost container profiles
 matrix host peek specimen
 engine registry login runs rules
-ecr acceptance
-bases build smoke publish emulate release inspection
-stages
-project pipeline
+ecr proof acceptance
+bases build smoke emulate release inspection
+stages places
+project pipeline publishing promotion
+releasing
 locking doctor running training accepting
 progress options emulation
 admission

@@ -24,10 +24,10 @@ def make(cell):
     """A run of one cell, with the outcomes of its checks and pushes."""
 
     def make(build=Outcome.PASSED, smoke=(), publish=(), failure=None, reason="", notes=()):
+        image = Image(id="sha256:a", size=1_930_000_000) if build is Outcome.PASSED else None
         built = BuildResult(
-            cell=cell, outcome=build, reason=reason, seconds=41.2, log="logs/build.log", failure=failure,
-            image=Image(id="sha256:a", size=1_930_000_000) if build is Outcome.PASSED else None,
-        )  # fmt: skip
+            cell=cell, outcome=build, reason=reason, seconds=41.2, log="logs/build.log", failure=failure, image=image
+        )
         checks = tuple(
             SmokeResult(cell=cell, check=f"c{n}", outcome=outcome, reason=f"why {n}", seconds=1.0, log="c.log")
             for n, outcome in enumerate(smoke)
@@ -36,7 +36,7 @@ def make(cell):
             PublishResult(cell=cell, reference=f"r:{n}", outcome=outcome, reason="", digest="sha256:d", seconds=2.0)
             for n, outcome in enumerate(publish)
         )
-        cells = (CellReport(cell=cell, build=built, smoke=checks, publish=pushes),)
+        cells = (CellReport(cell=cell, build=built, smoke=checks, publish=pushes, image=image),)
         return RunReport(
             run="r1", command="run", started="2026-01-01T00:00:00+00:00", seconds=50, cells=cells, notes=notes
         )

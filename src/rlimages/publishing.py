@@ -1,0 +1,252 @@
+"""Publish images to a target: all places at once, each a transaction of its own, with one journal to go on from."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Lock
+from time import monotonic
+from types import MappingProxyType
+from typing import Any
+
+from rlimages import archive, journal, proof
+from rlimages.archive import Save, Shelf
+from rlimages.cell import Cell
+from rlimages.distribution import Blob
+from rlimages.errors import FactoryError, Interrupted, RegistryError, SelectionError
+from rlimages.journal import Journal
+from rlimages.places import Opened
+from rlimages.proof import Proof
+from rlimages.release import Delivery
+from rlimages.shell import Stop
+from rlimages.shipment import Content, Fetch, Item, State
+from rlimages.wire import answers, is_loopback
+
+AT_ONCE = 4
+"""Places that are served at once."""
+
+Tell = Callable[[str, str], None]
+"""Hears of each move: the place, and what is done there."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlaceResult:
+    """How one place stands at the end of a release."""
+
+    place: str
+    state: State
+    reason: str
+    """Why it is not released, in one sentence; empty when it is."""
+    digests: Mapping[str, str]
+    """Cell -> digest of its manifest here; of those that came that far."""
+    references: Mapping[str, tuple[str, ...]]
+    """Cell -> the full names of its image here."""
+    moved: Mapping[str, tuple[str, ...]]
+    """Cell -> the tags that this release had to move."""
+    calls: Mapping[str, int]
+    """ECR's name of a call -> how often."""
+    uploads: int
+    """Blobs that had to travel."""
+    bytes: int
+    """Of these."""
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Release:
+    """What is released, wherever it goes. Read back from its journal when it is resumed."""
+
+    name: str
+    target: str
+    items: tuple[Item, ...]
+    source: str = ""
+    """The target that it is promoted from; without one the images are those of the local store."""
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """Ids of its cells."""
+        return tuple(item.cell for item in self.items)
+
+
+def begin(folder: Path, target: str, items: Iterable[Item], source: str = "") -> tuple[Release, Journal]:
+    """A new release, whose journal lies in a folder of its own below `folder`."""
+    name = f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+    release = Release(name=name, target=target, items=tuple(items), source=source)
+    book = Journal(folder / name / journal.NAME)
+    told = [{"cell": i.cell, "repository": i.repository, "image": i.image, "tags": list(i.tags)} for i in release.items]
+    book.write("release", target=target, source=source, items=told)
+    return release, book
+
+
+def reopen(folder: Path, name: str) -> tuple[Release, Journal]:
+    """An earlier release; `latest` is the newest. Raises `SelectionError` where there is none of that name."""
+    known = sorted(path.parent.name for path in folder.glob(f"*/{journal.NAME}"))
+    if not known or (name != "latest" and name not in known):
+        raise SelectionError(
+            f"there is no release '{name}' in {folder}" + (f"; the newest is {known[-1]}" if known else "")
+        )
+    chosen = known[-1] if name == "latest" else name
+    book = Journal(folder / chosen / journal.NAME)
+    told: Mapping[str, Any] = next(book.told("release"), {})
+    items = tuple(
+        Item(cell=i["cell"], repository=i["repository"], image=i["image"], tags=tuple(i["tags"]))
+        for i in told.get("items", ())
+    )
+    return Release(name=chosen, target=told.get("target", ""), items=items, source=told.get("source", "")), book
+
+
+def item_of(cell: Cell, image: str) -> Item:
+    """A cell's image under all the names that the matrix gives it."""
+    return Item(cell=cell.id, repository=cell.repository, image=image, tags=cell.tags)
+
+
+def deliver(
+    release: Release,
+    book: Journal,
+    places: Sequence[Opened],
+    fetch: Callable[[Opened], Fetch],
+    *,
+    stop: Stop,
+    proofs: Mapping[str, Proof] = MappingProxyType({}),
+    may_go_back: bool = False,
+    shared: Callable[[Opened], Sequence[str]] = lambda _opened: (),
+    tell: Tell = lambda _place, _what: None,
+) -> tuple[PlaceResult, ...]:
+    """Take a release as far as it goes in each place. A place that fails doesn't stop the others.
+
+    `fetch` gives the images for a place, `shared` the other repositories there that may have their layers. `proofs`, by
+    cell, are stored beside them.
+    """
+
+    def one(opened: Opened) -> PlaceResult:
+        def work(delivery: Delivery) -> None:
+            for repository in dict.fromkeys(opened.place.repository(item) for item in release.items):
+                if opened.ensure(repository):
+                    tell(opened.place.name, f"made the repository {repository}")
+            delivery.bring(fetch(opened))
+            for item in release.items:
+                if item.cell in proofs:
+                    repository = opened.place.repository(item)
+                    proof.attach(proofs[item.cell], delivery.staged(item), opened.registry, repository)
+            delivery.move()
+
+        near = shared(opened)
+        return _serve(release, book, opened, work, stop=stop, may_go_back=may_go_back, shared=near, tell=tell)
+
+    return _everywhere(places, one)
+
+
+def roll_back(
+    release: Release,
+    book: Journal,
+    places: Sequence[Opened],
+    *,
+    stop: Stop,
+    tell: Tell = lambda _place, _what: None,
+) -> tuple[PlaceResult, ...]:
+    """Give every tag that a release moved what it held before, in each place."""
+
+    def one(opened: Opened) -> PlaceResult:
+        return _serve(release, book, opened, Delivery.roll_back, stop=stop, may_go_back=True, shared=(), tell=tell)
+
+    return _everywhere(places, one)
+
+
+def from_store(save: Callable[[str], Save], state: Path) -> Callable[[Opened], Fetch]:
+    """Images of the local store; `save` gives how to save one, by its id. Each is packed once for all places."""
+    blobs, shelf = state / "blobs", Shelf(state / "packed")
+    locks: dict[str, Lock] = {}
+    guard = Lock()
+
+    def fetch(item: Item, wanted: Callable[[Blob], bool]) -> Content:
+        with guard:
+            lock = locks.setdefault(item.image, Lock())
+        with lock:
+            return archive.pack(item.image, save(item.image), blobs, shelf, wanted=wanted)
+
+    return lambda _opened: fetch
+
+
+def clear(state: Path) -> None:
+    """Forget packed layers; what they became is still known, so that only what a registry lacks is packed again."""
+    for path in (state / "blobs").glob("*"):
+        path.unlink(missing_ok=True)
+
+
+def _everywhere(places: Sequence[Opened], one: Callable[[Opened], PlaceResult]) -> tuple[PlaceResult, ...]:
+    with ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="place") as pool:
+        return tuple(pool.map(one, places))
+
+
+def _serve(
+    release: Release,
+    book: Journal,
+    opened: Opened,
+    work: Callable[[Delivery], None],
+    *,
+    stop: Stop,
+    may_go_back: bool,
+    shared: Sequence[str],
+    tell: Tell,
+) -> PlaceResult:
+    began, place = monotonic(), opened.place
+    with ExitStack() as stack:
+        stack.callback(opened.registry.close)
+        delivery = Delivery(
+            place,
+            release.items,
+            opened.registry,
+            book,
+            stop=stop,
+            untag=opened.untag,
+            shared=shared,
+            may_go_back=may_go_back,
+            exact=bool(release.source),
+            on_progress=lambda what: tell(place.name, what),
+        )
+        reason = ""
+        try:
+            if delivery.state is not State.RELEASED or work is Delivery.roll_back:
+                _insist_on_answer(place.host)
+                work(delivery)
+        except Interrupted:
+            reason = "interrupted"
+        except FactoryError as error:
+            reason = str(error)
+        if reason:
+            book.write("failed", place=place.name, reason=reason)
+        result = _result(release, book, opened, delivery.state, reason)
+        return replace(result, seconds=monotonic() - began)
+
+
+def _insist_on_answer(host: str) -> None:
+    """A registry may be busy for long, but where none answers at all nobody should wait for it."""
+    if not answers(host):
+        hint = "is it running?" if is_loopback(host) else "check the name, the network and the proxy"
+        raise RegistryError(f"cannot reach the registry {host}; {hint}")
+
+
+def _result(release: Release, book: Journal, opened: Opened, state: State, reason: str) -> PlaceResult:
+    place = opened.place
+    staged = {entry["cell"]: entry["digest"] for entry in book.told("staged", place=place.name)}
+    return PlaceResult(
+        place=place.name,
+        state=state,
+        reason=reason,
+        digests=staged,
+        references={
+            item.cell: tuple(f"{place.host}/{place.repository(item)}:{tag}" for tag in item.tags)
+            for item in release.items
+        },
+        moved={
+            item.cell: tuple(entry["tag"] for entry in book.told("moving", place=place.name, cell=item.cell))
+            for item in release.items
+        },
+        calls=opened.meter.calls,
+        uploads=sum(opened.meter.uploads.values()),
+        bytes=opened.meter.bytes,
+        seconds=0.0,
+    )
