@@ -1,5 +1,6 @@
 """Judge the images that words mean, and say what came of it: for eyes and for programs."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from rlimages import inspection, profiles, project
 from rlimages.acceptance import Verdict, judge
+from rlimages.ecr import EcrCredentials, open_ecr
 from rlimages.engine import DockerEngine
 from rlimages.errors import FactoryError, Interrupted, MatrixError, RegistryError, SelectionError, ToolError
 from rlimages.inspection import LOCAL, Store
@@ -20,6 +22,8 @@ from rlimages.runs import name_run
 from rlimages.selector import select
 from rlimages.shell import Stop
 from rlimages.specimen import Specimen
+
+_ECR = re.compile(r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,7 +104,7 @@ def _specimens(
     for word in words:
         if _names_registry(word):
             place = parse_reference(word)
-            with Registry(place.host, login=RegistryLogin(DockerCredentials(docker_folder(environ)))) as registry:
+            with Registry(place.host, login=_login(place.host, environ)) as registry:
                 yield inspection.remote(registry, place, wanted, stop=stop, on_note=on_note)
             continue
         if not cleaned:
@@ -117,6 +121,15 @@ def _names_registry(word: str) -> bool:
     except RegistryError:
         return False
     return True
+
+
+def _login(host: str, environ: Mapping[str, str]) -> RegistryLogin:
+    """As `docker login` left it; where that knows nothing of a registry of ECR, by boto3's usual credentials."""
+    known = DockerCredentials(docker_folder(environ))
+    found = _ECR.match(host)
+    if found is None or known.find(host) is not None:
+        return RegistryLogin(known)
+    return RegistryLogin(EcrCredentials(open_ecr(found["region"], account=found["account"])))
 
 
 def _tag(name: str) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import IO, Protocol, cast
 
 from rlimages.acceptance import Verdict, judge
@@ -46,13 +47,22 @@ class Store(Protocol):
 
 
 def gate(
-    store: Store, name: str, tags: Sequence[str], profiles: Sequence[Profile], *, manifest: Manifest | None = None
+    store: Store,
+    image: str,
+    tags: Sequence[str],
+    profiles: Sequence[Profile],
+    *,
+    called: str = "",
+    manifest: Manifest | None = None,
 ) -> tuple[Verdict, ...]:
-    """What the profiles say of an image of the local store that is to be published under these tags.
+    """What the profiles say of an image of the local store, by name or id, that is to be published under these tags.
 
-    `manifest` is what it was packed as; without it the rules about manifests and packed layers mean nothing yet.
+    `called` is what people know an id by. `manifest` is what it was packed as; without it the rules about manifests and
+    packed layers mean nothing yet.
     """
-    specimen = local(store, name, tags, profiles, manifest=manifest)
+    if not profiles:
+        return ()
+    specimen = replace(local(store, image, tags, profiles, manifest=manifest), reference=called or image)
     return tuple(judge(specimen, profile) for profile in profiles)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from faults import Proxy
 
 from rlimages.archive import Packed, Shelf, pack
 from rlimages.cli import main
@@ -34,7 +35,7 @@ from rlimages.project import load
 from rlimages.registry import Registry
 
 ROOT = Path(__file__).resolve().parents[2]
-REPOSITORY = "rlimages-test"
+REPOSITORY = "rlimages-gate"
 RECIPE = """FROM scratch
 COPY --chmod=755 train /usr/local/bin/train
 LABEL org.opencontainers.image.title=gate org.opencontainers.image.version=1.0
@@ -84,7 +85,6 @@ class Bench:
     def __init__(self, packed: Packed, registry: Registry) -> None:
         self._packed = packed
         self._registry = registry
-        self.tags: list[str] = []
         for blob in packed.manifest.blobs:
             registry.upload(REPOSITORY, blob, lambda blob=blob: packed.chunks(blob))
 
@@ -101,8 +101,7 @@ class Bench:
         return {"mediaType": kind, "digest": made.digest, "size": len(content)}
 
     def tag(self) -> str:
-        self.tags.append(f"gate-{uuid.uuid4().hex[:12]}")
-        return self.tags[-1]
+        return f"gate-{uuid.uuid4().hex[:12]}"
 
     def image(self, kind: str = DOCKER_MANIFEST, tag: str = "", **changes: str) -> dict:
         """The image in one manifest, its configuration changed."""
@@ -120,16 +119,11 @@ class Bench:
 
 
 @pytest.fixture
-def bench(engine, client, make, registry, tmp_path) -> Iterator[Bench]:
+def bench(client, make, upstream, tmp_path) -> Iterator[Bench]:
     image = client.images.get(make())
     packed = pack(image.id, image.save, tmp_path / "layers", Shelf(tmp_path / "shelf"))
-    with Registry(registry) as there:
-        bench = Bench(packed, there)
-        yield bench
-        for tag in bench.tags:
-            held = there.manifest(REPOSITORY, tag)
-            if held is not None:
-                there.delete_manifest(REPOSITORY, held.digest)
+    with Registry(upstream) as there:
+        yield Bench(packed, there)
 
 
 def with_attestation(bench: Bench, tmp_path: Path) -> str:
@@ -296,7 +290,27 @@ def test_a_broken_look_leaves_no_container_either(engine, make, containers) -> N
     assert containers() == []
 
 
-def test_what_is_not_there_has_its_own_exit_codes(registry) -> None:
-    assert accept(f"{registry}/{REPOSITORY}:never-pushed").exit_code == 7
+def test_what_is_not_there_has_its_own_exit_codes(upstream) -> None:
+    assert accept(f"{upstream}/{REPOSITORY}:never-pushed").exit_code == 7
     assert accept("No Image").exit_code == 5
     assert accept("debian:bookworm-slim", "--profile", "sagemaker-trainin").exit_code == 5
+
+
+@pytest.mark.parametrize("fault", ["reset", "truncated", "503"])
+def test_a_registry_that_breaks_off_is_told_in_one_sentence(bench, fault) -> None:
+    tag = bench.tag()
+    bench.image(tag=tag)
+    proxy = Proxy(bench.reference(tag).partition("/")[0])
+    try:
+        proxy.begin(lambda number: fault if number > 2 else "")  # the manifest and the configuration come
+        result = accept(f"{proxy.host}/{REPOSITORY}:{tag}")
+    finally:
+        proxy.close()
+    assert result.exit_code == 7
+    assert "accepted" not in result.stdout
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith(
+        f"rlimages: {proxy.host} answered 503"
+        if fault == "503"
+        else f"rlimages: cannot reach the registry {proxy.host}"
+    )

@@ -119,3 +119,13 @@ def test_without_credentials_one_sentence_says_so(project, cloud, tmp_path) -> N
     ended = rlimages(root, "publish", "--select", CELL, "--target", "ecr", env=environ)
     assert "there are no AWS credentials" in ended.stderr
     assert ended.returncode == 7
+
+
+def test_an_image_in_ecr_is_judged_with_the_same_credentials(project, cloud, tmp_path) -> None:
+    root, repository = project
+    assert publish(root, cloud, "run", "--select", CELL, "--target", "ecr").returncode == 0
+    environ = {**cloud.environ, "DOCKER_CONFIG": str(tmp_path), "DOCKER_HOST": "tcp://127.0.0.1:9"}
+    ended = rlimages(root, "accept", f"{host('eu-west-1')}/{repository}:tiny-cpu", env=environ)
+    assert "REFUSED  programs         no `train` is on PATH" in ended.stdout, ended.stderr
+    assert "passed   manifest" in ended.stdout
+    assert ended.returncode == 8

@@ -205,6 +205,12 @@ def test_the_gate_judges_a_packed_image_by_its_manifest_too(shelf) -> None:
     assert [finding.rule for finding in verdict.refused] == ["manifest"]
 
 
+def test_the_gate_calls_an_id_by_what_people_know_and_asks_nothing_without_profiles() -> None:
+    (verdict,) = gate(Store("sha256:x"), "sha256:x", ("1",), (TRAINING,), called="vw-9.11.9-cpu-debian")
+    assert verdict.specimen.reference == "vw-9.11.9-cpu-debian"
+    assert gate(Store(), "sha256:x", ("1",), ()) == ()
+
+
 def test_the_gate_wants_an_image() -> None:
     with pytest.raises(ToolError, match="no image y in the local store"):
         gate(Store("x:1"), "y", ("1",), (TRAINING,))
