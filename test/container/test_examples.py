@@ -83,6 +83,7 @@ def test_a_unity_script_gets_as_far_as_the_game(example: Example) -> None:
     """No game is here: the script says so, in words of its own."""
     (example.folder / "no-game").mkdir(exist_ok=True)
     words = ["--entry-point", "train.py", "--source-dir", "src", "--channel", "train=no-game", "--output", "results"]
-    code, said = example.rlimages("train", example.cell.id, *words)
+    code, _ = example.rlimages("train", example.cell.id, *words)
     assert code == 1
-    assert "/opt/ml/input/data/train/Basic: there is no such game, or it is not executable" in said
+    reason = (example.folder / "results" / "failure").read_text()
+    assert "/opt/ml/input/data/train/Basic: there is no such game, or it is not executable" in reason

@@ -1,4 +1,4 @@
-"""PPO plays a Unity game: a Linux build of it in the channel `train`, by the name that `env_config` has.
+"""PPO plays a Unity game: a Linux build of it, called `Basic`, in the channel `train`.
 
     rlimages train unity-1.0.0-tf-cpu-debian --entry-point train.py --source-dir src --channel train=game
 
@@ -14,6 +14,7 @@ from mlagents_envs.exception import UnityWorkerInUseException
 from ray.tune.registry import register_env
 from sagemaker_rl.ray_launcher import SageMakerRayLauncher
 
+GAME = os.path.join(os.environ.get("SM_CHANNEL_TRAIN", "."), "Basic")
 PORTS = 100
 
 
@@ -21,10 +22,7 @@ class Game(gym.Env):
     """One game with one agent, beside those of the other workers."""
 
     def __init__(self, settings):
-        path = os.path.join(os.environ["SM_CHANNEL_TRAIN"], settings["game"])
-        if not os.access(path, os.X_OK):
-            raise FileNotFoundError("%s: there is no such game, or it is not executable" % path)
-        self._env = UnityToGymWrapper(start(path, settings.worker_index))
+        self._env = UnityToGymWrapper(start(settings.worker_index))
         self.observation_space, self.action_space = self._env.observation_space, self._env.action_space
 
     def reset(self):
@@ -36,14 +34,14 @@ class Game(gym.Env):
         return self._env.step(action)
 
 
-def start(path, worker):
-    """Start a game on a port of its own."""
+def start(worker):
+    """Start the game on a port of its own."""
     for number in range(worker, worker + PORTS):
         try:
-            return UnityEnvironment(path, worker_id=number, no_graphics=True)
+            return UnityEnvironment(GAME, worker_id=number, no_graphics=True)
         except UnityWorkerInUseException:
             continue
-    raise RuntimeError("no free port for %s" % path)
+    raise RuntimeError("no free port for %s" % GAME)
 
 
 class Launcher(SageMakerRayLauncher):
@@ -51,6 +49,8 @@ class Launcher(SageMakerRayLauncher):
 
     def register_env_creator(self):
         """By the name that the experiment uses."""
+        if not os.access(GAME, os.X_OK):
+            raise FileNotFoundError("%s: there is no such game, or it is not executable" % GAME)
         register_env("game", Game)
 
     def get_experiment_config(self):
@@ -66,7 +66,6 @@ class Launcher(SageMakerRayLauncher):
                     "lr": 0.0001,
                     "sgd_minibatch_size": 100,
                     "train_batch_size": 500,
-                    "env_config": {"game": "Basic"},
                     "num_workers": max(1, self.num_cpus - 1),
                 },
             }
