@@ -114,7 +114,10 @@ class Project:
     def write(self, cells: tuple[Cell, ...] | None = None) -> Iterator[str]:
         """Write what changed and remove orphans, or only the recipes of some cells; one line for each."""
         for path, text in self.generated(cells).items():
-            if tree.write(self.root / path, text, mode=0o755 if path.endswith(".sh") else 0o644):
+            changed = tree.write(self.root / path, text)
+            if path.endswith(".sh"):
+                (self.root / path).chmod(0o755)
+            if changed:
                 yield f"wrote {path}"
         for path in tuple(self.orphans()) if cells is None else ():
             (self.root / path).unlink()

@@ -25,7 +25,7 @@ def read(path: Path) -> str | None:
         return None
 
 
-def write(path: Path, text: str, *, mode: int = 0o644) -> bool:
+def write(path: Path, text: str) -> bool:
     """Write atomically, so that a killed run leaves the old file or the new one. False when nothing changed."""
     if read(path) == text:
         return False
@@ -34,7 +34,7 @@ def write(path: Path, text: str, *, mode: int = 0o644) -> bool:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
-        Path(name).chmod(mode)
+        Path(name).chmod(0o644)
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
