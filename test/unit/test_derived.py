@@ -9,6 +9,7 @@ from rlimages.errors import MatrixError
 from rlimages.plan import Action
 from rlimages.project import Project, load
 from rlimages.schedule import make_plan, parse_override
+from rlimages.smoke import find_checks
 
 ROOT = Path(__file__).resolve().parents[2]
 MATRIX = """
@@ -25,6 +26,16 @@ toolkits:
         - extends: ray-0.8.2-tf-{{processor}}
           repository: my-maze
           tag: 0.8.2-{{processor}}
+"""
+GRANDCHILD = """
+version: 1
+parents: {parents}
+toolkits:
+  {name}:
+    "1.0":
+      pip: [{name}-generator]
+      images:
+        - {{extends: {extends}, repository: my-{name}, tag: "1.0"}}
 """
 
 
@@ -105,6 +116,22 @@ def test_a_cell_that_asks_for_no_package_has_no_lock(tmp_path: Path) -> None:
     bare = make(tmp_path, MATRIX.replace("      pip: [maze-generator]\n", ""))
     assert not bare.lock_inputs(bare.cells)
     assert "lock" not in bare.generated()["maze/docker/1.0/Dockerfile.tf.debian"]
+
+
+def test_what_extends_may_be_extended(tmp_path: Path) -> None:
+    for name, parents, extends in (
+        ("a", ROOT / "build_matrix.yaml", "ray-2.9.3-tf-cpu-debian"),
+        ("b", "../a/build_matrix.yaml", "maze-1.0-tf-cpu-debian"),
+    ):
+        (tmp_path / name).mkdir()
+        text = GRANDCHILD.format(name="maze" if name == "a" else "tower", parents=parents, extends=extends)
+        (tmp_path / name / "build_matrix.yaml").write_text(text)
+    grandchild = load(tmp_path / "b" / "build_matrix.yaml", tmp_path)
+    (cell,) = grandchild.cells
+    assert (cell.id, cell.base.image) == ("tower-1.0-tf-cpu-debian", "my-maze:1.0")
+    assert "gymnasium==0.28.1" in grandchild.lock_inputs((cell,))[0].brought
+    checks = find_checks(grandchild.roots, cell, {name: known for name, (_, known) in grandchild.family.items()})
+    assert {check.cell.toolkit for check in checks} == {"tower", "ray"}
 
 
 def test_parents_that_are_not_there_are_named_with_the_place(tmp_path: Path) -> None:
