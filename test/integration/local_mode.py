@@ -16,6 +16,7 @@ import docker
 
 NETWORK = "sagemaker-local"
 """What the SDK's compose file calls the network; it makes it and leaves it there."""
+FOLDER_LABEL = "com.docker.compose.project.working_dir"
 SETTINGS = """
 SchemaVersion: '1.0'
 SageMaker:
@@ -82,12 +83,17 @@ def fit(
 
 
 @contextmanager
-def no_network_left(client: docker.DockerClient) -> Iterator[None]:
-    """Take away the SDK's network, unless someone had it before."""
+def nothing_left(client: docker.DockerClient, folder: Path) -> Iterator[None]:
+    """Take away what the SDK leaves: containers whose compose file is below a folder, and a network that is new."""
     before = client.networks.list(NETWORK)
-    yield
-    for network in client.networks.list(NETWORK) if not before else ():
-        network.remove()
+    try:
+        yield
+    finally:
+        for container in client.containers.list(all=True, filters={"label": FOLDER_LABEL}):
+            if folder in Path(container.labels[FOLDER_LABEL]).parents:
+                container.remove(force=True, v=True)
+        for network in client.networks.list(NETWORK) if not before else ():
+            network.remove()
 
 
 if __name__ == "__main__":

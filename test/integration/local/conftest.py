@@ -144,5 +144,5 @@ def fit(image: str, client: docker.DockerClient, pytestconfig, tmp_path: Path) -
         found = {metric["Name"]: re.findall(metric["Regex"], done.stdout) for metric in metrics}
         return Trained(said=done.stdout, output=output, metrics=found)
 
-    with local_mode.no_network_left(client):
+    with local_mode.nothing_left(client, tmp_path):
         yield fit
