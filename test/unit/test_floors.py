@@ -15,7 +15,7 @@ plan results
 shell tree memory located tarball
 accounts schema selector render catalog describe diagnose report lock pipconfig buildkit job metric
 validation
-clashes uri schedule buildhost container
+clashes ground uri schedule buildhost container
 matrix host
 engine registry runs
 bases build smoke publish emulate
