@@ -40,6 +40,7 @@ setup(
             "types-docker>=7.1",
             "types-PyYAML>=6.0.12",
         ],
+        "sdk": ["sagemaker>=2.257,<3"],  # 3 has no RLEstimator
     },
     entry_points={"console_scripts": ["rlimages = rlimages.cli:main"]},
 )

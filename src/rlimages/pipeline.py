@@ -45,6 +45,7 @@ def run(
     plan: BuildPlan,
     *,
     root: Path,
+    parents: tuple[Path, ...] = (),
     folder: Path,
     engine: Engine,
     stages: Collection[Stage] = tuple(Stage),
@@ -67,6 +68,7 @@ def run(
     removed = engine.cleanup()
     place = Workplace(
         root=root,
+        parents=parents,
         folder=folder,
         engine=engine,
         stages=stages,

@@ -30,6 +30,9 @@ STATE = ".rlimages"
 RELEASES = "releases"
 PROOFS = "passes"
 
+ChecksOf = Callable[[Cell], Sequence[Path]]
+"""Gives the programs that check a cell."""
+
 
 def targets(project: Project) -> Targets:
     """The project's targets. Raises `MatrixError` where the file is missing or wrong."""
@@ -37,6 +40,12 @@ def targets(project: Project) -> Targets:
     if text is None:
         raise MatrixError(f"{project.root / FILE}: there is no such file; it says where --target publishes to")
     return parse(text)
+
+
+def checks_of(project: Project) -> ChecksOf:
+    """Finds the programs that check a cell of a project."""
+    known = {name: cell for name, (_, cell) in project.family.items()}
+    return lambda cell: [check.program for check in find_checks(project.roots, cell, known)]
 
 
 def plain(registry: str) -> RawTarget:
@@ -49,8 +58,7 @@ def release(
     target: RawTarget,
     name: str,
     *,
-    root: Path,
-    matrix: Mapping[str, Cell],
+    checks: ChecksOf,
     state: Path,
     engine: Engine,
     environ: Mapping[str, str],
@@ -60,8 +68,8 @@ def release(
 ) -> tuple[RunReport, tuple[PlaceResult, ...]]:
     """Release the cells that passed. To a target that has a name, one that did not pass holds back all.
 
-    `root` has the checks, `matrix` all cells by id, `state` what lasts from run to run. The report comes back with what
-    was published, and what became of each place.
+    `checks` finds the programs that check a cell, `state` is the folder of what lasts from run to run. The report comes
+    back with what was published, and what became of each place.
     """
     ready = [cell for cell in report.cells if cell.outcome is Outcome.PASSED and cell.image]
     missing = [cell.cell.id for cell in report.cells if cell not in ready]
@@ -81,7 +89,7 @@ def release(
         places,
         publishing.from_store(lambda image: lambda: engine.save(image), state),
         stop=stop,
-        proofs=dict(_proofs(ready, root, matrix, state)),
+        proofs=dict(_proofs(ready, checks, state)),
         may_go_back=may_go_back,
         tell=herald.moved,
     )
@@ -94,11 +102,9 @@ def release(
     return replace(report, cells=cells, notes=notes, seconds=report.seconds + monotonic() - began), told
 
 
-def _proofs(
-    ready: Sequence[CellReport], root: Path, matrix: Mapping[str, Cell], state: Path
-) -> Iterator[tuple[str, Proof]]:
+def _proofs(ready: Sequence[CellReport], checks: ChecksOf, state: Path) -> Iterator[tuple[str, Proof]]:
     for cell in ready:
-        programs = find_checks(root, cell.cell, matrix)
+        programs = checks(cell.cell)
         made = proof.prove(cell.image.id, programs, cell.smoke) if cell.image else None
         if made is not None:
             proof.keep(made, state / PROOFS)
@@ -193,12 +199,9 @@ def promote(
     if not source:
         raise UsageError(f"{FILE} does not say where '{name}' is promoted from; add `promote_from`, or give --from")
     state = project.root / STATE
-    matrix = {cell.id: cell for cell in project.cells}
     origins = open_places(source, known.find(source), cells, environ=environ)
     try:
-        chosen = promotion.candidates(
-            cells, origins[0], lambda cell: find_checks(project.root, cell, matrix), state / PROOFS
-        )
+        chosen = promotion.candidates(cells, origins[0], checks_of(project), state / PROOFS)
     finally:
         origins[0].registry.close()
     released, book = publishing.begin(state / RELEASES, name, [one.item for one in chosen], source)

@@ -16,7 +16,7 @@ shell tree memory located tarball distribution meter layers
 shipment wire journal leaks
 archive accounts schema selector render catalog describe diagnose report lock pipconfig buildkit job metric
 validation
-clashes uri schedule targets buildhost container profiles
+clashes ground uri schedule targets buildhost container profiles
 matrix host peek specimen
 engine registry login runs rules
 ecr proof acceptance
