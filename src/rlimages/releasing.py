@@ -7,13 +7,14 @@ from pathlib import Path
 from threading import Lock
 from time import monotonic
 
-from rlimages import promotion, proof, publishing, tree
+from rlimages import acceptance, inspection, promotion, proof, publishing, tree
 from rlimages.cell import Cell
-from rlimages.engine import DockerEngine, Engine
+from rlimages.engine import DockerEngine
 from rlimages.errors import Interrupted, MatrixError, RegistryError, UsageError
 from rlimages.journal import Journal
 from rlimages.pipeline import Event
 from rlimages.places import Opened, open_places
+from rlimages.profiles import Profiles
 from rlimages.project import Project
 from rlimages.proof import Proof
 from rlimages.publishing import PlaceResult, Release
@@ -59,8 +60,9 @@ def release(
     name: str,
     *,
     checks: ChecksOf,
+    profiles: Profiles,
     state: Path,
-    engine: Engine,
+    engine: DockerEngine,
     environ: Mapping[str, str],
     stop: Stop,
     on_event: Callable[[Event], None],
@@ -68,14 +70,16 @@ def release(
 ) -> tuple[RunReport, tuple[PlaceResult, ...]]:
     """Release the cells that passed. To a target that has a name, one that did not pass holds back all.
 
-    `checks` finds the programs that check a cell, `state` is the folder of what lasts from run to run. The report comes
-    back with what was published, and what became of each place.
+    `checks` finds the programs that check a cell, `profiles` are those that the target may ask for, `state` is the
+    folder of what lasts from run to run. The report comes back with what was published, and what became of each place.
+    Raises `GateError`, before anything is sent, for an image that does not fit a profile of the target.
     """
     ready = [cell for cell in report.cells if cell.outcome is Outcome.PASSED and cell.image]
     missing = [cell.cell.id for cell in report.cells if cell not in ready]
     if not ready or (missing and name):
         reason = f"nothing was released to {name}: {', '.join(missing)} did not pass" if ready else ""
         return _held_back(report, reason), ()
+    _insist_on_profiles(ready, profiles, target, engine)
     items = [publishing.item_of(cell.cell, cell.image.id) for cell in ready if cell.image]
     released, book = publishing.begin(state / RELEASES, name or target.registry or "", items)
     places = open_places(name or "registry", target, [cell.cell for cell in ready], environ=environ)
@@ -100,6 +104,18 @@ def release(
     cells = tuple(_published(cell, told, ready) for cell in report.cells)
     notes = (*report.notes, *_notes(released.name, told))
     return replace(report, cells=cells, notes=notes, seconds=report.seconds + monotonic() - began), told
+
+
+def _insist_on_profiles(
+    ready: Sequence[CellReport], profiles: Profiles, target: RawTarget, engine: DockerEngine
+) -> None:
+    wanted = [profiles.find(name) for name in target.accept]
+    acceptance.insist(
+        verdict
+        for cell in ready
+        if cell.image
+        for verdict in inspection.gate(engine, cell.image.id, cell.cell.tags, wanted, called=cell.cell.id)
+    )
 
 
 def _proofs(ready: Sequence[CellReport], checks: ChecksOf, state: Path) -> Iterator[tuple[str, Proof]]:

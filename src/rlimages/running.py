@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rlimages import bases, buildhost, lock, pipeline, releasing, runs, schedule, tree
+from rlimages import bases, buildhost, lock, pipeline, profiles, releasing, runs, schedule, tree
 from rlimages.bases import BaseResult
 from rlimages.cell import Cell
 from rlimages.engine import DockerEngine, Engine
@@ -105,20 +105,23 @@ def run(
         stop=stop,
         on_event=on_event,
     )
-    if Stage.PUBLISH in wishes.stages:
-        report, _ = releasing.release(
-            report,
-            releasing.targets(project).find(wishes.target) if wishes.target else releasing.plain(wishes.to),
-            wishes.target,
-            checks=releasing.checks_of(project),
-            state=project.root / STATE,
-            engine=engine,
-            environ=environ,
-            stop=stop,
-            on_event=on_event,
-            may_go_back=wishes.allow_older,
-        )
-    runs.write_report(folder, report)
+    try:
+        if Stage.PUBLISH in wishes.stages:
+            report, _ = releasing.release(
+                report,
+                releasing.targets(project).find(wishes.target) if wishes.target else releasing.plain(wishes.to),
+                wishes.target,
+                checks=releasing.checks_of(project),
+                profiles=profiles.load(project.root),
+                state=project.root / STATE,
+                engine=engine,
+                environ=environ,
+                stop=stop,
+                on_event=on_event,
+                may_go_back=wishes.allow_older,
+            )
+    finally:
+        runs.write_report(folder, report)
     return folder, report
 
 

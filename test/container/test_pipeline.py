@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rlimages import pipeline, releasing, report
+from rlimages import pipeline, profiles, releasing, report
 from rlimages.registry import resolve
 from rlimages.results import FailureKind, Outcome
 
@@ -24,7 +24,7 @@ def run(engine, stop, tmp_path, registry, one_cell):
         plan = one_cell.plan(*cells)
         told = pipeline.run(plan, root=tmp_path, folder=folder, engine=engine, stop=stop, **words)
         told, _ = releasing.release(
-            told, releasing.plain(registry), "", checks=lambda _cell: (), state=tmp_path / "state", engine=engine,
+            told, releasing.plain(registry), "", checks=lambda _cell: (), profiles=profiles.load(None), state=tmp_path / "state", engine=engine,
             environ={}, stop=stop, on_event=lambda _event: None,
         )  # fmt: skip
         return told

@@ -111,3 +111,15 @@ def test_a_release_is_rolled_back_by_its_name(published, upstream) -> None:
     assert ended.returncode == 0, ended.stderr + ended.stdout
     for tag in ("tiny-1.0-cpu", "tiny-cpu"):
         assert held(upstream, f"{stamp}-test/tiny", tag).digest == first.digest
+
+
+def test_what_the_gate_refuses_is_not_sent(project, upstream) -> None:
+    root, stamp = project
+    targets = json.loads((root / "targets.yaml").read_text())
+    targets["targets"]["pre-production"]["accept"] = ["sagemaker-training"]
+    (root / "targets.yaml").write_text(json.dumps(targets))
+    ended = rlimages(root, "run", "--select", CELL, "--target", "pre-production")
+    assert ended.returncode == 8
+    assert "sagemaker-training refuses it: programs" in ended.stderr
+    with Registry(upstream) as there:
+        assert there.tags(f"{stamp}-test/tiny") == ()

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from rlimages import releasing
+from rlimages import profiles, releasing
 from rlimages.build import build
 from rlimages.registry import resolve
 from rlimages.results import CellReport, Outcome, RunReport
@@ -30,7 +30,7 @@ def push(engine, stop, tmp_path, built):
             cells=(CellReport(cell=built.cell, build=built, image=built.image),),
         )
         told, _ = releasing.release(
-            told, releasing.plain(to), "", checks=lambda _cell: (), state=tmp_path / "state", engine=engine,
+            told, releasing.plain(to), "", checks=lambda _cell: (), profiles=profiles.load(None), state=tmp_path / "state", engine=engine,
             environ={}, stop=stop, on_event=lambda _event: None,
         )  # fmt: skip
         return told.cells[0].publish
