@@ -12,7 +12,7 @@ FLOORS = """
 errors
 cell
 plan results
-shell tree memory located tarball
+shell tree memory located tarball following
 accounts schema selector render catalog describe diagnose report lock pipconfig buildkit job metric
 validation
 clashes uri schedule buildhost container
