@@ -29,13 +29,13 @@ class ContainerHost:
         self._container.put_archive("/", archive)
 
     def start(self) -> str:
-        """Start `train`; what the engine says when it can't, or nothing."""
+        """Start its program; what the engine says when it can't, or nothing."""
         from docker.errors import APIError
 
         try:
             self._container.start()
         except APIError as error:
-            return _said(error)
+            return said(error)
         return ""
 
     def follow(self, on_line: Callable[[str], None]) -> int:
@@ -84,14 +84,14 @@ def open_hosts(client: "DockerClient", job: Job, labels: Mapping[str, str]) -> I
     hosts: list[ContainerHost] = []
     containers: list[Container] = []
     try:
-        shared_memory = int(client.info()["MemTotal"]) // 2
+        common = common_options(client, job.gpus)
         for name in job.hosts:
-            options = _options(job, name, labels, shared_memory)
+            options = {**common, **_options(job, name, labels)}
             options["networking_config"] = {job.name: client.api.create_endpoint_config(aliases=[name])}
             try:
                 containers.append(client.containers.create(job.image, ["train"], **options))
             except APIError as error:
-                raise JobError(f"the engine refuses {name}: {_said(error)}") from error
+                raise JobError(f"the engine refuses {name}: {said(error)}") from error
             hosts.append(ContainerHost(name, containers[-1]))
         yield tuple(hosts)
     finally:
@@ -102,10 +102,20 @@ def open_hosts(client: "DockerClient", job: Job, labels: Mapping[str, str]) -> I
             network.remove()
 
 
-def _options(job: Job, host: str, labels: Mapping[str, str], shared_memory: int) -> dict[str, Any]:
-    from docker.types import DeviceRequest, LogConfig, Mount
+def common_options(client: "DockerClient", gpus: int) -> dict[str, Any]:
+    """What every container has that SageMaker would run: GPUs, half of the memory to share, a log to follow."""
+    from docker.types import DeviceRequest, LogConfig
 
-    gpus = [DeviceRequest(count=job.gpus, capabilities=[["gpu"]])] if job.gpus else []
+    return {
+        "device_requests": [DeviceRequest(count=gpus, capabilities=[["gpu"]])] if gpus else [],
+        "shm_size": int(client.info()["MemTotal"]) // 2,
+        "log_config": LogConfig(type=LogConfig.types.JSON),
+    }
+
+
+def _options(job: Job, host: str, labels: Mapping[str, str]) -> dict[str, Any]:
+    from docker.types import Mount
+
     return {
         "name": f"{job.name}-{host}",
         "labels": dict(labels),
@@ -113,9 +123,6 @@ def _options(job: Job, host: str, labels: Mapping[str, str], shared_memory: int)
         "network": job.name,
         "environment": dict(job.variables),
         "mounts": [Mount(channel.target, str(channel.source), type="bind", read_only=True) for channel in job.channels],
-        "device_requests": gpus,
-        "shm_size": shared_memory,
-        "log_config": LogConfig(type=LogConfig.types.JSON),
     }
 
 
@@ -124,6 +131,6 @@ def _text(line: bytes) -> str:
     return line.decode("utf-8", errors="replace").rstrip("\r").rpartition("\r")[2]
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
     """What the engine says, without the client's preamble."""
     return str(getattr(error, "explanation", None) or error).strip()

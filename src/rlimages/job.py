@@ -177,6 +177,14 @@ def pairs(words: Iterable[str], option: str) -> dict[str, str]:
     return found
 
 
+def gpus(word: str | None) -> int:
+    """`2`, or `all`, or nothing, as a number. Raises `JobError`."""
+    if word == "all":
+        return ALL_GPUS
+    _insist(word is None or word.isdecimal(), f"--gpus {word}: say a number, or all")
+    return int(word or 0)
+
+
 def make_name(image: str, now: datetime) -> str:
     """A job's name from its image's and the time, to the millisecond, as the SDK makes it; at most 63 characters."""
     stamp = now.strftime("%Y-%m-%d-%H-%M-%S-") + f"{now.microsecond // 1000:03}"

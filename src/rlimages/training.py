@@ -6,15 +6,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rlimages import job as jobs
-from rlimages import project
 from rlimages.emulate import train
-from rlimages.engine import DockerEngine, Engine
-from rlimages.errors import Interrupted, JobError, SelectionError, ToolError
+from rlimages.engine import DockerEngine
+from rlimages.errors import Interrupted, JobError
 from rlimages.job import Channel, Job
+from rlimages.lookup import find_image
 from rlimages.metric import Metrics
 from rlimages.report import duration
 from rlimages.results import JobResult, JobStatus
-from rlimages.selector import select
 from rlimages.shell import Stop
 
 JOBS = Path(".rlimages/jobs")
@@ -98,23 +97,9 @@ def make_job(wishes: Wishes, name: str, image: str) -> Job:
         channels=tuple(_channel(channel, Path(path)) for channel, path in channels.items()),
         instance_count=wishes.instance_count,
         environment=jobs.pairs(wishes.environment, "--env"),
-        gpus=_gpus(wishes.gpus),
+        gpus=jobs.gpus(wishes.gpus),
         max_run=wishes.max_run,
     )
-
-
-def find_image(word: str, engine: Engine, matrix: Path | None, start: Path) -> str:
-    """The image of the local store that goes by this name, or is this cell's. Raises `FactoryError`."""
-    if engine.inspect(word) is not None:
-        return word
-    if "/" in word or ":" in word:
-        raise ToolError(f"there is no image {word} in the local store; docker pull {word}")
-    cells = select(project.load(matrix, start).cells, (word,))
-    if len(cells) > 1:
-        raise SelectionError(f"a job runs in one image, and '{word}' is {', '.join(cell.id for cell in cells)}")
-    if engine.inspect(cells[0].local_name) is None:
-        raise ToolError(f"there is no image of {word} in the local store; rlimages build --select {word}")
-    return cells[0].local_name
 
 
 def lines(trained: Trained) -> Iterator[str]:
@@ -153,11 +138,3 @@ def _channel(name: str, path: Path) -> Channel:
     if not path.exists():
         raise JobError(f"--channel {name}: there is no {path}")
     return Channel(name=name, source=path.resolve(), is_file=path.is_file())
-
-
-def _gpus(word: str | None) -> int:
-    if word == "all":
-        return jobs.ALL_GPUS
-    if word is not None and not word.isdecimal():
-        raise JobError(f"--gpus {word}: say a number, or all")
-    return int(word or 0)
