@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
-from rlimages import tarball
+from rlimages import checkpoints, tarball
 from rlimages.errors import FactoryError
 from rlimages.following import Following, OnLine
 from rlimages.job import FAILURE, FOLDERS, MODEL, OUTPUT_DATA, Job
@@ -82,10 +82,15 @@ def train(
         for host in hosts:
             with tarball.pack(FOLDERS, job.texts(host.name), job.code) as archive:
                 host.put(archive)
+            if job.checkpoints is not None:
+                with checkpoints.pack(job.checkpoints) as archive:
+                    host.put(archive)
         began = time.monotonic()
         following = Following(on_line)
-        cause = _start(hosts) or _Watch(job, hosts, following, on_note, grace).until_all_ended(stop)
+        with checkpoints.Keeping(hosts, job.checkpoints) as kept:
+            cause = _start(hosts) or _Watch(job, hosts, following, on_note, grace).until_all_ended(stop)
         seconds = time.monotonic() - began
+        kept.keep()
         _keep(hosts, output)
         result = JobResult(
             status=cause.status if cause else JobStatus.COMPLETED,

@@ -55,11 +55,15 @@ _OF_AN_INSTANCE = ("image", "model", "environment", "gpus", "bind_to", "startup"
 @click.option(
     "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder for results, if not .rlimages/jobs/NAME."
 )
+@click.option(
+    "--checkpoints", type=click.Path(path_type=Path, file_okay=False), help="Folder kept as /opt/ml/checkpoints."
+)
 @click.option("--max-run", type=click.IntRange(1), default=86400, show_default=True, help="Seconds that it may train.")
 @click.option("--metric", "metrics", multiple=True, metavar="NAME=REGEX", help="Values to take out of the log.")
 @region
+@options.as_json
 @click.pass_context
-def train(ctx: click.Context, /, **options: Any) -> None:
+def train(ctx: click.Context, /, as_json: bool, **words: Any) -> None:
     """Run a training job in IMAGE, or in a cell's image, as SageMaker would. Ctrl-C is StopTrainingJob.
 
     Exit codes: 0 completed, 1 failed, 130 stopped.
@@ -69,10 +73,11 @@ def train(ctx: click.Context, /, **options: Any) -> None:
     stop = shell.Stop()
     with shell.stopping_on_signals(stop):
         trained = training.run(
-            training.Wishes(**options), matrix=ctx.obj, stop=stop, on_line=click.echo,
-            on_note=_note,
+            training.Wishes(**words), matrix=ctx.obj, stop=stop, on_note=_note,
+            on_line=lambda line: click.echo(line, err=as_json),
         )  # fmt: skip
-    for line in training.lines(trained):
+    facts = training.facts(trained)
+    for line in (json.dumps(facts, indent=2, ensure_ascii=False),) if as_json else training.lines(trained):
         click.echo(line)
     ctx.exit(training.EXIT_CODES[trained.result.status])
 

@@ -82,6 +82,8 @@ class Job:
     """How many for each container; `ALL_GPUS` for all."""
     max_run: float
     """Seconds that it may train."""
+    checkpoints: Path | None = None
+    """The folder that /opt/ml/checkpoints is kept in step with; None where none is."""
 
     def __post_init__(self) -> None:
         _insist(len(self.parameters) <= 100, f"{len(self.parameters)} hyperparameters; a job may have 100")

@@ -62,6 +62,19 @@ def unite(archives: Iterable[Iterable[bytes]], target: Path) -> None:
     part.replace(target)
 
 
+def files(pieces: Iterable[bytes]) -> Iterator[tuple[str, tarfile.TarInfo, IO[bytes]]]:
+    """The regular files of an archive that holds one folder: name below it, entry and content, in order.
+
+    Each content can be read until the next is asked for. A second name of a file is not among them.
+    """
+    with tarfile.open(fileobj=_Pieces(pieces), mode="r|") as archive:
+        for entry in archive:
+            name = _below(entry.name)
+            file = archive.extractfile(entry) if name and entry.isreg() else None
+            if file is not None:
+                yield name, entry, file
+
+
 def first_text(pieces: Iterable[bytes], characters: int) -> str:
     """The beginning of the one file that an archive holds; bytes that are no UTF-8 are replaced."""
     with tarfile.open(fileobj=_Pieces(pieces), mode="r|") as archive:

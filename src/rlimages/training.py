@@ -1,9 +1,11 @@
 """A training job from its wishes to its result: find the image and the files, run it, say how it went."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from rlimages import job as jobs
 from rlimages.emulate import train
@@ -37,6 +39,7 @@ class Wishes:
     environment: tuple[str, ...] = ()
     output: Path | None = None
     max_run: float
+    checkpoints: Path | None = None
     metrics: tuple[str, ...] = ()
     region: str
 
@@ -99,6 +102,7 @@ def make_job(wishes: Wishes, name: str, image: str) -> Job:
         environment=jobs.pairs(wishes.environment, "--env"),
         gpus=jobs.gpus(wishes.gpus),
         max_run=wishes.max_run,
+        checkpoints=wishes.checkpoints,
     )
 
 
@@ -111,6 +115,30 @@ def lines(trained: Trained) -> Iterator[str]:
         yield result.failure.rstrip("\n")
     yield from trained.metrics.lines()
     yield f"results: {trained.output}"
+    if trained.job.checkpoints is not None:
+        yield f"checkpoints: {trained.job.checkpoints}"
+
+
+def facts(trained: Trained) -> dict[str, Any]:
+    """A job, for programs; a metric's value that is no number is null."""
+    job, result = trained.job, trained.result
+    made = {name: trained.output / name for name in ("model.tar.gz", "output.tar.gz", "failure")}
+    return {
+        "job": job.name,
+        "image": job.image,
+        "status": result.status,
+        "reason": result.reason,
+        "failure": result.failure,
+        "exit_codes": dict(result.codes),
+        "seconds": round(result.seconds, 3),
+        "metrics": {
+            name: [value if math.isfinite(value) else None for value in values]
+            for name, values in trained.metrics.values.items()
+        },
+        "output": str(trained.output),
+        "files": {name: str(path) for name, path in made.items() if path.exists()},
+        "checkpoints": None if job.checkpoints is None else str(job.checkpoints),
+    }
 
 
 def _program(wishes: Wishes) -> str:

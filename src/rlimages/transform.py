@@ -20,7 +20,7 @@ BUSY = (429, 502, 503, 504)
 """Answers after which the same request may pass a little later."""
 _AHEAD = 3
 """Requests that are read ahead, for each that may be open."""
-_LONGEST = 30.0
+_LONGEST = 10.0
 """Seconds that a Retry-After may make us wait."""
 
 

@@ -142,7 +142,7 @@ def line(file: TransformedFile) -> str:
     """What became of a file, for people."""
     if file.reason:
         return f"failed: {file.reason}"
-    return f"{file.name} -> {file.output}: {file.records} record{'' if file.records == 1 else 's'}"
+    return f"{file.name} -> {file.output}: {_count(file.records, 'record')}"
 
 
 def lines(transformed: Transformed) -> Iterator[str]:
@@ -155,7 +155,7 @@ def lines(transformed: Transformed) -> Iterator[str]:
         yield from (f"  | {said}" for said in result.last)
     passed = [file for file in result.files if not file.reason]
     records = sum(file.records for file in passed)
-    yield f"outputs: {len(passed)} files, {records} records in {transformed.output}"
+    yield f"outputs: {_count(len(passed), 'file')}, {_count(records, 'record')} in {transformed.output}"
 
 
 def facts(transformed: Transformed) -> dict[str, Any]:
@@ -179,6 +179,10 @@ def facts(transformed: Transformed) -> dict[str, Any]:
         ],
         "last": list(result.last),
     }
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _ignore(_state: EndpointState) -> None:

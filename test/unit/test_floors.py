@@ -13,7 +13,7 @@ errors
 cell
 plan results
 shell tree memory located tarball artifact following
-accounts schema selector render catalog describe diagnose report lock pipconfig buildkit job metric hosting batch
+accounts schema selector render catalog describe diagnose report lock pipconfig buildkit job metric hosting batch checkpoints
 validation
 clashes uri schedule buildhost container
 matrix host leftovers
