@@ -277,6 +277,49 @@ def test_values_of_a_metric_are_drawn_at_the_end(train) -> None:
     assert "reward  ▁▃▆█  4 values, first 1, last 4, lowest 1, highest 4" in said
 
 
+COUNT = 'cd /opt/ml/checkpoints; n=$(cat deep/n || echo 0); mkdir -p deep; echo $((n + 1)) >deep/n; echo "round $n"\n'
+
+
+def test_a_job_goes_on_from_its_checkpoints(train, tmp_path) -> None:
+    for number in range(3):
+        code, said = train(COUNT, "--checkpoints", "kept")
+        assert (code, f"round {number}\n" in said, said.endswith("checkpoints: kept\n")) == (0, True, True)
+    assert (tmp_path / "kept/deep/n").read_text() == "3\n"
+    assert (tmp_path / "kept/deep/n").owner() == tmp_path.owner()
+
+
+@pytest.mark.parametrize("words", [(), ("--instance-count", "2")])
+def test_checkpoints_survive_a_job_that_is_stopped(start, left, tmp_path, words) -> None:
+    process = start(COUNT + CHECKPOINT + WAIT, "--checkpoints", "kept", *words, line="ready")
+    process.send_signal(signal.SIGINT)
+    process.stdout.read()
+    assert process.wait(timeout=15) == 130
+    assert (tmp_path / "kept/deep/n").read_text() == "1\n"
+    assert not left()
+
+
+def test_an_image_with_a_user_of_its_own_can_change_its_checkpoints(train, build, tmp_path) -> None:
+    name = build("rlimages-test:nobody", "USER nobody\n")
+    for _ in range(2):
+        code, said = train(COUNT, "--checkpoints", "kept", image=name)
+        assert code == 0, said
+    assert (tmp_path / "kept/deep/n").read_text() == "2\n"
+
+
+def test_a_job_in_json_is_one_object_and_its_log_is_elsewhere(image, left, tmp_path) -> None:
+    (tmp_path / "job.sh").write_text("echo reward: 1.5; echo reward: nan; echo why >/opt/ml/output/failure; exit 3\n")
+    words = ["--entry-point", "job.sh", "--output", "out", "--metric", "reward=reward: (.+)", "--json"]
+    argv = [sys.executable, "-m", "rlimages", "train", image, *words]
+    ended = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+    told = json.loads(ended.stdout)
+    assert ended.returncode == 1
+    assert "reward: 1.5" in ended.stderr
+    assert (told["status"], told["reason"], told["failure"]) == ("Failed", "algo-1 failed: exit code 3", "why\n")
+    assert (told["exit_codes"], told["metrics"]) == ({"algo-1": 3}, {"reward": [1.5, None]})
+    assert told["files"]["failure"] == "out/failure"
+    assert not left()
+
+
 def test_a_line_is_shown_when_it_is_printed(start) -> None:
     process = start("printf 'part '; sleep 1; echo whole; sleep 60\n", line="part whole")
     assert process.poll() is None

@@ -86,5 +86,5 @@ def test_what_is_no_archive_is_named(tmp_path) -> None:
 
 
 def test_a_model_that_cannot_be_read_is_named(tmp_path) -> None:
-    with pytest.raises(FactoryError, match="cannot unpack .*none: No such file"):
+    with pytest.raises(FactoryError, match=r"cannot unpack .*none: No such file"):
         pack(tmp_path / "none", TARGET)

@@ -81,7 +81,10 @@ def test_the_container_says_what_the_job_does_not() -> None:
         (b"[1]", "was answered with no JSON object"),
         (b'{"MaxConcurrentTransforms": "4"}', "strange MaxConcurrentTransforms: Input should be a valid integer"),
         (b'{"MaxPayloadInMB": -1}', "strange MaxPayloadInMB"),
-        (b'{"BatchStrategy": "MultiRecord"}', "strange BatchStrategy: Input should be 'SINGLE_RECORD' or 'MULTI_RECORD'"),
+        (
+            b'{"BatchStrategy": "MultiRecord"}',
+            "strange BatchStrategy: Input should be 'SINGLE_RECORD' or 'MULTI_RECORD'",
+        ),
         (b"\xff", "no JSON"),
     ],
 )

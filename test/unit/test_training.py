@@ -3,7 +3,9 @@ from pathlib import Path
 import pytest
 
 from rlimages.errors import JobError
-from rlimages.training import Wishes, make_job
+from rlimages.metric import Metrics
+from rlimages.results import JobResult, JobStatus
+from rlimages.training import Trained, Wishes, facts, make_job
 
 
 @pytest.fixture
@@ -56,3 +58,28 @@ def test_gpus_are_a_number_or_all(make, word, count) -> None:
 def test_what_is_not_there_is_named(make, words, sentence) -> None:
     with pytest.raises(JobError, match=sentence):
         make(**words)
+
+
+def test_programs_are_told_all_of_a_job(make, tmp_path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/model.tar.gz").write_text("")
+    metrics = Metrics([("r", "r=(.*)")])
+    for line in ("r=1", "r=inf"):
+        metrics.hear(line)
+    result = JobResult(
+        status=JobStatus.STOPPED, reason="it was stopped", failure="", codes={"algo-1": 0}, seconds=1.23456
+    )
+    job = make(checkpoints=Path("kept"))
+    assert facts(Trained(job=job, result=result, metrics=metrics, output=Path("out"))) == {
+        "job": "j",
+        "image": "i",
+        "status": "Stopped",
+        "reason": "it was stopped",
+        "failure": "",
+        "exit_codes": {"algo-1": 0},
+        "seconds": 1.235,
+        "metrics": {"r": [1.0, None]},
+        "output": "out",
+        "files": {"model.tar.gz": "out/model.tar.gz"},
+        "checkpoints": "kept",
+    }
