@@ -9,12 +9,13 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-IMAGE = "rlimages-test:serve"
+IMAGE = "rlimages-test-serve:1"
 VW = "sagemaker-rl-vw-container:vw-9.11.9-cpu-py311-debian12"
 SERVER = Path(__file__).parent / "model_server.py"
 RECIPE = f"""\
@@ -26,7 +27,7 @@ ENDPOINT = re.compile(r"InService after .* at (http://127\.0\.0\.1:\d+)")
 
 
 @pytest.fixture(scope="module")
-def image(client, tmp_path_factory) -> str:
+def image(client, tmp_path_factory) -> Iterator[str]:
     if not client.images.list(VW):
         pytest.fail(f"there is no {VW} in the local store; run: rlimages build --select vw-9.11.9-cpu-debian", pytrace=False)  # fmt: skip
     folder = tmp_path_factory.mktemp("image")
@@ -34,7 +35,8 @@ def image(client, tmp_path_factory) -> str:
     (folder / "Dockerfile").write_text(RECIPE)
     argv = ["docker", "buildx", "build", "-q", "--provenance=false", "--load", "-t", IMAGE, folder]
     subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
-    return IMAGE
+    yield IMAGE
+    client.images.remove(IMAGE, force=True)
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def left(client):
     def left() -> list[str]:
         names = [container.name for container in client.containers.list(all=True)]
         names += [volume.name for volume in client.volumes.list()]
-        return [name for name in names if name.startswith("rlimages-test-")]
+        return [name for name in names if name.startswith("rlimages-test-serve-")]
 
     return left
 
@@ -84,9 +86,9 @@ def serve(image, model, tmp_path):
     """Start an endpoint with some faults; wait for a line where one is given."""
     started: list[Served] = []
 
-    def serve(*words: str, faults: str = "", name: str = image) -> Served:
+    def serve(*words: str, faults: str = "", name: str = image, stderr: int = subprocess.STDOUT) -> Served:
         argv = [sys.executable, "-m", "rlimages", "serve", name, "--model", str(model), "--port", "0", "--env", f"FAULTS={faults}", *words]  # fmt: skip
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        pipes = {"stdout": subprocess.PIPE, "stderr": stderr, "text": True}
         started.append(Served(subprocess.Popen(argv, cwd=tmp_path, **pipes)))
         return started[-1]
 
@@ -112,7 +114,7 @@ def test_an_endpoint_is_in_service_answers_and_ends_with_ctrl_c(serve, left, tmp
     assert (told["address"], told["status"], told["content_type"]) == (address, 200, "text/x")
     assert served.end(signal.SIGINT) == 0
     assert "the model is Read-only file system" in served.said
-    assert "SIGTERM to rlimages-test-" in served.said
+    assert "SIGTERM to rlimages-test-serve-" in served.said
     assert "Stopped after" in served.said.splitlines()[-1]
     assert not left()
 
@@ -223,22 +225,16 @@ def test_what_a_killed_command_left_behind_is_removed_by_the_next(serve, left) -
     assert len(left()) == 2
     again = serve(faults="dies-at-start")
     again.end()
-    assert again.said.count("rlimages: removed container rlimages-test-") == 1
-    assert again.said.count("rlimages: removed volume rlimages-test-") == 1
+    assert again.said.count("rlimages: removed container rlimages-test-serve-") == 1
+    assert again.said.count("rlimages: removed volume rlimages-test-serve-") == 1
     assert not left()
 
 
 def test_programs_get_one_json_object_a_line(serve) -> None:
-    served = serve("--json")
-    served.process.stdout.close()  # the log is among it here
-    argv = [*served.process.args, "--env", "A=b"]
-    served.process.kill()
-    alone = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    first = json.loads(alone.stdout.readline())
-    alone.send_signal(signal.SIGINT)
-    last = json.loads(alone.stdout.readline())
-    assert (first["status"], last["status"], alone.wait(timeout=60)) == ("InService", "Stopped", 0)
-    alone.stdout.close()
+    served = serve("--json", stderr=subprocess.DEVNULL)
+    served.until("InService")
+    assert served.end(signal.SIGINT) == 0
+    assert [json.loads(line)["status"] for line in served.said.splitlines()] == ["InService", "Stopped"]
 
 
 @pytest.mark.parametrize(
