@@ -29,7 +29,7 @@ region = click.option(
 )
 instance = options.together(
     click.argument("image"),
-    click.option("--model", type=click.Path(path_type=Path, exists=True), help="model.tar.gz, or a folder."),
+    click.option("--model", type=click.Path(path_type=Path), help="model.tar.gz, or a folder."),
     environment,
     gpus,
     click.option("--bind-to-port", "bind_to", type=click.IntRange(1024, 65535), help="Where the container listens."),
@@ -113,14 +113,14 @@ def serve(ctx: click.Context, /, as_json: bool, **words: Any) -> None:
 
 
 @click.command()
-@click.argument("file", type=click.File("rb"))
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--endpoint", metavar="NAME|PORT|URL", help="By default the only one that runs here.")
 @click.option("--content-type", metavar="TYPE", help="What FILE is; by default what its extension says.")
 @click.option("--accept", metavar="TYPE", help="What the answer shall be.")
 @options.as_json
 @click.pass_context
 def invoke(
-    ctx: click.Context, /, file: Any, endpoint: str | None, content_type: str | None, accept: str | None, as_json: bool
+    ctx: click.Context, /, file: Path, endpoint: str | None, content_type: str | None, accept: str | None, as_json: bool
 ) -> None:
     """Send FILE, or - for standard input, to an endpoint, and print its answer. Standard input is JSON if not said.
 
@@ -128,8 +128,9 @@ def invoke(
     """
     from rlimages import serving
 
-    kind = hosting.content_type("-.json" if file is sys.stdin.buffer or file.name == "-" else file.name, content_type)
-    address, answer = serving.invoke(endpoint, file.read(), content_type=kind, accept=accept)
+    body = sys.stdin.buffer.read() if str(file) == "-" else serving.read(file)
+    kind = hosting.content_type("-.json" if str(file) == "-" else str(file), content_type)
+    address, answer = serving.invoke(endpoint, body, content_type=kind, accept=accept)
     if as_json:
         click.echo(json.dumps(serving.answer_facts(address, answer), indent=2, ensure_ascii=False))
     elif answer.passed:
@@ -141,7 +142,7 @@ def invoke(
 
 @click.command()
 @instance
-@click.option("--input", "source", required=True, type=click.Path(path_type=Path, exists=True), help="Folder or file.")
+@click.option("--input", "source", required=True, type=click.Path(path_type=Path), help="Folder or file.")
 @click.option(
     "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder, if not .rlimages/transforms/NAME."
 )

@@ -4,11 +4,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from queue import Empty, SimpleQueue
-from threading import Event, Thread
+from threading import Thread
 from typing import Protocol
 
 from rlimages.following import Followed, Following
+from rlimages.health import Ping, Pinger
 from rlimages.hosting import Endpoint
 from rlimages.report import duration
 from rlimages.results import EndpointState, EndpointStatus
@@ -18,8 +18,6 @@ GRACE = 30.0
 """Seconds that SageMaker leaves between SIGTERM and SIGKILL."""
 TAIL = 10
 """Lines of its log that an endpoint which fails is shown with."""
-EAGER, CALM = 0.25, 5.0
-"""Seconds between two pings, until it is in service and from then on. SageMaker does not say how often it pings."""
 
 
 class Instance(Followed, Protocol):
@@ -46,8 +44,7 @@ class Site(Protocol):
 
 
 _PATIENCE = 10.0
-Ping = Callable[[str], str]
-"""Why the server at an address is not healthy; empty when it is."""
+"""Seconds that a task has to end, once its server has."""
 Task = Callable[[str, Stop], None]
 """Work to be done with the server at an address, until it is done or told to stop."""
 
@@ -106,7 +103,7 @@ class _Watch:
         self._began = time.monotonic()
         self._last: deque[str] = deque(maxlen=TAIL)
         self._state = EndpointState(status=EndpointStatus.CREATING, address=instance.address())
-        self._pinger = _Pinger(ping, self._state.address, once=task is not None)
+        self._pinger = Pinger(ping, self._state.address, once=task is not None)
         self._trouble = "it was never pinged"
 
     def until_ended(self, stop: Stop) -> EndpointState:
@@ -186,39 +183,6 @@ class _Watch:
             self._work.stop.set()
         self._on_note(f"{why}; {signal} to {self._instance.name}")
         self._instance.send(signal)
-
-
-class _Pinger(Thread):
-    """Pings a server from a thread of its own, so that a slow answer holds nothing up."""
-
-    def __init__(self, ping: Ping, address: str, *, once: bool) -> None:
-        """`once`: only until a ping has passed."""
-        super().__init__(daemon=True)
-        self.stop = Event()
-        self._ping = ping
-        self._address = address
-        self._once = once
-        self._found: SimpleQueue[str] = SimpleQueue()
-
-    def run(self) -> None:
-        """Ping until told to stop."""
-        pause = EAGER
-        while not self.stop.wait(pause):
-            trouble = self._ping(self._address)
-            self._found.put(trouble)
-            if not trouble:
-                pause = CALM
-                if self._once:
-                    return
-
-    def found(self) -> list[str]:
-        """The troubles of the pings since the last question, empty for each that passed."""
-        troubles: list[str] = []
-        try:
-            while True:
-                troubles.append(self._found.get_nowait())
-        except Empty:
-            return troubles
 
 
 class _Work:

@@ -35,6 +35,10 @@ class Wishes:
     region: str
     is_batch: bool = False
 
+    def __post_init__(self) -> None:
+        if self.model is not None and not self.model.exists():
+            raise JobError(f"--model {self.model}: there is no such archive or folder")
+
 
 def run(
     wishes: Wishes,
@@ -78,8 +82,6 @@ def prepare(wishes: Wishes, engine: DockerEngine, matrix: Path | None, on_note: 
 
 def make_endpoint(wishes: Wishes, name: str, image: str, engine: Engine) -> Endpoint:
     """Decide everything about an endpoint. Raises `JobError` naming what is not there or can't be."""
-    if wishes.model is not None and not wishes.model.exists():
-        raise JobError(f"--model {wishes.model}: there is no such archive or folder")
     endpoint = Endpoint(
         name=name,
         image=image,
@@ -134,6 +136,14 @@ def facts(endpoint: Endpoint, state: EndpointState) -> dict[str, Any]:
         "seconds": round(state.seconds, 3),
         "last": list(state.last) if state.status is not EndpointStatus.IN_SERVICE else [],
     }
+
+
+def read(file: Path) -> bytes:
+    """What a file holds. Raises `JobError` where it can't be read."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise JobError(f"{file} cannot be read: {error.strerror}") from error
 
 
 def invoke(word: str | None, body: bytes, *, content_type: str, accept: str | None) -> tuple[str, Answer]:

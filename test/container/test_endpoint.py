@@ -239,7 +239,7 @@ def test_programs_get_one_json_object_a_line(serve) -> None:
 
 @pytest.mark.parametrize(
     ("word", "sentence"),
-    [("nowhere.tar.gz", b"does not exist"), ("text.tar.gz", b"is no gzip-compressed tar archive"), ("out.tar.gz", b"leads out of the model's folder")],
+    [("nowhere.tar.gz", b"there is no such archive or folder"), ("text.tar.gz", b"is no gzip-compressed tar archive"), ("out.tar.gz", b"leads out of the model's folder")],
 )  # fmt: skip
 def test_a_model_that_is_none_is_a_sentence_before_anything_starts(image, tmp_path, left, word, sentence) -> None:
     (tmp_path / "text.tar.gz").write_text("I am a text")

@@ -6,7 +6,7 @@ from threading import Event
 import pytest
 
 from rlimages import endpoint as endpoints
-from rlimages import following
+from rlimages import following, health
 from rlimages.errors import ToolError
 from rlimages.hosting import Endpoint
 from rlimages.results import EndpointStatus
@@ -63,8 +63,8 @@ class FakeInstance:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoints, "EAGER", 0.01)
-    monkeypatch.setattr(endpoints, "CALM", 0.02)
+    monkeypatch.setattr(health, "EAGER", 0.01)
+    monkeypatch.setattr(health, "CALM", 0.02)
     monkeypatch.setattr(following, "_GLANCE", 0.01)
 
 

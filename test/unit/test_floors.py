@@ -12,7 +12,7 @@ FLOORS = """
 errors
 cell
 plan results
-shell tree memory located tarball artifact following
+shell tree memory located tarball artifact following health
 accounts schema selector render catalog describe diagnose report lock pipconfig buildkit job metric hosting batch checkpoints
 validation
 clashes uri schedule buildhost container
