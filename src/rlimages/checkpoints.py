@@ -9,7 +9,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path, PurePosixPath
 from threading import Event, Thread
 from types import TracebackType
@@ -23,6 +23,8 @@ PAUSE = 15.0
 """Seconds between the end of one copy and the next; longer where a copy takes long."""
 _SHARE = 10
 """Of the time, no more than one part in so many goes into copies."""
+PATIENCE = 20.0
+"""Seconds for a copy while the job runs: the engine lets nobody else at the container meanwhile, no signal either."""
 
 
 class Host(Protocol):
@@ -53,11 +55,14 @@ def pack(folder: Path) -> IO[bytes]:
 class Keeping:
     """Copies checkpoints out of hosts from time to time, and once more when it is told to."""
 
-    def __init__(self, hosts: Sequence[Host], folder: Path | None, pause: float = PAUSE) -> None:
-        """With no folder nothing is kept."""
+    def __init__(
+        self, hosts: Sequence[Host], folder: Path | None, pause: float = PAUSE, patience: float = PATIENCE
+    ) -> None:
+        """With no folder nothing is kept. A copy that lasts longer than `patience` was the last before the end."""
         self._hosts = hosts
         self._folder = folder
         self._pause = pause
+        self._patience = patience
         self._ended = Event()
         self._thread = Thread(target=self._from_time_to_time, daemon=True)
 
@@ -78,7 +83,7 @@ class Keeping:
         if self._folder is None:
             return
         try:
-            _copy(self._hosts, self._folder, everything=True)
+            _copy(self._hosts, self._folder)
         except OSError as error:
             if error.errno is None:  # the engine's client speaks so when the engine went away
                 raise
@@ -89,22 +94,37 @@ class Keeping:
         while self._folder is not None and not self._ended.wait(pause):
             began = time.monotonic()
             with suppress(Exception):  # a file may change while it is read; the last copy is the one that counts
-                _copy(self._hosts, self._folder, everything=False)
+                _copy(self._hosts, self._folder, until=began + self._patience)
+            if time.monotonic() - began > self._patience:
+                return
             pause = max(self._pause, _SHARE * (time.monotonic() - began))
 
 
-def _copy(hosts: Iterable[Host], folder: Path, *, everything: bool) -> None:
-    """Copy what hosts have; of two files of one name, that of the first host is kept. Nothing is deleted."""
+def _copy(hosts: Iterable[Host], folder: Path, until: float = float("inf")) -> None:
+    """Copy what hosts have; of two files of one name, that of the first host is kept. Nothing is deleted.
+
+    With a time (of the monotonic clock) to end at, only what seems to be new, and `TimeoutError` where that is late.
+    """
     known: set[str] = set()
     for host in hosts:
         pieces = host.fetch(CHECKPOINTS)
         if pieces is None:
             continue
-        for name, entry, content in tarball.files(pieces):
-            if name not in known and ".." not in PurePosixPath(name).parts:
-                known.add(name)
-                if everything or _differs(folder / name, entry):
-                    _write(folder / name, entry, content)
+        with closing(tarball.files(_while(pieces, until))) as files:
+            for name, entry, content in files:
+                if name not in known and ".." not in PurePosixPath(name).parts:
+                    known.add(name)
+                    if until == float("inf") or _differs(folder / name, entry):
+                        _write(folder / name, entry, content)
+
+
+def _while(pieces: Iterator[bytes], until: float) -> Iterator[bytes]:
+    """Pieces until it is too late. Raises `TimeoutError`."""
+    with tarball.hung_up(pieces):
+        for piece in pieces:
+            if time.monotonic() > until:
+                raise TimeoutError
+            yield piece
 
 
 def _differs(path: Path, entry: tarfile.TarInfo) -> bool:

@@ -90,8 +90,10 @@ def train(
         with checkpoints.Keeping(hosts, job.checkpoints) as kept:
             cause = _start(hosts) or _Watch(job, hosts, following, on_note, grace).until_all_ended(stop)
         seconds = time.monotonic() - began
-        kept.keep()
-        _keep(hosts, output)
+        try:
+            kept.keep()
+        finally:
+            _keep(hosts, output)
         result = JobResult(
             status=cause.status if cause else JobStatus.COMPLETED,
             reason=cause.reason if cause else "",

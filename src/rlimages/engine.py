@@ -177,7 +177,7 @@ class DockerEngine:
     def endpoints(self) -> Mapping[str, str]:
         """Name -> address of the endpoints that run on this machine."""
         with _answering():
-            running = self._client.containers.list(filters={"label": ENDPOINT_LABEL})
+            running = self._client.containers.list(filters={"label": ENDPOINT_LABEL}, ignore_removed=True)
             found = {container.labels[ENDPOINT_LABEL]: published(container) for container in running}
         return {name: address for name, address in sorted(found.items()) if address}
 

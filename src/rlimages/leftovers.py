@@ -20,7 +20,7 @@ def remove(client: "DockerClient") -> Iterator[str]:
     Containers go first: neither a network nor a volume can go while they use it.
     """
     labelled: dict[str, str | list[str] | bool] = {"label": PROCESS_LABEL}
-    for container in client.containers.list(all=True, filters=labelled):
+    for container in client.containers.list(all=True, filters=labelled, ignore_removed=True):
         if is_dead(container.labels[PROCESS_LABEL]):
             with suppress(*engine_errors()):  # another run may be removing it just now
                 container.remove(force=True, v=True)

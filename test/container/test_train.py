@@ -306,6 +306,17 @@ def test_an_image_with_a_user_of_its_own_can_change_its_checkpoints(train, build
     assert (tmp_path / "kept/deep/n").read_text() == "2\n"
 
 
+def test_results_are_kept_where_checkpoints_cannot_be(train, made, tmp_path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/a").write_text("a file")
+    script = (
+        "cd /opt/ml/checkpoints; rm a; mkdir a; echo 1 >a/n; head -c 9000000 /dev/zero >z; echo m >/opt/ml/model/m\n"
+    )
+    code, said = train(script, "--checkpoints", "kept")
+    assert (code, "rlimages: cannot write checkpoints to kept: " in said) == (1, True)
+    assert made("model.tar.gz") == {"m": "m\n"}
+
+
 def test_a_job_in_json_is_one_object_and_its_log_is_elsewhere(image, left, tmp_path) -> None:
     (tmp_path / "job.sh").write_text("echo reward: 1.5; echo reward: nan; echo why >/opt/ml/output/failure; exit 3\n")
     words = ["--entry-point", "job.sh", "--output", "out", "--metric", "reward=reward: (.+)", "--json"]

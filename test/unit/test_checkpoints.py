@@ -109,6 +109,31 @@ def test_a_copy_that_fails_on_the_way_is_tried_again(tmp_path) -> None:
     assert kept(tmp_path) == {"a": b"1" * 2000}
 
 
+def test_a_copy_that_takes_too_long_is_the_last_before_the_end(tmp_path) -> None:
+    class Large(FakeHost):
+        """One whose archive never ends, and which hears when nobody listens any more."""
+
+        calls = hung_up = 0
+
+        def fetch(self, path: str):
+            self.calls += 1
+            try:
+                yield next(super().fetch(path))[:512]
+                while True:
+                    time.sleep(0.01)
+                    yield bytes(512 * [1])
+            finally:
+                self.hung_up += 1
+
+    host = Large({"a": b"1" * 10**6})
+    with Keeping([host], tmp_path, pause=0.01, patience=0.05):
+        until = time.monotonic() + 5
+        while not host.hung_up and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(0.05)
+    assert (host.calls, host.hung_up, kept(tmp_path)) == (1, 1, {})
+
+
 def test_without_a_folder_nothing_is_kept() -> None:
     class Never(FakeHost):
         def fetch(self, path: str):
