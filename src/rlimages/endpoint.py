@@ -16,6 +16,8 @@ from rlimages.shell import Stop
 
 GRACE = 30.0
 """Seconds that SageMaker leaves between SIGTERM and SIGKILL."""
+DONE = "all is done"
+"""Why an endpoint ends whose task has ended, well or not. Where it ends first, that is the reason."""
 TAIL = 10
 """Lines of its log that an endpoint which fails is shown with."""
 
@@ -75,7 +77,8 @@ def serve(
             state = watch.until_ended(stop)
         finally:
             watch.close()
-        watch.complain()
+        if state.reason == DONE:
+            watch.complain()
         return state
 
 
@@ -159,7 +162,7 @@ class _Watch:
     def _cause(self, stop: Stop) -> EndpointState | None:
         """Why it has to end now, if it has to."""
         if self._work is not None and self._work.is_done:
-            return self._next(EndpointStatus.STOPPED, "all is done")
+            return self._next(EndpointStatus.STOPPED, DONE)
         if stop.is_set():
             return self._next(EndpointStatus.STOPPED, "it was stopped")
         starting = self._state.status is EndpointStatus.CREATING

@@ -53,9 +53,10 @@ def run(
 
     What endpoints and jobs left behind whose process is dead is removed first and noted. Raises `FactoryError`.
     """
-    engine = DockerEngine(run=jobs.make_name(wishes.image, datetime.now(UTC)), stop=stop)
+    name = jobs.make_name(wishes.image, datetime.now(UTC))
+    engine = DockerEngine(run=name, stop=stop)
     try:
-        endpoint = prepare(wishes, engine, matrix, on_note)
+        endpoint = prepare(wishes, name, engine, matrix, on_note)
         state = endpoints.serve(
             endpoint,
             engine,
@@ -66,18 +67,19 @@ def run(
             on_note=on_note,
         )
     except KeyboardInterrupt:
-        raise Interrupted("the endpoint was killed; its container is gone") from None
+        raise Interrupted(f"{name} was killed; its container is gone") from None
     finally:
         engine.close()
     return endpoint, state
 
 
-def prepare(wishes: Wishes, engine: DockerEngine, matrix: Path | None, on_note: Callable[[str], None]) -> Endpoint:
+def prepare(
+    wishes: Wishes, name: str, engine: DockerEngine, matrix: Path | None, on_note: Callable[[str], None]
+) -> Endpoint:
     """Remove what dead processes left, and decide everything about an endpoint. Raises `FactoryError`."""
     for note in engine.cleanup():
         on_note(note)
-    image = find_image(wishes.image, engine, matrix, Path.cwd())
-    return make_endpoint(wishes, jobs.make_name(wishes.image, datetime.now(UTC)), image, engine)
+    return make_endpoint(wishes, name, find_image(wishes.image, engine, matrix, Path.cwd()), engine)
 
 
 def make_endpoint(wishes: Wishes, name: str, image: str, engine: Engine) -> Endpoint:

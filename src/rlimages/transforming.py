@@ -69,12 +69,13 @@ def run(
 ) -> Transformed:
     """Run a job; `on_file` hears of each file as it is done. A job that fails is a result. Raises `FactoryError`."""
     files = find(wishes)
-    engine = DockerEngine(run=jobs.make_name(serving.image, datetime.now(UTC)), stop=stop)
+    name = jobs.make_name(serving.image, datetime.now(UTC))
+    engine = DockerEngine(run=name, stop=stop)
     done: list[TransformedFile] = []
     try:
-        served = prepare(serving, engine, matrix, on_note)
+        served = prepare(serving, name, engine, matrix, on_note)
         served = replace(served, environment={**wishes.asked.variables, **served.environment})
-        output = wishes.output or TRANSFORMS / served.name
+        output = wishes.output or TRANSFORMS / name
         transform.clear(files, output)
 
         def hear(file: TransformedFile) -> None:
@@ -100,11 +101,11 @@ def run(
             task=work,
         )
     except KeyboardInterrupt:
-        raise Interrupted("the job was killed; its container is gone") from None
+        raise Interrupted(f"{name} was killed; its container is gone") from None
     finally:
         engine.close()
     result = judge(state, files, tuple(done), time.monotonic() - began)
-    return Transformed(name=served.name, result=result, output=output)
+    return Transformed(name=name, result=result, output=output)
 
 
 def find(wishes: Wishes) -> tuple[Source, ...]:

@@ -213,7 +213,7 @@ def test_a_second_signal_ends_a_server_that_does_not_listen(serve, left) -> None
     served.process.send_signal(signal.SIGINT)
     served.until("SIGTERM to")
     assert served.end(signal.SIGINT) == 130
-    assert "the endpoint was killed; its container is gone" in served.said
+    assert "was killed; its container is gone" in served.said
     assert not left()
 
 

@@ -177,3 +177,14 @@ def test_what_a_task_raises_is_raised(serve) -> None:
 
     with pytest.raises(ToolError, match="the disk is full"):
         serve(FakeInstance(), task=work)
+
+
+def test_a_server_that_ends_is_the_reason_and_not_what_its_task_says_about_that(serve) -> None:
+    instance = FakeInstance()
+
+    def work(_address: str, stop: Stop) -> None:
+        instance.end(9)
+        stop.wait(5)
+        raise ToolError("nothing answers")
+
+    assert serve(instance, task=work)[0].reason == "its container ended by itself: exit code 9"
