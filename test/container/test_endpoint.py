@@ -44,7 +44,7 @@ def left(client):
     """The names of the tests' containers and volumes that are there now."""
 
     def left() -> list[str]:
-        names = [container.name for container in client.containers.list(all=True)]
+        names = [container.name for container in client.containers.list(all=True, ignore_removed=True)]
         names += [volume.name for volume in client.volumes.list()]
         return [name for name in names if name.startswith("rlimages-test-serve-")]
 

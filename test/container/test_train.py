@@ -52,7 +52,7 @@ def left(client):
     """The names of the tests' containers and networks that are there now."""
 
     def left() -> list[str]:
-        things = [*client.containers.list(all=True), *client.networks.list()]
+        things = [*client.containers.list(all=True, ignore_removed=True), *client.networks.list()]
         return [thing.name for thing in things if thing.name.startswith("rlimages-test-")]
 
     return left
