@@ -126,13 +126,25 @@ def address_of(word: str | None, running: Mapping[str, str]) -> str:
     if word in running:
         return running[word]
     if word.startswith(("http://", "https://")):
-        return word.rstrip("/").removesuffix("/invocations")
+        return _sound(word.rstrip("/").removesuffix("/invocations"), word)
     if re.fullmatch(r"\d+", word):
-        return f"http://127.0.0.1:{word}"
+        return _sound(f"http://127.0.0.1:{word}", word)
     if re.fullmatch(r"[^/\s]+:\d+", word):
-        return f"http://{word}"
+        return _sound(f"http://{word}", word)
     known = f"of this name, only {', '.join(running)}" if running else "here"
     raise UsageError(f"--endpoint {word}: there is none {known}; it may also be an address or a port")
+
+
+def _sound(address: str, word: str) -> str:
+    import httpx
+
+    try:
+        url = httpx.URL(address)
+    except httpx.InvalidURL as error:
+        raise UsageError(f"--endpoint {word}: {error}") from error
+    if not url.host or (url.port or 0) > 65535:
+        raise UsageError(f"--endpoint {word}: this is no address; write it as http://HOST:PORT")
+    return address
 
 
 def _seconds(headers: "httpx.Headers") -> float | None:

@@ -138,6 +138,9 @@ def test_the_only_endpoint_needs_no_name() -> None:
         (None, RUNNING, "several endpoints run here; say --endpoint with one of one, two"),
         ("three", RUNNING, "--endpoint three: there is none of this name, only one, two"),
         ("three", {}, "--endpoint three: there is none here; it may also be an address or a port"),
+        ("http://", {}, "--endpoint http://: this is no address; write it as http://HOST:PORT"),
+        ("99999", {}, "--endpoint 99999: this is no address"),
+        ("http://[::1", {}, "--endpoint http://.*: Invalid port"),
     ],
 )
 def test_an_endpoint_that_is_none_is_a_mistake(word, running, sentence) -> None:
