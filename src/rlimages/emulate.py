@@ -1,13 +1,13 @@
 """Run one training job as SageMaker would: start its hosts, show what they print, end it, and keep what it made."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
-from rlimages import checkpoints, tarball
+from rlimages import checkpoints, pipes, tarball
 from rlimages.errors import FactoryError
 from rlimages.following import Following, OnLine
 from rlimages.job import FAILURE, FOLDERS, MODEL, OUTPUT_DATA, Job
@@ -44,6 +44,9 @@ class Host(Protocol):
     def fetch(self, path: str) -> Iterator[bytes] | None:
         """What is at a path, as an archive in pieces; None when nothing is."""
 
+    def pour(self, pipe: str, following: str, sources: Iterable[Path]) -> bool:
+        """Write files into a pipe, once somebody reads it; see `pipes.Host`."""
+
 
 class Site(Protocol):
     """Where hosts are. A test is another site."""
@@ -79,8 +82,9 @@ def train(
     """
     _keep((), output)
     with site.hosts(job) as hosts:
+        first_pipes = [channel.pipe(0) for channel in job.pipes]
         for host in hosts:
-            with tarball.pack(FOLDERS, job.texts(host.name), job.code) as archive:
+            with tarball.pack(FOLDERS, job.texts(host.name), job.code, first_pipes) as archive:
                 host.put(archive)
             if job.checkpoints is not None:
                 with checkpoints.pack(job.checkpoints) as archive:
@@ -88,7 +92,7 @@ def train(
         began = time.monotonic()
         following = Following(on_line)
         with checkpoints.Keeping(hosts, job.checkpoints) as kept:
-            cause = _start(hosts) or _Watch(job, hosts, following, on_note, grace).until_all_ended(stop)
+            cause = _start(hosts, job, on_note) or _Watch(job, hosts, following, on_note, grace).until_all_ended(stop)
         seconds = time.monotonic() - began
         try:
             kept.keep()
@@ -106,11 +110,12 @@ def train(
     return result
 
 
-def _start(hosts: Sequence[Host]) -> _Cause | None:
+def _start(hosts: Sequence[Host], job: Job, on_note: Callable[[str], None]) -> _Cause | None:
     for host in hosts:
         trouble = host.start()
         if trouble:
             return _Cause(status=JobStatus.FAILED, reason=f"{host.name} cannot start train: {trouble}", host=host.name)
+    pipes.pour(hosts, job.pipes, on_note)
     return None
 
 

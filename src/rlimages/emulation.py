@@ -49,6 +49,9 @@ _OF_AN_INSTANCE = ("image", "model", "environment", "gpus", "bind_to", "startup"
 @click.option("--dependency", "dependencies", multiple=True, type=_path(folder=False), help="Goes beside the script.")
 @click.option("-p", "--hyperparameter", "parameters", multiple=True, metavar="NAME=VALUE", help="A hyperparameter.")
 @click.option("--channel", "channels", multiple=True, metavar="NAME=PATH", help="Input, read-only: folder or file.")
+@click.option(
+    "--input-mode", type=click.Choice(["File", "Pipe"]), default="File", show_default=True, help="Of channels."
+)
 @click.option("--instance-count", type=click.IntRange(1, 20), default=1, show_default=True, help="How many hosts.")
 @gpus
 @environment

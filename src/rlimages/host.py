@@ -1,9 +1,12 @@
 """The hosts of a training job: containers on a network of their own that know each other by name."""
 
-from collections.abc import Callable, Iterator, Mapping
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from rlimages import shell
 from rlimages.container import engine_errors
 from rlimages.errors import JobError
 from rlimages.job import Job
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
 
 KERNEL_NAME = "aws"
 """What every host of a SageMaker job says it is called: not the name by which the others know it."""
+_POUR = '[ -p "$2" ] || mkfifo -m 666 "$2"; exec cat >"$1"'
+_ENOUGH = 128 + signal.SIGPIPE
 
 
 class ContainerHost:
@@ -60,6 +65,14 @@ class ContainerHost:
         """True when the kernel ended it because memory ran out."""
         self._container.reload()
         return bool(self._container.attrs["State"].get("OOMKilled"))
+
+    def pour(self, pipe: str, following: str, sources: Iterable[Path]) -> bool:
+        """Write files into a named pipe, once somebody reads it; the following one is there before that ends.
+
+        True when they were read, or as much of them as was wanted; False when that can't be, as after its end.
+        """
+        argv = ["docker", "exec", "--interactive", str(self._container.id), "sh", "-c", _POUR, "sh", pipe, following]
+        return shell.pour(argv, sources) in (0, _ENOUGH)
 
     def fetch(self, path: str) -> Iterator[bytes] | None:
         """What is at a path, as an archive in pieces; None when nothing is."""
@@ -122,7 +135,11 @@ def _options(job: Job, host: str, labels: Mapping[str, str]) -> dict[str, Any]:
         "hostname": KERNEL_NAME,
         "network": job.name,
         "environment": dict(job.variables),
-        "mounts": [Mount(channel.target, str(channel.source), type="bind", read_only=True) for channel in job.channels],
+        "mounts": [
+            Mount(channel.target, str(channel.source), type="bind", read_only=True)
+            for channel in job.channels
+            if not channel.is_pipe
+        ],
     }
 
 

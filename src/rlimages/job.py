@@ -54,12 +54,18 @@ class Channel:
     name: str
     source: Path
     is_file: bool = False
+    is_pipe: bool = False
+    """True where it is read from named pipes, /opt/ml/input/data/<name>_0 for the first time, and so on."""
 
     @property
     def target(self) -> str:
         """Where it is in the container; a single file keeps its name."""
         folder = f"{BASE}/input/data/{self.name}"
         return f"{folder}/{self.source.name}" if self.is_file else folder
+
+    def pipe(self, epoch: int) -> str:
+        """Where it is read for the first time (0), the second (1) and so on."""
+        return f"{BASE}/input/data/{self.name}_{epoch}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,9 +145,15 @@ class Job:
         }
         return {f"{folder}/{name}.json": json.dumps(config) for name, config in configs.items()}
 
+    @property
+    def pipes(self) -> tuple[Channel, ...]:
+        """The channels that are read from pipes."""
+        return tuple(channel for channel in self.channels if channel.is_pipe)
+
     def _inputs(self) -> Mapping[str, Mapping[str, str]]:
-        fixed = {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
-        return {channel.name: fixed for channel in self.channels}
+        fixed = {"S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
+        modes = {channel.name: "Pipe" if channel.is_pipe else "File" for channel in self.channels}
+        return {name: {"TrainingInputMode": mode, **fixed} for name, mode in modes.items()}
 
     def _resources(self, host: str) -> Mapping[str, Any]:
         """Hosts are sorted as texts are, as SageMaker does: `algo-10` comes before `algo-2`."""

@@ -38,6 +38,8 @@ class Wishes:
     def __post_init__(self) -> None:
         if self.model is not None and not self.model.exists():
             raise JobError(f"--model {self.model}: there is no such archive or folder")
+        if self.model is not None and (self.model / "model.tar.gz").is_file():
+            raise JobError(f"--model {self.model}: in this folder is a model.tar.gz; say {self.model / 'model.tar.gz'}")
 
 
 def run(

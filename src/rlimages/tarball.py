@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 
-def pack(folders: Iterable[str], texts: Mapping[str, str], sources: Mapping[str, Path]) -> IO[bytes]:
-    """An archive for `/` with open folders, small texts and copies of files or folders, all by absolute path.
+def pack(
+    folders: Iterable[str], texts: Mapping[str, str], sources: Mapping[str, Path], pipes: Iterable[str] = ()
+) -> IO[bytes]:
+    """An archive for `/` with open folders, small texts, copies of files or folders, and pipes, all by absolute path.
 
     Links are followed, as the SDK does. It is a file without a name, which leaves nothing behind. Raises
     `FactoryError` where a source can't be read.
@@ -27,6 +29,10 @@ def pack(folders: Iterable[str], texts: Mapping[str, str], sources: Mapping[str,
             for path in folders:
                 entry = tarfile.TarInfo(path.lstrip("/"))
                 entry.type, entry.mode = tarfile.DIRTYPE, 0o777
+                archive.addfile(entry)
+            for path in pipes:
+                entry = tarfile.TarInfo(path.lstrip("/"))
+                entry.type, entry.mode = tarfile.FIFOTYPE, 0o666
                 archive.addfile(entry)
             for path, text in texts.items():
                 entry = tarfile.TarInfo(path.lstrip("/"))

@@ -34,6 +34,7 @@ class Wishes:
     dependencies: tuple[Path, ...] = ()
     parameters: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
+    input_mode: str = "File"
     instance_count: int = 1
     gpus: str | None = None
     environment: tuple[str, ...] = ()
@@ -97,7 +98,7 @@ def make_job(wishes: Wishes, name: str, image: str) -> Job:
         program=_program(wishes),
         code=_code(wishes),
         parameters=jobs.pairs(wishes.parameters, "-p"),
-        channels=tuple(_channel(channel, Path(path)) for channel, path in channels.items()),
+        channels=tuple(_channel(channel, Path(path), wishes.input_mode) for channel, path in channels.items()),
         instance_count=wishes.instance_count,
         environment=jobs.pairs(wishes.environment, "--env"),
         gpus=jobs.gpus(wishes.gpus),
@@ -162,7 +163,7 @@ def _code(wishes: Wishes) -> dict[str, Path]:
     return own | {f"{jobs.CODE}/{path.resolve().name}": path for path in wishes.dependencies}
 
 
-def _channel(name: str, path: Path) -> Channel:
+def _channel(name: str, path: Path, mode: str) -> Channel:
     if not path.exists():
         raise JobError(f"--channel {name}: there is no {path}")
-    return Channel(name=name, source=path.resolve(), is_file=path.is_file())
+    return Channel(name=name, source=path.resolve(), is_file=path.is_file(), is_pipe=mode == "Pipe")

@@ -178,6 +178,24 @@ def test_input_is_read_only(train, tmp_path) -> None:
     assert "Read-only file system" in said
 
 
+def test_a_channel_in_pipe_mode_is_read_as_often_as_wanted(train, build, tmp_path, made) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a").write_text("1\n2\n")
+    (tmp_path / "data/b").write_bytes(b"3\n" * 500_000)
+    script = "cd /opt/ml/input/data; head -n 1 t_0; for i in 1 2; do sum <t_$i | tee -a /opt/ml/model/sums; done; grep -c Pipe ../config/inputdataconfig.json\n"
+    name = build("rlimages-test:nobody", "USER nobody\n")
+    code, said = train(script, "--channel", "t=data", "--input-mode", "Pipe", image=name)
+    assert (code, said.splitlines()[0]) == (0, "1")
+    first, second = made("model.tar.gz")["sums"].splitlines()
+    assert first == second == subprocess.run("cat data/a data/b | sum", shell=True, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()  # fmt: skip
+
+
+def test_a_pipe_that_nobody_reads_holds_nothing_up(train, tmp_path) -> None:
+    (tmp_path / "a.csv").write_text("1\n")
+    code, said = train("exit 0\n", "--channel", "t=a.csv", "--input-mode", "Pipe", "--instance-count", "2")
+    assert (code, "Completed" in said) == (0, True)
+
+
 def test_an_image_with_a_user_of_its_own_can_write_all_that_it_must(train, build, made) -> None:
     script = "cd /opt/ml; for i in model output output/data checkpoints; do id -un >$i/mine || exit 1; done\n"
     code, said = train(script, image=build("rlimages-test:nobody", "USER nobody\n"))

@@ -14,7 +14,7 @@ cell
 plan results
 shell tree memory located tarball artifact following health
 accounts schema selector render catalog describe diagnose report lock pipconfig buildkit job metric hosting batch checkpoints
-validation
+validation pipes
 clashes uri schedule buildhost container
 matrix host leftovers
 instance

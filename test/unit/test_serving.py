@@ -79,3 +79,9 @@ def test_wishes_that_cannot_be_are_named(engine, step, words, sentence) -> None:
     engine.passes(step)
     with pytest.raises(JobError, match=sentence):
         make_endpoint(Wishes(image="x", region="r", **words), "n", step.image, engine)
+
+
+def test_the_results_of_a_training_job_are_not_taken_for_a_model(tmp_path) -> None:
+    (tmp_path / "model.tar.gz").write_text("")
+    with pytest.raises(JobError, match=r"in this folder is a model\.tar\.gz; say .*/model\.tar\.gz"):
+        Wishes(image="x", region="r", model=tmp_path)
