@@ -18,6 +18,8 @@ from rlimages.shell import Stop
 
 BUSY = (429, 502, 503, 504)
 """Answers after which the same request may pass a little later."""
+NEWS = 30.0
+"""Seconds between two notes of how far a long file is."""
 _AHEAD = 3
 """Requests that are read ahead, for each that may be open."""
 _LONGEST = 10.0
@@ -89,6 +91,7 @@ def transform(
     wanted: Wanted,
     stop: Stop,
     on_file: Callable[[TransformedFile], None],
+    on_note: Callable[[str], None],
 ) -> None:
     """Make `<name>.out` of every file; `on_file` hears how each went. A file that fails leaves none, and others go on.
 
@@ -98,13 +101,19 @@ def transform(
         open_files: dict[str, _Output] = {}
         waiting: deque[tuple[Source, Request | None, Future[Answer] | None]] = deque()
 
+        told = time.monotonic()
+
         def answer_first() -> None:
+            nonlocal told
             source, request, future = waiting.popleft()
             made = open_files[source.name]
             if request is None:
                 on_file(open_files.pop(source.name).close())
             elif future is not None and not made.reason:
                 made.add(request, future)
+                if time.monotonic() - told > NEWS:
+                    told = time.monotonic()
+                    on_note(f"{source.name}: {made.records} records so far")
 
         try:
             for source, request in _all_requests(files, open_files, output, how, wanted):
@@ -132,13 +141,14 @@ class _Output:
     def __init__(self, source: Source, output: Path, wanted: Wanted) -> None:
         self.reason = ""
         """Why it will not be; empty while all is well."""
+        self.records = 0
+        """How many are in it."""
         self._source = source
         self._wanted = wanted
         self._target = _target(source, output)
         self._part = _part(source, output)
         self._part.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._part.open("wb")
-        self._records = 0
         self._began = time.monotonic()
 
     def add(self, request: Request, future: "Future[Answer]") -> None:
@@ -152,7 +162,7 @@ class _Output:
             self.reason = f"{self._source.name}{request.place}: {answer.sentence}"
             return
         self._file.write(batch.assembled(answer.body, by_line=self._wanted.by_line))
-        self._records += request.records
+        self.records += request.records
 
     def close(self) -> TransformedFile:
         """Give it its name, or take it away when it failed."""
@@ -164,7 +174,7 @@ class _Output:
         seconds = time.monotonic() - self._began
         made = "" if self.reason else str(self._target)
         return TransformedFile(
-            name=self._source.name, output=made, reason=self.reason, records=self._records, seconds=seconds
+            name=self._source.name, output=made, reason=self.reason, records=self.records, seconds=seconds
         )
 
     def abandon(self) -> None:

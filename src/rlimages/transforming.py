@@ -87,7 +87,9 @@ def run(
                 how = batch.decide(wishes.asked, server.execution_parameters())
             wanted = Wanted(accept=wishes.accept, by_line=wishes.assemble_with == "Line", retries=wishes.retries)
             with invocation.Server(address, timeout=wishes.timeout) as server:
-                transform.transform(files, server, output, how=how, wanted=wanted, stop=ended, on_file=hear)
+                transform.transform(
+                    files, server, output, how=how, wanted=wanted, stop=ended, on_file=hear, on_note=on_note
+                )
 
         began = time.monotonic()
         state = endpoint.serve(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from rlimages import transform as module
 from rlimages.batch import Decided, Strategy
 from rlimages.errors import FactoryError, InvocationError, JobError, UnreachableError
 from rlimages.hosting import content_type
@@ -47,7 +48,12 @@ def server() -> FakeServer:
 
 
 @pytest.fixture
-def run(tmp_path: Path, server: FakeServer):
+def notes() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def run(tmp_path: Path, server: FakeServer, notes: list[str]):
     """Transform files by name and content; what is left in the output folder, and what was heard of each file."""
 
     def run(files: dict[str, bytes], *, stop: Stop | None = None, concurrent: int = 1, **words):
@@ -58,7 +64,7 @@ def run(tmp_path: Path, server: FakeServer):
         heard = []
         how = Decided(by_line=True, strategy=Strategy.SINGLE, payload=10, concurrent=concurrent)
         clear(found, tmp_path / "out")
-        transform(found, server, tmp_path / "out", how=how, wanted=Wanted(**words), stop=stop or Stop(), on_file=heard.append)  # fmt: skip
+        transform(found, server, tmp_path / "out", how=how, wanted=Wanted(**words), stop=stop or Stop(), on_file=heard.append, on_note=notes.append)  # fmt: skip
         left = {p.relative_to(tmp_path / "out").as_posix(): p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}  # fmt: skip
         return left, {file.name: (file.records, file.reason) for file in heard}
 
@@ -100,6 +106,14 @@ def test_a_record_that_is_too_large_is_named(run) -> None:
     left, heard = run({"a": b"1\n" + b"x" * 20})
     assert left == {}
     assert heard["a"][1] == "a:2: it is larger than MaxPayloadInMB allows, 0"
+
+
+def test_how_far_a_long_file_is_is_told_from_time_to_time(run, notes, monkeypatch) -> None:
+    run({"a": b"1\n2\n"})
+    assert notes == []
+    monkeypatch.setattr(module, "NEWS", -1.0)
+    run({"a": b"1\n2\n"})
+    assert notes == ["a: 1 records so far", "a: 2 records so far"]
 
 
 def test_a_busy_server_is_asked_again(run, server) -> None:
