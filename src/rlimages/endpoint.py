@@ -68,18 +68,20 @@ def serve(
     With a task it is a batch transform's: the task begins when the endpoint is in service, and nothing pings it any
     more. An endpoint that fails is a result, never raised; what the task raises is.
     """
-    with site.instance(endpoint) as instance:
-        trouble = instance.start()
-        if trouble:
-            return EndpointState(status=EndpointStatus.FAILED, reason=f"it cannot start serve: {trouble}")
-        watch = _Watch(endpoint, instance, ping, on_line, on_state, on_note, task, grace)
-        try:
+    watch: _Watch | None = None
+    try:
+        with site.instance(endpoint) as instance:
+            trouble = instance.start()
+            if trouble:
+                return EndpointState(status=EndpointStatus.FAILED, reason=f"it cannot start serve: {trouble}")
+            watch = _Watch(endpoint, instance, ping, on_line, on_state, on_note, task, grace)
             state = watch.until_ended(stop)
-        finally:
+    finally:
+        if watch is not None:  # the instance is gone: whoever still asks it has an answer now
             watch.close()
-        if state.reason == DONE:
-            watch.complain()
-        return state
+    if state.reason == DONE:
+        watch.complain()
+    return state
 
 
 class _Watch:

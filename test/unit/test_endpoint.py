@@ -188,3 +188,23 @@ def test_a_server_that_ends_is_the_reason_and_not_what_its_task_says_about_that(
         raise ToolError("nothing answers")
 
     assert serve(instance, task=work)[0].reason == "its container ended by itself: exit code 9"
+
+
+def test_a_task_is_waited_for_when_its_instance_is_gone(serve, stop) -> None:
+    """Whoever can't wait for a server that does not end kills it, and that ends what its task waits for."""
+    instance = FakeInstance()
+    told: list[bool] = []
+
+    def work(_address: str, _stop: Stop) -> None:
+        stop.set()
+        until = time.monotonic() + 5
+        while instance.there and time.monotonic() < until:
+            time.sleep(0.01)
+        told.append(instance.there)
+
+    def interrupt(_note: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        serve(instance, task=work, on_note=interrupt)
+    assert told == [False]
