@@ -9,17 +9,17 @@ A module that serves a toolkit's models has one class. Importing the module impo
         def __init__(self, folder):           # /opt/ml/model, which is read-only
             ...                               # raises ModelError if no model is there, or none that can be loaded
 
-        def decide(self, observations):       # a non-empty list
+        def decide(self, observations):       # a non-empty list, of at most 1000
             ...                               # a list of as many dictionaries; raises ValueError for a bad observation
 
 An observation is what JSON gave: a number, a list, a dictionary, text; from CSV it is a list of numbers. A reply is a
 dictionary with at least `action`, of what JSON knows: no NaN, no arrays of a library. What ModelError and ValueError
-say is one sentence for the user: the first ends the server, the second is the text of a reply with status 400. Any other
-exception is a fault of the model: one line in the log, status 500, and the server goes on.
+say is one sentence for the user: the first ends the server, the second is the text of a reply with status 400. Any
+other exception is a fault of the model: one line in the log, status 500, and the server goes on.
 
 Each worker has one `Model` in a process of its own, with nothing else in it, and asks it one thing at a time: a model
-needs no locks and may crash. Its standard output is the log. The process ends without a word to the model when the
-server does.
+needs no locks and may crash. Its standard output is the log. The process ends when the server does, without destructors
+and exit handlers.
 
 A model may also have:
 
@@ -27,6 +27,9 @@ A model may also have:
 
     def answer(self, request):  # an object whose `request_type` is not "observation"; the reply is what is returned
         ...                     # raises ValueError for a request that it does not know
+
+    def close(self):            # the server ends; after 8 s it waits no longer
+        ...
 """
 
 
