@@ -184,6 +184,13 @@ def test_a_whole_object_is_an_observation_if_the_model_says_so(ask: Any) -> None
     assert "no observation, nor left and right" in ask('{"left": 1}')[2]
 
 
+def test_an_observation_may_have_company(library: Any) -> None:
+    body = b'{"request_type": "observation", "observation": [1], "state_in": [0]}'
+    keys = ("observation", "state_in")
+    assert library.formats.decode(JSON, body, keys).observations == [{"observation": [1], "state_in": [0]}]
+    assert library.formats.decode(JSON, b'{"observation": [1]}', keys).observations == [[1]]
+
+
 # ---- limits
 
 

@@ -81,13 +81,13 @@ def _json(text, place=""):
 
 
 def _observation(value, keys, place=""):
-    """The observation in one JSON value: in its `observation`, or the value itself."""
+    """The observation in one JSON value: the value itself, or what it calls so."""
     if not isinstance(value, dict):
         return value
+    if keys and all(key in value for key in keys):
+        return {key: part for key, part in value.items() if key != "request_type"}
     if "observation" in value:
         return value["observation"]
-    if keys and all(key in value for key in keys):
-        return value
     wanted = "observation" if not keys else "observation, nor {}".format(" and ".join(keys))
     raise FormatError("{}the object has no {}".format(place, wanted))
 

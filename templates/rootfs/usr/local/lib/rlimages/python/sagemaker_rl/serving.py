@@ -23,7 +23,8 @@ and exit handlers.
 
 A model may also have:
 
-    observation_keys = ()       # an object of JSON with all of these keys is an observation itself, as it is
+    observation_keys = ()       # an object of JSON with all of these keys is an observation itself, as it is but for
+                                # `request_type`; one with `observation` among them, too
 
     def answer(self, request):  # an object whose `request_type` is not "observation"; the reply is what is returned
         ...                     # raises ValueError for a request that it does not know
