@@ -64,7 +64,7 @@ class Served:
         self.url = f"http://127.0.0.1:{binding['HostPort']}"
 
     def ping(self) -> httpx.Response:
-        return httpx.get(f"{self.url}/ping", timeout=2)
+        return httpx.get(f"{self.url}/ping", timeout=5)
 
     def invoke(self, body: Any, kind: str = "application/json", **options: Any) -> httpx.Response:
         content = body if isinstance(body, (bytes, str)) else json.dumps(body)
@@ -308,6 +308,28 @@ def test_a_model_that_is_killed_is_replaced(serve) -> None:
     until(lambda: served.pids("sagemaker_rl.model_worker") not in ([model], []))
     served.ready()
     assert served.invoke([1, 0]).status_code == 200
+
+
+def test_a_model_that_is_stopped_is_noticed_and_replaced(serve) -> None:
+    served = serve(environment={"NUM_WORKERS": "1"})
+    (model,) = served.pids("sagemaker_rl.model_worker")
+    served.kill(model, signal.SIGSTOP)
+    for _ in range(3):
+        reply = served.ping()
+        assert (reply.status_code, reply.text) == (503, "the model's process does not answer\n")
+    served.ready()
+    assert model not in served.pids("sagemaker_rl.model_worker")
+
+
+def test_a_model_that_was_stopped_for_a_moment_is_kept(serve) -> None:
+    served = serve(environment={"NUM_WORKERS": "1"})
+    (model,) = served.pids("sagemaker_rl.model_worker")
+    served.kill(model, signal.SIGSTOP)
+    assert served.ping().status_code == 503
+    served.kill(model, signal.SIGCONT)
+    served.ready()
+    assert served.invoke([1, 0]).status_code == 200
+    assert served.pids("sagemaker_rl.model_worker") == [model]
 
 
 def test_sigterm_lets_requests_end(faulty) -> None:

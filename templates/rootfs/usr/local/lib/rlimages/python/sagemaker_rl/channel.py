@@ -19,7 +19,7 @@ class Channel:
         self._socket.sendall(LENGTH.pack(len(body)) + body)
 
     def receive(self, seconds=None):
-        """The next value; `seconds` is the longest silence. After a timeout the channel is of no more use."""
+        """The next value; `seconds` is the longest silence. After a timeout within a value the channel is of no use."""
         self._socket.settimeout(seconds)
         return pickle.loads(self._read(LENGTH.unpack(self._read(LENGTH.size))[0]))
 

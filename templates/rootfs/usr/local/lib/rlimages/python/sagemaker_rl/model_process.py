@@ -14,6 +14,7 @@ LOADS = 3  # deaths while the model is loaded, before the first success, until t
 STABLE = 10.0  # seconds; a process that dies sooner, and not for the first time, is started again after a pause
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 30.0  # seconds; each is twice the one before
 PING = 1.5  # seconds; SageMaker waits 2
+SILENCES = 3  # pings in a row without an answer, until an idle process is started again: one may be a busy machine
 LAST = 8.0  # seconds that a process has to end when the server does
 PATIENCE = 5.0  # seconds that a request waits for a model that is being loaded or started again
 
@@ -47,6 +48,7 @@ class _Child:
             its.close()
         self.channel = Channel(mine)
         self.began = time.monotonic()
+        self.silences = 0
 
     def kill(self):
         """End the process and whatever it started."""
@@ -138,8 +140,14 @@ class ModelProcess:
             return None
         try:
             self._receive(child, self._send(child, "ping", None, PING), PING)
+            child.silences = 0
             return None
-        except (EOFError, OSError):  # or it does not answer
+        except socket.timeout:
+            child.silences += 1
+            if child.silences >= SILENCES:
+                self._lose(child)
+            return "the model's process does not answer"
+        except (EOFError, OSError):
             self._lose(child)
             return self._state
         finally:
@@ -158,9 +166,9 @@ class ModelProcess:
         return self._number
 
     def _receive(self, child, number, seconds):
-        its_number, outcome, said = child.channel.receive(seconds)
-        if its_number != number:
-            raise EOFError("the answer is to another question")
+        its_number = 0
+        while its_number < number:  # the answer to a ping that came too late
+            its_number, outcome, said = child.channel.receive(seconds)
         return outcome, said
 
     def _lose(self, child):
