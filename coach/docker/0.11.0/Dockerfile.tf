@@ -84,6 +84,7 @@ LABEL org.opencontainers.image.title="coach-0.11.0-tf-${processor}" \
       org.opencontainers.image.description="RL Coach 0.11.0 with TensorFlow 1.11.0 for reinforcement learning on Amazon SageMaker" \
       org.opencontainers.image.version="0.11.0" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      com.amazonaws.sagemaker.capabilities.accept-bind-to-port="true" \
       rlimages.cell="coach-0.11.0-tf-${processor}" \
       rlimages.toolkit="coach" \
       rlimages.version="0.11.0" \
@@ -92,4 +93,5 @@ LABEL org.opencontainers.image.title="coach-0.11.0-tf-${processor}" \
       rlimages.python="3.6" \
       rlimages.line="sagemaker"
 
+EXPOSE 8080
 ENTRYPOINT ["/usr/local/bin/rlimages-entrypoint"]

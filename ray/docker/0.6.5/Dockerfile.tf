@@ -84,6 +84,7 @@ LABEL org.opencontainers.image.title="ray-0.6.5-tf-${processor}" \
       org.opencontainers.image.description="Ray RLlib 0.6.5 with TensorFlow 1.12.0 for reinforcement learning on Amazon SageMaker" \
       org.opencontainers.image.version="0.6.5" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      com.amazonaws.sagemaker.capabilities.accept-bind-to-port="true" \
       rlimages.cell="ray-0.6.5-tf-${processor}" \
       rlimages.toolkit="ray" \
       rlimages.version="0.6.5" \
@@ -92,4 +93,5 @@ LABEL org.opencontainers.image.title="ray-0.6.5-tf-${processor}" \
       rlimages.python="3.6" \
       rlimages.line="sagemaker"
 
+EXPOSE 8080
 ENTRYPOINT ["/usr/local/bin/rlimages-entrypoint"]

@@ -72,6 +72,7 @@ LABEL org.opencontainers.image.title="ray-0.8.2-tf-${processor}" \
       org.opencontainers.image.description="Ray RLlib 0.8.2 with TensorFlow 2.1.0 for reinforcement learning on Amazon SageMaker" \
       org.opencontainers.image.version="0.8.2" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      com.amazonaws.sagemaker.capabilities.accept-bind-to-port="true" \
       rlimages.cell="ray-0.8.2-tf-${processor}" \
       rlimages.toolkit="ray" \
       rlimages.version="0.8.2" \
@@ -80,4 +81,5 @@ LABEL org.opencontainers.image.title="ray-0.8.2-tf-${processor}" \
       rlimages.python="3.6" \
       rlimages.line="sagemaker"
 
+EXPOSE 8080
 ENTRYPOINT ["/usr/local/bin/rlimages-entrypoint"]

@@ -73,6 +73,7 @@ LABEL org.opencontainers.image.title="ray-1.6.0-tf-${processor}" \
       org.opencontainers.image.description="Ray RLlib 1.6.0 with TensorFlow 2.5.0 for reinforcement learning on Amazon SageMaker" \
       org.opencontainers.image.version="1.6.0" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      com.amazonaws.sagemaker.capabilities.accept-bind-to-port="true" \
       rlimages.cell="ray-1.6.0-tf-${processor}" \
       rlimages.toolkit="ray" \
       rlimages.version="1.6.0" \
@@ -81,4 +82,5 @@ LABEL org.opencontainers.image.title="ray-1.6.0-tf-${processor}" \
       rlimages.python="3.7" \
       rlimages.line="sagemaker"
 
+EXPOSE 8080
 ENTRYPOINT ["/usr/local/bin/rlimages-entrypoint"]

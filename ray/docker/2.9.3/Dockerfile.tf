@@ -64,6 +64,7 @@ LABEL org.opencontainers.image.title="ray-2.9.3-tf-${processor}" \
       org.opencontainers.image.description="Ray RLlib 2.9.3 with TensorFlow 2.13.0 for reinforcement learning on Amazon SageMaker" \
       org.opencontainers.image.version="2.9.3" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      com.amazonaws.sagemaker.capabilities.accept-bind-to-port="true" \
       rlimages.cell="ray-2.9.3-tf-${processor}" \
       rlimages.toolkit="ray" \
       rlimages.version="2.9.3" \
@@ -72,4 +73,5 @@ LABEL org.opencontainers.image.title="ray-2.9.3-tf-${processor}" \
       rlimages.python="3.10" \
       rlimages.line="sagemaker"
 
+EXPOSE 8080
 ENTRYPOINT ["/usr/local/bin/rlimages-entrypoint"]
