@@ -1,0 +1,108 @@
+"""/opt/ml/output/failure says what went wrong, the most useful first: SageMaker shows its first 1024 characters.
+
+The toolkit writes the exit status of a script and no word of what the script said; puts the message of its own errors
+behind their traceback; in its older versions overwrites what the script has written; and reports success where it
+cannot write the file.
+"""
+
+import os
+import signal
+import sys
+
+from rlimages_train import script, signals
+
+ROOM = 800
+"""Characters for what the script said; the toolkit's own words before and after it have the rest of 1024."""
+NEAR = 20
+"""Lines that may follow a traceback if it is to be the reason of the end."""
+TRACEBACK = "Traceback (most recent call last):\n"
+
+
+class JobError(Exception):
+    """What is wrong with a job, in one sentence. `errno` becomes the exit status of `train`."""
+
+    errno = 1
+
+
+def summary(said, room=ROOM):
+    """What matters in the end of a program's standard error, in at most `room` characters.
+
+    A traceback is told from its end: the exception, then the innermost calls. Anything else is its last lines.
+    """
+    said = said.strip()
+    _, found, after = said.rpartition(TRACEBACK)
+    lines = after.splitlines()
+    depth = next((number for number, line in enumerate(lines) if not line.startswith(" ")), len(lines))
+    if found and depth and 0 < len(lines) - depth <= NEAR:
+        message = "\n".join(lines[depth:])[: room * 3 // 4]
+        calls = _last_lines("\n".join(lines[:depth]), room - len(message) - 1)
+        return (message + "\n" + calls).rstrip()
+    return _last_lines(said, room)
+
+
+def _last_lines(text, room):
+    """The last lines that fit, whole; the end of the last line if not even that fits."""
+    if len(text) <= room:
+        return text
+    end = text[len(text) - max(room, 0) :]
+    return end.partition("\n")[2] or end
+
+
+def explain(toolkit):
+    """Mend the toolkit's reports."""
+    _say_what_was_said(toolkit.errors._CalledProcessError)
+    _name_broken_file(toolkit.environment)
+    toolkit.files.write_failure_file = lambda message: _write(toolkit.environment.output_dir, message)
+
+
+def _say_what_was_said(error_class):
+    original = error_class.__init__
+
+    def init(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        if not self.output:
+            self.output = summary(script.last_words().decode("utf-8", "replace")).encode("utf-8")
+        if getattr(self, "extra_info", "") is None:
+            self.extra_info = _about_signal(self.return_code)
+
+    error_class.__init__ = init
+
+
+def _about_signal(code):
+    """A script that a signal has killed: the toolkit explains 137, which is what a shell says, and not -9."""
+    try:
+        number = -int(code)
+        name = signal.Signals(number).name
+    except (TypeError, ValueError):
+        return None
+    hint = "OutOfMemory: " if number == signal.SIGKILL else ""
+    return "%sProcess killed by %s (signal %d)" % (hint, name, number)
+
+
+def _name_broken_file(environment):
+    read = environment._read_json
+
+    def read_json(path):
+        try:
+            return read(path)
+        except ValueError as error:
+            raise JobError("%s is not JSON: %s" % (path, error)) from error
+
+    environment._read_json = read_json
+
+
+def _write(folder, message):
+    """Write the failure file. Whatever happens here, the job has failed and must end as failed."""
+    error = sys.exc_info()[1]
+    if isinstance(error, (JobError, signals.Stopped)):
+        message = str(error)
+    elif error is not None and str(error) != message:  # an error of the toolkit: its traceback comes first there
+        message = "%s: %s\n%s" % (type(error).__name__, error, message)
+    path = os.path.join(folder, "failure")
+    try:
+        if os.path.exists(path) and os.path.getsize(path):
+            return  # the script's own words
+        with open(path, "w") as stream:
+            stream.write(message)
+    except OSError as problem:
+        sys.stderr.write("rlimages: cannot write %s: %s\n" % (path, problem.strerror))
