@@ -391,6 +391,15 @@ def test_intermediate_output_is_uploaded_while_the_script_runs(job, cell) -> Non
     assert ended.model("put") == "/bucket/out/a-job/output/intermediate/progress"
 
 
+@BOTH
+def test_the_idiom_of_derived_dockerfiles_changes_nothing(job, cell) -> None:
+    install = "pip install --no-index --upgrade sagemaker-containers"
+    words = ["sh", "-c", f"{install} && python -c 'from sagemaker_containers.cli.train import main'"]
+    ended = job(cell, "").run(words=words)
+    assert ended.code == 0, ended.err
+    assert "already satisfied" in ended.out
+
+
 # ---- words other than train
 
 

@@ -104,7 +104,7 @@ def kit(mend: Any, tmp_path: Path) -> Any:
 
     class CalledProcessError(Exception):
         def __init__(self, cmd: str, return_code: int, output: bytes | None = None, info: str | None = None) -> None:
-            self.return_code, self.output, self.extra_info = str(return_code), output, info
+            self.cmd, self.return_code, self.output, self.extra_info = cmd, return_code, output, info
 
     found = SimpleNamespace(
         environment=SimpleNamespace(output_dir=str(tmp_path), _read_json=open),
@@ -134,6 +134,14 @@ def test_a_signal_that_killed_the_script_is_named(kit: Any, code: int | None, in
 def test_what_the_toolkit_knows_is_left_alone(kit: Any) -> None:
     error = kit.errors._CalledProcessError("python x.py", 137, b"its words", "its hint")
     assert (error.output, error.extra_info) == (b"its words", "its hint")
+
+
+def test_the_command_comes_last_as_it_may_be_long(kit: Any) -> None:
+    error = kit.errors._CalledProcessError("python x.py --lr 1", 3, b"ValueError: bad")
+    told = 'CalledProcessError:\nExitCode 3\nErrorMessage "ValueError: bad"\nCommand "python x.py --lr 1"'
+    assert str(error) == told
+    error.extra_info = "a hint"
+    assert 'ValueError: bad"\nExtraInfo "a hint"\nCommand' in str(error)
 
 
 def test_the_words_of_the_script_are_kept(kit: Any, tmp_path: Path) -> None:
@@ -288,3 +296,13 @@ def test_tensorflow_is_read_and_not_imported(mend: Any, tmp_path: Path, monkeypa
     kit = SimpleNamespace(process=SimpleNamespace(get_tensorflow_exception_classes=lambda: ["slow"]))
     mend.imports.name_tensorflow_errors(kit)
     assert kit.process.get_tensorflow_exception_classes() == ["OpError", "AbortedError", "XlaRuntimeError"]
+
+
+def test_pip_knows_every_file_of_the_stand_in_for_sagemaker_containers() -> None:
+    folder = FOLDER / "python"
+    (about,) = folder.glob("sagemaker_containers-*.dist-info")
+    files = [
+        path for name in ("sagemaker_containers", about.name) for path in (folder / name).rglob("*") if path.is_file()
+    ]
+    recorded = (about / "RECORD").read_text().splitlines()
+    assert recorded == sorted(f"{path.relative_to(folder)},," for path in files if "__pycache__" not in path.parts)

@@ -60,12 +60,20 @@ def _say_what_was_said(error_class):
 
     def init(self, *args, **kwargs):
         original(self, *args, **kwargs)
-        if not self.output:
-            self.output = summary(script.last_words().decode("utf-8", "replace")).encode("utf-8")
-        if getattr(self, "extra_info", "") is None:
-            self.extra_info = _about_signal(self.return_code)
+        self.output = self.output or summary(script.last_words().decode("utf-8", "replace"))
+        self.extra_info = getattr(self, "extra_info", None) or _about_signal(self.return_code)
 
     error_class.__init__ = init
+    error_class.__str__ = _text
+
+
+def _text(error):
+    """As sagemaker_training puts it; sagemaker_containers has the command first, of any length, and no exit code."""
+    said = error.output.decode("utf-8", "replace") if isinstance(error.output, bytes) else error.output
+    lines = [type(error).__name__ + ":", "ExitCode %s" % error.return_code, 'ErrorMessage "%s"' % said]
+    if error.extra_info:
+        lines.append('ExtraInfo "%s"' % error.extra_info)
+    return "\n".join(lines + ['Command "%s"' % error.cmd])
 
 
 def _about_signal(code):
