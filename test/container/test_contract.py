@@ -114,7 +114,8 @@ def job(request, tmp_path) -> Iterator[Callable[..., Job]]:
 
 def test_every_open_image_is_here(client) -> None:
     absent = [cell for cell in CELLS if not training_job.is_here(training_job.image_of(CELLS[cell]))]
-    assert not absent, f"{len(absent)} of {len(CELLS)} are not; run: rlimages build --select {','.join(absent)}"
+    remedy = "".join(f" --select {cell}" for cell in absent)
+    assert not absent, f"{len(absent)} of {len(CELLS)} are not; run: rlimages build{remedy}"
 
 
 # ---- what a script finds
@@ -215,6 +216,15 @@ def test_a_missing_script_is_named(job, cell) -> None:
     ended = job(cell, files={}, program="absent.py").run()
     assert ended.code != 0
     assert "/opt/ml/code/absent.py" in ended.failure
+
+
+@BOTH
+def test_a_job_that_names_no_script_is_told_so(job, cell) -> None:
+    ended = job(cell, "", program="").run()
+    assert (ended.code, ended.failure) == (
+        1,
+        "the job names no entry point: hyperparameter sagemaker_program is missing",
+    )
 
 
 @BOTH
@@ -363,7 +373,7 @@ def test_a_shell_script_may_be_the_entry_point(job, cell) -> None:
 
 
 S3 = """
-import http.server, os, threading, time
+import http.server, os, signal, sys, threading, time
 put = {}
 class S3(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -374,21 +384,34 @@ class S3(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 9000), S3)
 threading.Thread(target=server.serve_forever, daemon=True).start()
-with open(os.environ["SM_OUTPUT_INTERMEDIATE_DIR"] + "/progress", "w") as stream:
-    stream.write("step 1")
-deadline = time.time() + 20
-while not put and time.time() < deadline:
-    time.sleep(0.1)
-open(os.environ["SM_MODEL_DIR"] + "/put", "w").write(" ".join(put))
+def upload(*ignored):
+    with open(os.environ["SM_OUTPUT_INTERMEDIATE_DIR"] + "/progress", "w") as stream:
+        stream.write("step 1")
+    deadline = time.time() + 20
+    while not put and time.time() < deadline:
+        time.sleep(0.1)
+    open(os.environ["SM_MODEL_DIR"] + "/put", "w").write(" ".join(put))
+    sys.exit(0)
 """
+TO_S3 = ("-e", "AWS_ACCESS_KEY_ID=x", "-e", "AWS_SECRET_ACCESS_KEY=x", "-e", "S3_ENDPOINT_URL=http://127.0.0.1:9000")
 
 
 @BOTH
 def test_intermediate_output_is_uploaded_while_the_script_runs(job, cell) -> None:
-    keys = ("-e", "AWS_ACCESS_KEY_ID=x", "-e", "AWS_SECRET_ACCESS_KEY=x", "-e", "S3_ENDPOINT_URL=http://127.0.0.1:9000")
-    ended = job(cell, S3, parameters={"sagemaker_s3_output": "s3://bucket/out"}).run(*keys)
+    ended = job(cell, S3, "upload()", parameters={"sagemaker_s3_output": "s3://bucket/out"}).run(*TO_S3)
     assert ended.succeeded, ended.err
     assert ended.model("put") == "/bucket/out/a-job/output/intermediate/progress"
+
+
+@BOTH
+def test_intermediate_output_of_a_stopped_job_is_uploaded_too(job, cell) -> None:
+    script = 'signal.signal(signal.SIGTERM, upload); print("ready"); time.sleep(60)'
+    one = job(cell, S3, script, parameters={"sagemaker_s3_output": "s3://bucket/out"})
+    process = one.start(*TO_S3)
+    subprocess.run(["docker", "stop", "--time", "30", one.name], check=True, capture_output=True)
+    process.communicate()
+    assert process.returncode == 0
+    assert (one.folder / "model/put").read_text() == "/bucket/out/a-job/output/intermediate/progress"
 
 
 @BOTH

@@ -76,7 +76,8 @@ class Job:
         for path, text in files.items():
             (folder / "code" / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / "code" / path).write_text(text)
-        own = {"sagemaker_program": program, "sagemaker_region": "us-west-2", "sagemaker_job_name": "a-job"}
+        own = {"sagemaker_region": "us-west-2", "sagemaker_job_name": "a-job"}
+        own |= {"sagemaker_program": program} if program else {}
         encoded = {name: json.dumps(value) for name, value in {**own, **dict(parameters or {})}.items()}
         groups = [{"instance_group_name": "homogeneousCluster", "instance_type": "local", "hosts": list(hosts)}]
         resources = {

@@ -111,7 +111,7 @@ def kit(mend: Any, tmp_path: Path) -> Any:
         errors=SimpleNamespace(_CalledProcessError=CalledProcessError),
         files=SimpleNamespace(),
         process=SimpleNamespace(),
-        entry_point=SimpleNamespace(_wait_hostname_resolution=lambda: None),
+        entry_point=SimpleNamespace(_wait_hostname_resolution=lambda: None, install=lambda name, path: (name, path)),
     )
     mend.failure.explain(found)
     return found
@@ -121,6 +121,7 @@ def kit(mend: Any, tmp_path: Path) -> Any:
     ("code", "info"),
     [
         (-9, "OutOfMemory: Process killed by SIGKILL (signal 9)"),
+        (137, "OutOfMemory: Process killed by SIGKILL (signal 9)"),
         (-11, "Process killed by SIGSEGV (signal 11)"),
         (-250, None),
         (1, None),
@@ -178,6 +179,12 @@ def test_a_broken_configuration_is_named(kit: Any, mend: Any, tmp_path: Path) ->
     mend.failure.explain(kit)
     with pytest.raises(mend.failure.JobError, match=r"hyper\.json is not JSON: Expecting value: line 1 column 9"):
         kit.environment._read_json("hyper.json")
+
+
+def test_a_job_without_an_entry_point_is_a_sentence(kit: Any, mend: Any) -> None:
+    assert kit.entry_point.install("job.py", "/opt/ml/code") == ("job.py", "/opt/ml/code")
+    with pytest.raises(mend.failure.JobError, match="sagemaker_program is missing"):
+        kit.entry_point.install(None, "/opt/ml/code")
 
 
 # ---- the script's last words

@@ -52,6 +52,7 @@ def explain(toolkit):
     """Mend the toolkit's reports."""
     _say_what_was_said(toolkit.errors._CalledProcessError)
     _name_broken_file(toolkit.environment)
+    _miss_entry_point(toolkit.entry_point)
     toolkit.files.write_failure_file = lambda message: _write(toolkit.environment.output_dir, message)
 
 
@@ -77,9 +78,9 @@ def _text(error):
 
 
 def _about_signal(code):
-    """A script that a signal has killed: the toolkit explains 137, which is what a shell says, and not -9."""
+    """A script that a signal has killed; of SIGKILL a shell says 137, which the newer toolkits explain, but not -9."""
     try:
-        number = -int(code)
+        number = signal.SIGKILL if int(code) == 128 + signal.SIGKILL else -int(code)
         name = signal.Signals(number).name
     except (TypeError, ValueError):
         return None
@@ -99,6 +100,17 @@ def _name_broken_file(environment):
     environment._read_json = read_json
 
 
+def _miss_entry_point(entry_point):
+    install = entry_point.install
+
+    def insist(name, *args, **kwargs):
+        if not name:
+            raise JobError("the job names no entry point: hyperparameter sagemaker_program is missing")
+        return install(name, *args, **kwargs)
+
+    entry_point.install = insist
+
+
 def _write(folder, message):
     """Write the failure file. Whatever happens here, the job has failed and must end as failed."""
     error = sys.exc_info()[1]
@@ -110,7 +122,7 @@ def _write(folder, message):
     try:
         if os.path.exists(path) and os.path.getsize(path):
             return  # the script's own words
-        with open(path, "w") as stream:
+        with open(path, "w", encoding="utf-8", errors="replace") as stream:
             stream.write(message)
     except OSError as problem:
         sys.stderr.write("rlimages: cannot write %s: %s\n" % (path, problem.strerror))
