@@ -229,6 +229,12 @@ def test_nothing_starts_once_the_job_was_stopped(mend: Any, monkeypatch: pytest.
     assert caught.value.errno == 128 + signal.SIGTERM
 
 
+def test_a_program_that_starts_while_the_job_is_stopped_is_stopped_too(mend: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(mend.signals, "insist", lambda: None)
+    monkeypatch.setattr(mend.signals._State, "stopped", True)
+    assert popen(mend, "exec sleep 5") == -signal.SIGTERM
+
+
 # ---- hosts
 
 

@@ -87,6 +87,8 @@ class Popen(subprocess.Popen):
         finally:
             if self._ear is not None:
                 self._ear.open()
+        if signals.stopped():
+            self.terminate()  # the signal came while this program did not quite exist
 
     def wait(self, *args, **kwargs):
         code = super().wait(*args, **kwargs)

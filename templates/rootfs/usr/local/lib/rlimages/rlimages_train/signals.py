@@ -31,9 +31,14 @@ def begin():
     _State.begun = True
 
 
+def stopped():
+    """Whether SIGTERM has come."""
+    return _State.stopped
+
+
 def insist():
     """Start nothing more once the job was stopped. Raises `Stopped`."""
-    if _State.stopped:
+    if stopped():
         raise Stopped("SIGTERM came before the training script had started")
 
 
