@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How long a job takes from `docker run IMAGE train` to the first line of its script, in the open images and in others.
 
-    bench/startup.py [--rounds N] [--limit SECONDS] [CELL ...]
+    bench/startup.py [--rounds N] [--limit SECONDS] [CELL[=IMAGE] ...]
 
 The others are the image of Ray 2.9.3 with sagemaker-training 4.9.0 installed, and started by its own `train`: once
 without bytecode, as uv leaves it, once with. They are built for the occasion and removed. Beside each image stands the
@@ -131,10 +131,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--limit", type=float, default=0.7, help="seconds")
-    parser.add_argument("cells", nargs="*", metavar="CELL", help="ids or patterns; all open cells for one processor")
+    parser.add_argument("cells", nargs="*", metavar="CELL[=IMAGE]", help="ids or patterns; all open ones for CPU")
     words = parser.parse_args()
     project = load(ROOT / "build_matrix.yaml", ROOT)
-    images = {cell.id: cell.local_name for cell in select(project.cells, words.cells or ["*-cpu-debian"])}
+    asked = dict(word.partition("=")[::2] for word in words.cells or ["*-cpu-debian"])
+    images = {cell.id: asked.get(cell.id) or cell.local_name for cell in select(project.cells, tuple(asked))}
     (inside,) = select(project.cells, [INSIDE])
 
     with others(inside.local_name), job() as folder:

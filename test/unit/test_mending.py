@@ -319,3 +319,25 @@ def test_pip_knows_every_file_of_the_stand_in_for_sagemaker_containers() -> None
     ]
     recorded = (about / "RECORD").read_text().splitlines()
     assert recorded == sorted(f"{path.relative_to(folder)},," for path in files if "__pycache__" not in path.parts)
+
+
+def test_what_is_rarely_used_is_imported_when_it_is_used(
+    mend: Any, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    (tmp_path / "rarely_used").mkdir()
+    (tmp_path / "rarely_used/__init__.py").write_text("print('imported')\nWORD = 'there'\n")
+    (tmp_path / "rarely_used/part.py").write_text("WORD = 'too'\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(mend.imports, "UNUSED", ["rarely_used", "json"])
+    try:
+        mend.imports.spare()
+        import rarely_used
+
+        assert capsys.readouterr().out == ""
+        import rarely_used.part
+
+        assert (rarely_used.WORD, rarely_used.part.WORD) == ("there", "too")
+        assert capsys.readouterr().out == "imported\n"
+    finally:
+        for name in ("rarely_used", "rarely_used.part"):
+            sys.modules.pop(name, None)

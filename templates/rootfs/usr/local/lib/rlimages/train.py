@@ -21,7 +21,7 @@ def main():
     try:
         package = toolkit.package_of(sys.argv[0])
         if package is not None:
-            imports.spare(package)
+            imports.spare()
             found = toolkit.Toolkit(package)
             imports.name_tensorflow_errors(found)
             script.listen(found)

@@ -1,29 +1,32 @@
 """Spare a job the imports that its launcher does not need: they come before the first line of every script."""
 
+import importlib
 import importlib.util
 import os
 import re
 import sys
+import types
 
-UNUSED = ("paramiko",)
-"""Only jobs under MPI open an SSH connection: 0.08 s."""
+UNUSED = ("paramiko", "psutil")
+"""Only jobs under MPI open SSH connections and look for processes: 0.09 s."""
 
 
-def spare(package):
+class _Later(types.ModuleType):
+    """In the place of a module that is imported when something of it is asked for.
+
+    Python's own LazyLoader imports it at the next `import` of its name, before Python 3.12.
+    """
+
+    def __getattr__(self, name):
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+def spare():
     """Import what the toolkit rarely uses when it is used. Before anything of the toolkit is imported."""
-    if hasattr(importlib.util, "LazyLoader"):
-        for name in UNUSED:
-            _import_when_used(name)
-
-
-def _import_when_used(name):
-    spec = importlib.util.find_spec(name)
-    if spec is None or name in sys.modules:
-        return
-    spec.loader = importlib.util.LazyLoader(spec.loader)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
+    for name in UNUSED:
+        sys.modules.setdefault(name, _Later(name))
 
 
 def name_tensorflow_errors(toolkit):
