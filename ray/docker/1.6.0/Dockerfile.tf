@@ -59,8 +59,10 @@ COPY --from=build /usr/local/lib/rlimages/libhostname.so /usr/local/lib/rlimages
 COPY --chmod=755 templates/rootfs/ /
 COPY --chmod=755 ray/rootfs/ /
 # Last on the interpreter's path, whatever PYTHONPATH says; a job's own folder `sagemaker_rl` goes before it.
-RUN echo /usr/local/lib/rlimages/python \
-    >"$(python -c 'import site; print(site.getsitepackages()[0])')/sagemaker_rl.pth"
+RUN --mount=type=bind,source=templates/build/own-bytecode.sh,target=/run/build/own-bytecode.sh \
+    echo /usr/local/lib/rlimages/python \
+    >"$(python -c 'import site; print(site.getsitepackages()[0])')/sagemaker_rl.pth" && \
+    /run/build/own-bytecode.sh python /usr/local/lib/rlimages
 
 ENV LC_ALL="C.UTF-8" \
     LANG="C.UTF-8" \
