@@ -22,7 +22,7 @@ setup(
         "pytest>=8.4",
         "pyyaml>=6.0.2",
         "rich>=14.0",
-        "stamina>=25.1",
+        "stamina>=25.2",
         "uv>=0.9",
         "zlib-ng>=1.0",
     ],

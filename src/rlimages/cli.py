@@ -305,8 +305,8 @@ def doctor(ctx: click.Context, /, registry: str, as_json: bool) -> None:
         raise ToolError("something that builds need is missing; the lines above say what to do")
 
 
-main.add_command(emulation.train)
-main.add_command(admission.accept)
+for verb in (emulation.train, emulation.serve, emulation.invoke, emulation.transform, admission.accept):
+    main.add_command(verb)
 
 
 def _one_place(words: dict[str, Any]) -> None:

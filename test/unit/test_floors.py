@@ -12,20 +12,23 @@ FLOORS = """
 errors
 cell
 plan results
-shell tree memory located tarball distribution meter layers
+shell tree memory located tarball distribution meter layers artifact following health
 shipment wire journal leaks
-archive accounts schema selector render catalog describe diagnose report lock pipconfig buildkit job metric
-validation
+archive accounts schema selector render catalog describe diagnose report lock pipconfig buildkit job metric hosting batch checkpoints
+validation pipes
 clashes ground uri schedule targets buildhost container profiles
-matrix host peek specimen
-engine registry login runs rules
+matrix host peek specimen leftovers
+instance
+engine registry login runs rules invocation
 ecr proof acceptance
-bases build smoke emulate release inspection
+bases build smoke emulate release inspection endpoint transform
 stages places
 project pipeline publishing promotion
-releasing
-locking doctor running training accepting
-progress options emulation
+lookup releasing
+locking doctor running training serving accepting
+transforming
+progress options
+emulation
 admission
 cli
 __main__

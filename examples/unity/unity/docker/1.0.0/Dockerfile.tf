@@ -42,6 +42,7 @@ LABEL org.opencontainers.image.title="unity-1.0.0-tf-${processor}" \
       org.opencontainers.image.description="unity 1.0.0 with tf 2.1.0 for reinforcement learning on Amazon SageMaker" \
       org.opencontainers.image.version="1.0.0" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      com.amazonaws.sagemaker.capabilities.accept-bind-to-port="true" \
       rlimages.cell="unity-1.0.0-tf-${processor}" \
       rlimages.toolkit="unity" \
       rlimages.version="1.0.0" \
