@@ -14,19 +14,22 @@ cell
 plan results
 shell tree memory located tarball distribution meter layers
 shipment wire journal leaks
-archive accounts schema selector render catalog describe diagnose report lock pipconfig buildkit job metric
+cosign archive accounts schema selector render catalog describe diagnose report lock pipconfig buildkit job metric
 validation
-clashes ground uri schedule targets buildhost container profiles
+clashes ground uri schedule targets scan sbom buildhost container profiles
 matrix host peek specimen
 engine registry login runs rules
-ecr proof acceptance
+ecr proof acceptance lending inventory
+signing
 bases build smoke emulate release inspection
 stages places
+sealing
 project pipeline publishing promotion
 releasing
 locking doctor running training accepting
+describing
 progress options emulation
-admission
+admission attestation
 cli
 __main__
 """
