@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlimages import __version__, admission, emulation, options
+from rlimages import __version__, admission, attestation, emulation, options
 from rlimages.errors import FactoryError, StaleError, ToolError, UsageError
 
 if TYPE_CHECKING:
@@ -307,6 +307,8 @@ def doctor(ctx: click.Context, /, registry: str, as_json: bool) -> None:
 
 main.add_command(emulation.train)
 main.add_command(admission.accept)
+main.add_command(attestation.sbom)
+main.add_command(attestation.verify)
 
 
 def _one_place(words: dict[str, Any]) -> None:
