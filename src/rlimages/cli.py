@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlimages import __version__, admission, emulation, options
+from rlimages import __version__, admission, attestation, emulation, options
 from rlimages.errors import FactoryError, StaleError, ToolError, UsageError
 
 if TYPE_CHECKING:
@@ -305,7 +305,9 @@ def doctor(ctx: click.Context, /, registry: str, as_json: bool) -> None:
         raise ToolError("something that builds need is missing; the lines above say what to do")
 
 
-for verb in (emulation.train, emulation.serve, emulation.invoke, emulation.transform, admission.accept):
+for verb in (emulation.train, emulation.serve, emulation.invoke, emulation.transform):
+    main.add_command(verb)
+for verb in (admission.accept, attestation.sbom, attestation.verify):
     main.add_command(verb)
 
 

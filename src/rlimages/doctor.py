@@ -47,6 +47,7 @@ def examine(root: Path, registry: str, environ: Mapping[str, str]) -> Iterator[F
     yield _bootstrap()
     yield _credentials(environ)
     yield _uv()
+    yield _cosign()
 
 
 def _say(argv: list[str]) -> str | None:
@@ -155,6 +156,14 @@ def _uv() -> Finding:
     if version:
         return Finding(subject="uv", health=Health.GOOD, detail=version)
     return Finding(subject="uv", health=Health.MISSING, detail="no uv: locks can't be made", remedy="pip install uv")
+
+
+def _cosign() -> Finding:
+    where = shutil.which("cosign")
+    if where:
+        return Finding(subject="cosign", health=Health.GOOD, detail=where)
+    remedy = 'run: scripts/engine tools && eval "$(scripts/engine env)"'
+    return Finding(subject="cosign", health=Health.OPTIONAL, detail="none: nothing can be signed", remedy=remedy)
 
 
 def facts(finding: Finding) -> dict[str, str]:

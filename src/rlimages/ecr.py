@@ -25,6 +25,7 @@ MAX_FILTERS = 5
 """Exclusion filters that a repository's tag mutability takes (ECR, PutImageTagMutability)."""
 _EARLY = 15 * 60
 """Seconds before its end (12 hours) at which a token is renewed, so that no upload outlives it."""
+_MISSING = ("RepositoryNotFoundException", "ScanNotFoundException")
 
 Clock = Callable[[], float]
 
@@ -110,6 +111,32 @@ class Ecr:
             )
             return [image for page in pages for image in page["imageDetails"]]
 
+    def scan_findings(self, repository: str, digest: str) -> Mapping[str, Any] | None:
+        """What DescribeImageScanFindings tells of an image, all pages as one; None where no scan was ever begun."""
+        told: dict[str, Any] = {}
+        found: dict[str, list[Any]] = {"findings": [], "enhancedFindings": []}
+        try:
+            with self._asking("DescribeImageScanFindings"):
+                pages = self._ecr.get_paginator("describe_image_scan_findings").paginate(
+                    registryId=self.where.account, repositoryName=repository, imageId={"imageDigest": digest}
+                )
+                for page in pages:
+                    told = page
+                    for kind in found:
+                        found[kind] += page.get("imageScanFindings", {}).get(kind, ())
+        except _MissingError as error:
+            if error.code != "ScanNotFoundException":
+                raise
+            return None
+        return {**told, "imageScanFindings": {**told.get("imageScanFindings", {}), **found}}
+
+    def begin_scan(self, repository: str, digest: str) -> None:
+        """Have an image scanned; ECR does so once a day."""
+        with self._asking("StartImageScan"):
+            self._ecr.start_image_scan(
+                registryId=self.where.account, repositoryName=repository, imageId={"imageDigest": digest}
+            )
+
     def _exists(self, repository: str) -> bool:
         try:
             with self._asking("DescribeRepositories"):
@@ -136,8 +163,8 @@ class Ecr:
         except ClientError as error:
             told = error.response.get("Error", {})
             code, message = told.get("Code", "?"), told.get("Message", "")
-            kind = _MissingError if code == "RepositoryNotFoundException" else RegistryError
-            raise kind(f"ECR in {self._region} refused {call}: {code}: {message}") from error
+            what = f"ECR in {self._region} refused {call}: {code}: {message}"
+            raise (_MissingError(what, code) if code in _MISSING else RegistryError(what)) from error
         except BotoCoreError as error:
             raise RegistryError(f"ECR in {self._region} cannot be asked for {call}: {error}") from error
 
@@ -215,4 +242,9 @@ def _client(session: Any, service: str, region: str) -> Any:
 
 
 class _MissingError(RegistryError):
-    """The repository does not exist."""
+    """What was asked for does not exist."""
+
+    def __init__(self, message: str, code: str) -> None:
+        """`code`: AWS's name of the error."""
+        super().__init__(message)
+        self.code = code

@@ -60,6 +60,8 @@ class LocalImage:
     command: tuple[str, ...]
     user: str
     workdir: str
+    created: str = ""
+    """RFC 3339; empty where it does not say."""
 
 
 class Engine(Protocol):
@@ -152,6 +154,7 @@ class DockerEngine:
             command=tuple(config.get("Cmd") or ()),
             user=config.get("User") or "",
             workdir=config.get("WorkingDir") or "",
+            created=facts.get("Created") or "",
         )
 
     def configuration(self, reference: str) -> Configuration | None:

@@ -1,5 +1,6 @@
 """Open the registries of a target: one for a plain registry, one for each region of ECR."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -8,12 +9,13 @@ from pathlib import Path
 from rlimages import ecr
 from rlimages.cell import Cell
 from rlimages.ecr import Ecr, EcrCredentials
-from rlimages.login import DockerCredentials, RegistryLogin
+from rlimages.login import Credentials, DockerCredentials, RegistryLogin
 from rlimages.meter import Meter
 from rlimages.registry import Registry
 from rlimages.shipment import Place, Untag
 from rlimages.targets import RawTarget
 
+_ECR = re.compile(r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.")
 UPLOAD_PATIENCE = 120.0
 """Seconds that a registry may be busy before a release breaks off: ECR's throttling passes in less."""
 
@@ -25,6 +27,8 @@ class Opened:
     place: Place
     registry: Registry
     meter: Meter
+    credentials: Credentials
+    """Who we are there."""
     untag: Untag | None = None
     """ECR's own way to remove a tag."""
     ensure: Callable[[str], bool] = lambda _repository: False
@@ -46,11 +50,38 @@ def open_places(
     if target.registry is not None:
         host, _, prefix = target.registry.partition("/")
         meter = Meter()
-        login = RegistryLogin(DockerCredentials(docker_folder(environ)))
+        known = DockerCredentials(docker_folder(environ))
+        login = RegistryLogin(known)
         place = Place(name=name, host=host, prefix=prefix, floating=floating)
-        return (Opened(place=place, registry=Registry(host, login=login, meter=meter, patience=patience), meter=meter),)
+        registry = Registry(host, login=login, meter=meter, patience=patience)
+        return (Opened(place=place, registry=registry, meter=meter, credentials=known),)
     assert target.ecr is not None
     return tuple(_region(name, target, region, chosen, floating, patience) for region in target.ecr.regions)
+
+
+class HostCredentials(Credentials):
+    """As `docker login` left it; where that knows nothing of a registry of ECR, by boto3's usual credentials."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        """For any host."""
+        self._docker = DockerCredentials(docker_folder(environ))
+        self._ecr: dict[str, EcrCredentials] = {}
+
+    def find(self, host: str) -> tuple[str, str] | None:
+        """User and password. Raises `RegistryError` where AWS can't be asked."""
+        return self._of(host).find(host)
+
+    def forget(self, host: str) -> bool:
+        """Look again the next time."""
+        return self._of(host).forget(host)
+
+    def _of(self, host: str) -> Credentials:
+        found = _ECR.match(host)
+        if found is None or self._docker.find(host) is not None:
+            return self._docker
+        if host not in self._ecr:
+            self._ecr[host] = EcrCredentials(ecr.open_ecr(found["region"], account=found["account"]))
+        return self._ecr[host]
 
 
 def docker_folder(environ: Mapping[str, str]) -> Path:
@@ -73,10 +104,12 @@ def _region(
         moving = [pattern for pattern in floating if any(fnmatchcase(tag, pattern) for tag in tags)]
         return control.ensure(repository, target.repositories, moving)
 
+    known = EcrCredentials(control)
     return Opened(
         place=place,
-        registry=Registry(host, login=RegistryLogin(EcrCredentials(control)), meter=meter, patience=patience),
+        registry=Registry(host, login=RegistryLogin(known), meter=meter, patience=patience),
         meter=meter,
+        credentials=known,
         untag=control.untag,
         ensure=ensure,
         ecr=control,

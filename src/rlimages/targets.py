@@ -44,6 +44,13 @@ class RawEcr(Strict):
     profile: str | None = Field(default=None, description="Of the AWS configuration.")
 
 
+class RawScan(Strict):
+    """When what ECR's scanner finds stops a release."""
+
+    fail_on: Literal["critical", "high", "medium", "low", "informational"] = "high"
+    waivers: str | None = Field(default=None, description="File with the findings that somebody accepts.")
+
+
 class RawTarget(Strict):
     """One place to publish to, which may be several regions."""
 
@@ -56,6 +63,7 @@ class RawTarget(Strict):
     repositories: RawRepositories = RawRepositories()
     sign: str | None = Field(default=None, description="cosign's key: a file, or a KMS URI.")
     sign_password: EnvName | None = Field(default=None, description="Variable with the password of that file.")
+    scan: RawScan | None = Field(default=None, description="Only for ECR; without it nothing is asked of the scanner.")
 
 
 class RawTargets(Strict):
@@ -90,6 +98,10 @@ def parse(text: str, name: str = FILE) -> Targets:
             problems.append(document.problem(path, "a target has either 'registry' or 'ecr'"))
         if target.registry is not None and target.prefix:
             problems.append(document.problem((*path, "prefix"), "write the prefix behind the registry: host/prefix"))
+        if target.scan is not None and target.ecr is None:
+            problems.append(document.problem((*path, "scan"), "only ECR scans: this target has no 'ecr'"))
+        if target.sign_password is not None and target.sign is None:
+            problems.append(document.problem((*path, "sign_password"), "there is no key in 'sign' that it could open"))
         if target.promote_from is not None and target.promote_from not in raw.targets:
             what = f"there is no target '{target.promote_from}'{did_you_mean(target.promote_from, raw.targets)}"
             problems.append(document.problem((*path, "promote_from"), what))

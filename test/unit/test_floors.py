@@ -14,22 +14,24 @@ cell
 plan results
 shell tree memory located tarball distribution meter layers artifact following health
 shipment wire journal leaks
-archive accounts schema selector render catalog describe diagnose report lock pipconfig buildkit job metric hosting batch checkpoints
-validation pipes
-clashes ground uri schedule targets buildhost container profiles
+cosign archive accounts schema selector render catalog describe diagnose report lock pipconfig buildkit job metric hosting batch
+validation pipes checkpoints
+clashes ground uri schedule targets scan sbom buildhost container profiles
 matrix host peek specimen leftovers
 instance
 engine registry login runs rules invocation
-ecr proof acceptance
+ecr proof acceptance lending inventory
+signing
 bases build smoke emulate release inspection endpoint transform
 stages places
+sealing
 project pipeline publishing promotion
 lookup releasing
 locking doctor running training serving accepting
-transforming
+transforming describing
 progress options
 emulation
-admission
+admission attestation
 cli
 __main__
 """

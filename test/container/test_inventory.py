@@ -1,0 +1,49 @@
+"""What is in a real image, said by a program that runs inside it."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+from rlimages.inventory import bill_of_materials
+
+ROOT = Path(__file__).resolve().parents[2]
+IMAGE = "sagemaker-rl-vw-container:vw-9.11.9-cpu-py311-debian12"
+
+
+@pytest.fixture(scope="module")
+def local_image(client):
+    if not client.images.list(IMAGE):
+        pytest.fail(f"there is no {IMAGE} in the local store; run: rlimages build --select 'vw-9.11.9-cpu-debian'")
+    return IMAGE
+
+
+@pytest.fixture
+def describe(local_image, engine, tmp_path):
+    def describe() -> str:
+        return bill_of_materials(engine.inspect(local_image), "python3", engine, root=ROOT, folder=tmp_path)
+
+    return describe
+
+
+def ask(image: str, *argv: str) -> list[str]:
+    command = ["docker", "run", "--rm", "--network=none", "--entrypoint", argv[0], image, *argv[1:]]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_a_bill_of_materials_is_what_the_standard_says_and_always_the_same(describe) -> None:
+    text = describe()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    assert describe() == text
+
+
+def test_it_lists_what_dpkg_and_pip_list(describe, local_image) -> None:
+    told = [entry for entry in json.loads(describe())["components"] if "purl" in entry]
+    debs = {entry["name"] for entry in told if entry["purl"].startswith("pkg:deb/debian/")}
+    assert debs == set(ask(local_image, "dpkg-query", "--show", "--showformat=${Package}\n"))
+    python = {(entry["name"], entry["version"]) for entry in told if entry["purl"].startswith("pkg:pypi/")}
+    listed = json.loads(" ".join(ask(local_image, "python3", "-m", "pip", "list", "--format=json")))
+    assert {(entry["name"], entry["version"]) for entry in listed} <= python

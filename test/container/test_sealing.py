@@ -1,0 +1,212 @@
+"""Images of ECR are scanned and signed before their tags move, against AWS on loopback."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import date
+from itertools import count
+from pathlib import Path
+
+import boto3
+import httpx
+import pytest
+from aws import ACCOUNT, Cloud, host, secrets
+
+from rlimages import sealing
+from rlimages.distribution import DOCKER_CONFIG, DOCKER_LAYER, Blob, compose, digest
+from rlimages.errors import RegistryError
+from rlimages.places import Opened, open_places
+from rlimages.scan import Severity, Waiver
+from rlimages.sealing import Demands
+from rlimages.shell import Stop
+from rlimages.shipment import Item
+from rlimages.signing import Key, public_half
+from rlimages.targets import RawEcr, RawTarget
+
+REGION = "us-west-2"
+TODAY = date(2026, 11, 21)
+BOM = json.dumps({"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "components": []})
+TARGET = RawTarget(ecr=RawEcr(regions=[REGION]), prefix="team", accept=[])
+_number = count()
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory):
+    cloud = Cloud(tmp_path_factory.mktemp("aws"))
+    yield cloud
+    cloud.close()
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory) -> Key:
+    folder = tmp_path_factory.mktemp("key")
+    environ = {**os.environ, "COSIGN_PASSWORD": "word"}
+    subprocess.run(["cosign", "generate-key-pair"], cwd=folder, env=environ, check=True, capture_output=True)
+    return Key(name=str(folder / "cosign.key"), password="word")
+
+
+@pytest.fixture
+def opened(cloud, monkeypatch) -> Opened:
+    for name, value in cloud.environ.items():
+        monkeypatch.setenv(name, value)
+    (opened,) = open_places("production", TARGET, [], environ=cloud.environ)
+    yield opened
+    opened.registry.close()
+
+
+@pytest.fixture
+def image(opened, cloud) -> dict[Item, str]:
+    """An image that was brought to ECR, and whose tags are to move; moto is told of it as ECR would know."""
+    name = f"tiny-{next(_number)}"
+    item = Item(cell=f"{name}-cpu", repository=name, image="", tags=("1.0",))
+    repository = opened.place.repository(item)
+    opened.ensure(repository)
+    config = json.dumps({"os": "linux", "architecture": "amd64", "config": {}, "name": name}).encode()
+    layer = Blob(media_type=DOCKER_LAYER, digest=digest(name.encode()), size=len(name))
+    manifest = compose(Blob(media_type=DOCKER_CONFIG, digest=digest(config), size=len(config)), [layer])
+    for blob, content in zip(manifest.blobs, (name.encode(), config), strict=True):
+        opened.registry.upload(repository, blob, lambda content=content: iter([content]))
+    opened.registry.put_manifest(repository, "1.0", manifest)
+    client(cloud).put_image(
+        repositoryName=repository,
+        imageManifest=manifest.content.decode(),
+        imageTag="1.0",
+        imageDigest=manifest.digest,
+    )
+    return {item: manifest.digest}
+
+
+@pytest.fixture
+def judge(opened, image):
+    said: list[str] = []
+
+    def judge(**demands):
+        return sealing.judge(opened, image, Demands(**demands), today=TODAY, stop=Stop(), tell=said.append), said
+
+    return judge
+
+
+@pytest.fixture
+def sign(opened, image, key, cloud, tmp_path):
+    def sign(bom: str = BOM):
+        (item,) = image
+        return sealing.sign(
+            opened, image, TARGET, Demands(key=key), {item.cell: bom}, folder=tmp_path / "release", environ=cloud.environ, stop=Stop(), tell=lambda _what: None,
+        )  # fmt: skip
+
+    return sign
+
+
+def client(cloud: Cloud):
+    words = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": REGION}
+    return boto3.client("ecr", endpoint_url=cloud.environ["AWS_ENDPOINT_URL"], **words)
+
+
+def enhanced(cloud: Cloud, opened: Opened, image: dict[Item, str], severity: str) -> None:
+    """What Inspector will have found."""
+    ((item, name),) = image.items()
+    details = {"vulnerabilityId": "CVE-2026-1", "vulnerablePackages": [{"name": "openssl", "version": "3.0.1"}]}
+    finding = {"severity": severity, "status": "ACTIVE", "packageVulnerabilityDetails": details}
+    result = {
+        "repositoryName": opened.place.repository(item),
+        "imageId": {"imageDigest": name},
+        "imageScanStatus": {"status": "ACTIVE"},
+        "imageScanFindings": {"enhancedFindings": [finding], "findingSeverityCounts": {severity: 1}},
+    }
+    words = {"results": [result], "account_id": ACCOUNT, "region": REGION}
+    where = f"{cloud.environ['AWS_ENDPOINT_URL']}/moto-api/static/ecr/scan-finding-results"
+    httpx.post(where, json=words, trust_env=False).raise_for_status()
+
+
+def test_an_image_that_nobody_scanned_is_scanned_and_its_findings_stand_in_the_way(judge, opened, image) -> None:
+    ((item, name),) = image.items()
+    assert opened.ecr.scan_findings(opened.place.repository(item), name) is None
+    with pytest.raises(RegistryError, match=rf"{item.cell}: CVE-9999-9999 \(high\) in moto_fake 9.9.9"):
+        judge(fail_on=Severity.HIGH)
+
+
+def test_below_the_threshold_a_finding_is_counted(judge, image) -> None:
+    verdicts, said = judge(fail_on=Severity.CRITICAL)
+    assert [verdict.counts[Severity.HIGH] for verdict in verdicts.values()] == [1]
+    assert any("1 findings (1 high)" in line for line in said)
+
+
+def test_a_waiver_lets_it_pass_until_its_day(judge) -> None:
+    waiver = Waiver(id="CVE-9999-9999", reason="of a test", owner="me", review_by=TODAY)
+    assert judge(fail_on=Severity.HIGH, waivers=(waiver,))
+    late = replace(waiver, review_by=date(2026, 11, 20))
+    with pytest.raises(RegistryError, match="CVE-9999-9999"):
+        judge(fail_on=Severity.HIGH, waivers=(late,))
+
+
+def test_findings_of_an_enhanced_scan_stand_in_the_way(judge, cloud, opened, image) -> None:
+    enhanced(cloud, opened, image, "CRITICAL")
+    with pytest.raises(RegistryError, match=r"CVE-2026-1 \(critical\) in openssl 3.0.1"):
+        judge(fail_on=Severity.HIGH)
+
+
+def test_a_target_without_rules_asks_and_signs_nothing(judge) -> None:
+    assert judge()[0] == {}
+
+
+def test_an_image_that_is_not_there_is_an_error_and_not_unscanned(opened, image) -> None:
+    (item,) = image
+    with pytest.raises(RegistryError, match="ImageNotFoundException"):
+        opened.ecr.scan_findings(opened.place.repository(item), "sha256:" + "0" * 64)
+
+
+def test_an_image_is_signed_under_ecrs_name_with_ecrs_password(sign, image) -> None:
+    ((item, name),) = image.items()
+    (told,) = sign()
+    assert told.subject.reference == f"{host(REGION)}/team/{item.repository}@{name}"
+    assert told.annotations["rlimages.cell"] == item.cell
+    assert told.bom == json.loads(BOM)
+
+
+def test_the_verb_verifies_in_ecr_with_nothing_but_aws_credentials(sign, image, cloud, tmp_path) -> None:
+    (told,) = sign()
+    environ = {**cloud.environ, "DOCKER_CONFIG": str(tmp_path / "nobody")}
+    reference = f"{told.subject.host}/{told.subject.repository}:1.0"
+    argv = [sys.executable, "-m", "rlimages", "verify", reference, "--key", str(tmp_path / "release/cosign.pub")]
+    said = subprocess.run(argv, env=environ, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr + said.stdout
+    assert f"{reference}: verified\n  digest    {told.subject.digest}\n" in said.stdout
+
+
+def test_the_repository_of_signatures_takes_tags_again_and_is_not_scanned(sign, image, cloud) -> None:
+    sign()
+    (item,) = image
+    name = f"team/{item.repository}-signatures"
+    (told,) = client(cloud).describe_repositories(repositoryNames=[name])["repositories"]
+    assert told["imageTagMutability"] == "MUTABLE"
+    assert told["imageScanningConfiguration"] == {"scanOnPush": False}
+
+
+def test_the_images_own_repository_gets_no_tag(sign, opened, image) -> None:
+    sign()
+    (item,) = image
+    assert opened.registry.tags(opened.place.repository(item)) == ("1.0",)
+
+
+def test_a_release_keeps_the_bills_of_materials_and_no_password(sign, image, tmp_path) -> None:
+    sign()
+    (item,) = image
+    files = {path.name: path.read_bytes() for path in (tmp_path / "release").iterdir()}
+    assert files[f"{item.cell}.cdx.json"] == BOM.encode()
+    assert not [name for name, content in files.items() for secret in secrets() if secret in content]
+
+
+def test_a_promotion_finds_what_the_source_attests(sign, opened, image, key, cloud, tmp_path) -> None:
+    with pytest.raises(RegistryError, match="is not signed by the key"):
+        attested(opened, image, key, cloud, tmp_path)
+    sign()
+    (bom,) = attested(opened, image, key, cloud, tmp_path).values()
+    assert json.loads(bom) == json.loads(BOM)
+
+
+def attested(opened: Opened, image: dict[Item, str], key: Key, cloud: Cloud, folder: Path):
+    program = sealing.Cosign(folder, environ=cloud.environ, stop=Stop())
+    public = public_half(program, key, folder)
+    return sealing.attested(opened, image, public, environ=cloud.environ, stop=Stop())
