@@ -26,7 +26,8 @@ bases build smoke emulate release inspection endpoint transform
 stages places
 sealing
 project pipeline publishing promotion
-lookup releasing
+lookup destination standing
+releasing promoting
 locking doctor running training serving accepting
 transforming describing
 progress options
