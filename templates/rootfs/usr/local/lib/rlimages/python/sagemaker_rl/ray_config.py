@@ -156,6 +156,8 @@ def new_stack(config):
         kept = {name: model[name] for name in model if name in MODEL}
         for name in sorted(set(model) - set(kept)):
             notes.append("'model.{}' is no setting of the new API stack's default model: left out".format(name))
+        if kept.get("use_lstm"):
+            kept.setdefault("max_seq_len", 20)  # the old stack's default; the new one has none for it
         if kept:
             config["_model_config"] = dict(kept, **(config.get("_model_config") or {}))
     return config, notes
