@@ -46,6 +46,9 @@ class NewModule:
 
     def act(self, observations, states, explore):
         """Decide on a list of observations, each with its state: as many dictionaries."""
+        if len(observations) > 1 and hasattr(self.action_space, "spaces"):
+            # RLlib's distributions of several parts take no batch: ray 2.60's logp() fails on it.
+            return [self.act([one], [state], explore)[0] for one, state in zip(observations, states)]
         import torch
         from ray.rllib.core.columns import Columns
         from ray.rllib.env.single_agent_episode import SingleAgentEpisode
@@ -65,7 +68,7 @@ class NewModule:
         for_environment = found.get(Columns.ACTIONS_FOR_ENV, actions)
         chosen = []
         for row in range(len(observations)):
-            answer = {"chosen": actions[row], "action": for_environment[row]}
+            answer = {"chosen": _part(actions, row), "action": _part(for_environment, row)}
             if logits is not None:
                 answer["logits"] = _last(logits, row)
             if Columns.VF_PREDS in found:
@@ -93,6 +96,13 @@ def _numpy(state):
     from ray.rllib.utils.numpy import convert_to_numpy
 
     return convert_to_numpy(state)
+
+
+def _part(batch, row):
+    """One row of a batch of actions, which a vector of environments would take: of each member of a tuple its row."""
+    import tree
+
+    return tree.map_structure(lambda part: part[row], batch)
 
 
 def _last(values, row):
