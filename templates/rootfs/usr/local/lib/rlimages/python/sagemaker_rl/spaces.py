@@ -73,7 +73,7 @@ def said(given):
 def _shape(shape):
     if not shape:
         return "one number"
-    return "{} numbers".format(" x ".join(str(size) for size in shape))
+    return "{} number{}".format(" x ".join(str(size) for size in shape), "" if tuple(shape) == (1,) else "s")
 
 
 def _members(spaces, given, name):
