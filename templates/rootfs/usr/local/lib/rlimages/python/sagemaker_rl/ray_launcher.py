@@ -20,7 +20,7 @@ import signal
 import sys
 import time
 
-from sagemaker_rl import hyperparameters, ray_cluster, ray_config, ray_files
+from sagemaker_rl import hyperparameters, ray_cluster, ray_config, ray_export, ray_files
 from sagemaker_rl.job import Job
 
 LEAST_CPUS = 3  # a trial and its worker also start where there are two
@@ -160,6 +160,8 @@ class SageMakerRayLauncher:
         order = {path: number for number, path in enumerate(found)}
         best = max(found, key=lambda path: (self._reward(path), order[path]))
         print("model: {} of {}".format(ray_files.export(best, self.job.model), best))
+        if ray_export.wanted(self.job.model):
+            print(ray_export.export(self.job.model))
 
     def _reward(self, checkpoint):
         return self.rewards.get(os.path.basename(os.path.dirname(checkpoint)), float("-inf"))

@@ -149,7 +149,7 @@ class OldPolicy:
     def __init__(self, policy, observation_space, changes):
         self.observation_space, self.action_space = observation_space, policy.action_space_struct
         self.initial_state = [numpy.asarray(part) for part in policy.get_initial_state()]
-        self._policy, self._changes = policy, changes
+        self.policy, self._changes = policy, changes
         for name, view in policy.model.view_requirements.items():
             known = name == "obs" or name.startswith(("state_in_", "state_out_"))
             if view.used_for_compute_actions and (not known or not isinstance(view.shift, int)):
@@ -164,12 +164,12 @@ class OldPolicy:
         from ray.rllib.policy.sample_batch import SampleBatch
         from ray.rllib.utils.spaces import space_utils
 
-        config = self._policy.config
+        config = self.policy.config
         seen = [self._seen(observation) for observation in observations]
         batch = {SampleBatch.OBS: tree.map_structure(lambda *rows: numpy.stack(rows), *seen)}
         for number in range(len(self.initial_state)):
             batch["state_in_{}".format(number)] = numpy.stack([state[number] for state in states])
-        actions, state_out, extra = self._policy.compute_actions_from_input_dict(SampleBatch(batch), explore=explore)
+        actions, state_out, extra = self.policy.compute_actions_from_input_dict(SampleBatch(batch), explore=explore)
         chosen = []
         for row in range(len(observations)):
             action = tree.map_structure(lambda part: numpy.asarray(part)[row], actions)  # noqa: B023 - used at once
