@@ -63,7 +63,10 @@ def _mxnet(agent, environment, model):
     written = [NETWORK + "-symbol.json", NETWORK + "-0000.params", DESCRIPTION, FILTERS]
     if has_onnx():
         policy = next(number for number, name in enumerate(outputs) if name != "value")
-        _onnx(network, policy, os.path.join(model, "model.onnx"))
+        try:
+            _onnx(network, policy, os.path.join(model, "model.onnx"))
+        except Exception as error:  # noqa: BLE001 - an operator that one of both does not know; the rest is there
+            return written, "no model.onnx: {}: {}".format(type(error).__name__, error)
         written.append("model.onnx")
     return written, ""
 
@@ -83,7 +86,7 @@ def _frozen(agent):
 def has_onnx():
     """Whether this image has the package."""
     try:
-        import onnx  # noqa: F401
+        from onnx import checker  # noqa: F401
     except ImportError:
         return False
     return True

@@ -87,7 +87,7 @@ class SageMakerCoachPresetLauncher(CoachLauncher):
         try:
             super().launch()
             if self._workers == 1:
-                # Whatever trained for less than an interval counts too. Several workers save for themselves.
+                # Whatever trained for less than an interval counts too. Several workers have saved.
                 self.graph_manager.save_checkpoint()
         except Stopped:
             if os.getpid() != parent:  # one of several workers
@@ -118,6 +118,15 @@ class SageMakerCoachPresetLauncher(CoachLauncher):
             os.makedirs(folder, exist_ok=True)
         options.checkpoint_save_dir = self.checkpoint_dir
         return options
+
+    def run_graph_manager(self, graph_manager, args):
+        """Train: with several workers of MXNet, which has none of its own in Coach, over Redis."""
+        if self._workers == 1 or args.framework != Frameworks.mxnet:
+            super().run_graph_manager(graph_manager, args)
+            return
+        from sagemaker_rl import coach_workers
+
+        coach_workers.train(graph_manager, args, self._workers)
 
     def get_graph_manager_from_args(self, args):
         """The preset, with what the hyperparameters change."""
