@@ -1,4 +1,4 @@
-"""What the launcher trained decides in `sagemaker_rl.coach_model` as in Coach itself, and over HTTP where the image serves.
+"""What the launcher trained decides in `sagemaker_rl.coach_model` as in Coach itself, and so it does over HTTP.
 
 The exported network also runs on MXNet alone, and as ONNX where the image has that package.
 """

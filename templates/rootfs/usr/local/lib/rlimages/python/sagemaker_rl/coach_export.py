@@ -1,4 +1,4 @@
-"""What a Coach agent becomes besides its checkpoint: a network that needs no Coach, and what stands before and after it.
+"""What a Coach agent becomes besides its checkpoint: a network that needs no Coach, and what is around it.
 
 With MXNet these are, in the model folder:
 

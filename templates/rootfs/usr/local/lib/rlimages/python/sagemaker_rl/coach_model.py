@@ -36,6 +36,8 @@ class Model:
             reason = "{}: {}".format(type(error).__name__, str(error).strip().split("\n")[0])
             raise ModelError("the network in {} cannot be loaded: {}".format(folder, reason)) from error
         self._inputs = self._described["inputs"]
+        # Objects of JSON with these keys are observations themselves, see sagemaker_rl.serving.
+        self.observation_keys = tuple(each["name"] for each in self._inputs) if len(self._inputs) > 1 else ()
         example = {each["name"]: numpy.zeros(each["shape"]).tolist() for each in self._inputs}
         # The first decision is the slow one, and shows what a reply has.
         self.columns = list(self.decide([example if len(example) > 1 else example.popitem()[1]])[0])

@@ -35,6 +35,10 @@ class Model:
             reason = "{}: {}".format(type(error).__name__, str(error).strip().split("\n")[0])
             raise ModelError("the checkpoint {} cannot be loaded: {}".format(checkpoint, reason)) from error
         self.space = self._policy.observation_space
+        # Objects of JSON with these keys are observations themselves, see sagemaker_rl.serving.
+        self.observation_keys = tuple(getattr(self.space, "spaces", ())) if hasattr(self.space, "keys") else ()
+        if self._policy.initial_state:
+            self.observation_keys = ("observation", "state_in")
         # The first decision is the slow one, and shows what a reply has.
         self.columns = list(self.decide([spaces.write(self.space.sample())])[0])
 
@@ -45,7 +49,11 @@ class Model:
             given, state = self._memory(given)
             read.append(spaces.read(self.space, given))
             states.append(state)
-        return [self._reply(found) for found in self._policy.act(read, states, self.explore)]
+        try:
+            answers = self._policy.act(read, states, self.explore)
+        except ValueError as error:  # the observations are what they should be, so it is not for who sent them
+            raise RuntimeError(str(error)) from error
+        return [self._reply(found) for found in answers]
 
     def _memory(self, given):
         memory = self._policy.initial_state

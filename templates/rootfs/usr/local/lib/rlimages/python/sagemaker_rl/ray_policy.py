@@ -92,7 +92,7 @@ def _from_worker(name, worker, params):
 
 
 def _defaults(kind):
-    """The settings of the algorithm that a class of policies belongs to: what built the class has them in its closure."""
+    """The settings of the algorithm that a class of policies belongs to: its closure has them."""
     from ray.rllib.agents.trainer import COMMON_CONFIG
 
     for cell in getattr(kind.with_updates, "__closure__", None) or ():
