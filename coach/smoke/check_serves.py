@@ -3,6 +3,7 @@
 The exported network also runs on MXNet alone, and as ONNX where the image has that package.
 """
 
+import importlib.util
 import json
 import os
 import socket
@@ -118,7 +119,7 @@ def alone(folder):
     block = mxnet.gluon.SymbolBlock.imports(prefix + "-symbol.json", ["data"], prefix + "-0000.params")
     zeros = mxnet.nd.zeros((1, 4))
     found = [block(zeros)[1].asnumpy().ravel().tolist()]
-    if os.path.exists(os.path.join(model, "model.onnx")):
+    if importlib.util.find_spec("onnx"):
         from mxnet.contrib import onnx
 
         symbol, arguments, _ = onnx.import_model(os.path.join(model, "model.onnx"))

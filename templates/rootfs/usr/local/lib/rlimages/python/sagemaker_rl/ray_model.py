@@ -3,8 +3,12 @@
 It decides greedily; with RLIMAGES_EXPLORE=true as in training. Of several policies RLIMAGES_POLICY names one. A policy
 with a memory has it from the caller: an observation may be {"observation": …, "state_in": …}, with what the reply
 before called `state_out`; without, an episode begins.
+
+A checkpoint only names custom models and classes. They may be in the model's folder `code`, where SageMaker's SDK puts
+the code of a model; its `inference.py` (SAGEMAKER_PROGRAM), if there is one, runs first and registers what RLlib wants.
 """
 
+import importlib
 import os
 import sys
 
@@ -23,16 +27,17 @@ class Model:
         checkpoint = ray_files.from_channel(folder)
         if checkpoint is None:
             raise ModelError("{} holds no checkpoint of RLlib".format(folder))
-        # Where SageMaker's SDK puts the code of a model: classes that the checkpoint only names.
-        sys.path.append(os.path.join(folder, "code"))
         wanted = os.environ.get("RLIMAGES_POLICY") or None
         self.explore = os.environ.get("RLIMAGES_EXPLORE", "").lower() in ("true", "1", "yes")
         try:
+            _run_code(os.path.join(folder, "code"))
             self._policy = _load(checkpoint, wanted)
         except ModelError:
             raise
         except Exception as error:
             reason = "{}: {}".format(type(error).__name__, str(error).strip().split("\n")[0])
+            if isinstance(error, (ImportError, AttributeError, KeyError)):
+                reason += "; what the script defined itself belongs into the model's code/inference.py"
             raise ModelError("the checkpoint {} cannot be loaded: {}".format(checkpoint, reason)) from error
         self.space = self._policy.observation_space
         # Objects of JSON with these keys are observations themselves, see sagemaker_rl.serving.
@@ -77,6 +82,14 @@ class Model:
         if self._policy.initial_state:
             reply["state_out"] = spaces.write(found["state_out"])
         return reply
+
+
+def _run_code(folder):
+    """Make the model's own code known, and run its program."""
+    sys.path.append(folder)
+    name, ending = os.path.splitext(os.environ.get("SAGEMAKER_PROGRAM") or "inference.py")
+    if ending == ".py" and os.path.exists(os.path.join(folder, name + ending)):
+        importlib.import_module(name)
 
 
 def _load(checkpoint, wanted):
