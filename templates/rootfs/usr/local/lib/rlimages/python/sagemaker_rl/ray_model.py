@@ -41,7 +41,8 @@ class Model:
             raise ModelError("the checkpoint {} cannot be loaded: {}".format(checkpoint, reason)) from error
         self.space = self._policy.observation_space
         # Objects of JSON with these keys are observations themselves, see sagemaker_rl.serving.
-        self.observation_keys = tuple(getattr(self.space, "spaces", ())) if hasattr(self.space, "keys") else ()
+        members = getattr(self.space, "spaces", None)
+        self.observation_keys = tuple(members) if isinstance(members, dict) else ()
         if self._policy.initial_state:
             self.observation_keys = ("observation", "state_in")
         # The first decision is the slow one, and shows what a reply has.
