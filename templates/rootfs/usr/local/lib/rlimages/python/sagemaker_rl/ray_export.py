@@ -60,12 +60,12 @@ def main(model):
     target = os.path.join(model, VERSION)
     shutil.rmtree(target, ignore_errors=True)
     policy.export_model(target)
+    if not os.path.exists(os.path.join(target, "saved_model.pb")):
+        raise SystemExit("RLlib exports no graph of a {}".format(type(policy).__name__))
     # A log of the session that some versions leave there.
     for name in os.listdir(target):
         if name.startswith("events.out"):
             os.remove(os.path.join(target, name))
-    if not os.path.exists(os.path.join(target, "saved_model.pb")):
-        raise SystemExit("RLlib exports no graph of a {}".format(type(policy.model).__name__))
 
 
 if __name__ == "__main__":
