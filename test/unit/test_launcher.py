@@ -353,6 +353,15 @@ def test_the_model_is_the_checkpoint_and_its_parameters(library: Any, tmp_path: 
     assert library.ray_files.from_channel(str(model)) == str(model / "checkpoint")
 
 
+def test_the_parameters_of_a_trial_that_was_stopped_come_from_where_it_ran(library: Any, tmp_path: Path) -> None:
+    checkpoint, staged, model = tmp_path / "trial/checkpoint_000001", tmp_path / "staged", tmp_path / "model"
+    checkpoint.mkdir(parents=True)
+    staged.mkdir()
+    (staged / "params.json").write_text('{"lr": 0.25}')
+    library.ray_files.export(str(checkpoint), str(model), str(staged))
+    assert json.loads((model / "params.json").read_text()) == {"lr": 0.25}
+
+
 # ---- Coach
 
 
