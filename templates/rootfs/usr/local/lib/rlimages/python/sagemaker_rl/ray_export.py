@@ -59,6 +59,7 @@ def main(model):
     policy = ray_policy.load(ray_files.from_channel(model)).policy
     target = os.path.join(model, VERSION)
     shutil.rmtree(target, ignore_errors=True)
+    _track(policy.model)
     policy.export_model(target)
     if not os.path.exists(os.path.join(target, "saved_model.pb")):
         raise SystemExit("RLlib exports no graph of a {}".format(type(policy).__name__))
@@ -66,6 +67,13 @@ def main(model):
     for name in os.listdir(target):
         if name.startswith("events.out"):
             os.remove(os.path.join(target, name))
+
+
+def _track(model):
+    """Let Keras see the variables that RLlib keeps beside a network, as `free_log_std` has one, and save it."""
+    network = getattr(model, "base_model", None)
+    if network is not None:
+        network.kept_beside = [value for value in vars(model).values() if type(value).__name__.endswith("Variable")]
 
 
 if __name__ == "__main__":
