@@ -208,9 +208,11 @@ def main():
         with open(script, "w") as stream:
             stream.write(SCRIPT % (environment, CELL["framework"]["name"]))
         run([script], folder)
-        serving = os.path.join(folder, "model", "1", "saved_model.pb")
-        if CELL["framework"]["name"] == "tf" and not os.path.exists(serving):
-            print("there is no SavedModel in the model folder")
+        stack = os.path.isdir(os.path.join(folder, "model", "checkpoint", "learner_group"))
+        name = "policy.pt2" if stack else "1/saved_model.pb"
+        exported = stack or CELL["framework"]["name"] == "tf"
+        if exported and not os.path.exists(os.path.join(folder, "model", name)):
+            print("there is no {} in the model folder".format(name))
             return 1
         run([os.path.abspath(__file__), "theirs", folder], folder)
         with open(os.path.join(folder, "theirs.json")) as stream:

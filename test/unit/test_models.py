@@ -146,6 +146,12 @@ def test_what_is_no_model_of_tensorflow_becomes_no_saved_model(library: Any, tmp
     assert not library.ray_export.wanted(str(tmp_path))
 
 
+def test_a_model_of_the_new_stack_becomes_a_program_of_torch(library: Any, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint/learner_group").mkdir(parents=True)
+    assert library.ray_export.wanted(str(tmp_path))
+    assert library.ray_export.export(str(tmp_path)).startswith("no policy.pt2: ")
+
+
 def test_an_export_that_fails_is_a_sentence_and_leaves_nothing(library: Any, tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     said = library.ray_export.export(str(tmp_path))

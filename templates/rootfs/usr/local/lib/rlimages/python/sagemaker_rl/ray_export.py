@@ -1,4 +1,7 @@
-"""Export the policy of a model folder as TensorFlow's SavedModel, in the folder `1`: TensorFlow Serving takes no other.
+"""Export the policy of a model folder for who has no Ray.
+
+Of TensorFlow it becomes a SavedModel in the folder `1`, as TensorFlow Serving wants it; of RLlib's new API stack
+`policy.pt2`, for `torch.export.load`.
 
     python -m sagemaker_rl.ray_export /opt/ml/model
 
@@ -12,13 +15,19 @@ import shutil
 import subprocess
 import sys
 
-VERSION = "1"  # TensorFlow Serving serves the highest number
+SAVED_MODEL = "1"  # TensorFlow Serving serves the highest number
+PROGRAM = "policy.pt2"
 SECONDS = 90  # a stopped job has 120 s
-REASON = "no SavedModel: "
+
+
+def _name(model):
+    return PROGRAM if os.path.isdir(os.path.join(model, "checkpoint", "learner_group")) else SAVED_MODEL
 
 
 def wanted(model):
-    """Whether the model is one of TensorFlow: the image has that, and the experiment did not ask for something else."""
+    """Whether the model is one of the new API stack, or of TensorFlow: the image's, and the experiment's."""
+    if _name(model) == PROGRAM:
+        return True
     params = os.path.join(model, "params.json")
     if not os.path.exists(params):
         return False
@@ -31,7 +40,8 @@ def wanted(model):
 
 def export(model):
     """Export in another process. What is there now, as a sentence for the log."""
-    target = os.path.join(model, VERSION)
+    target = os.path.join(model, _name(model))
+    reason = "no {}: ".format("SavedModel" if _name(model) == SAVED_MODEL else PROGRAM)
     try:
         ended = subprocess.run(
             [sys.executable, "-m", __name__, model],
@@ -43,22 +53,58 @@ def export(model):
             env=dict(os.environ, PYTHONPATH=os.pathsep.join(path for path in sys.path if path)),
         )
     except subprocess.TimeoutExpired:
-        shutil.rmtree(target, ignore_errors=True)
-        return "{}it took more than {} s".format(REASON, SECONDS)
+        _clear(target)
+        return "{}it took more than {} s".format(reason, SECONDS)
     if ended.returncode:
-        shutil.rmtree(target, ignore_errors=True)
+        _clear(target)
         said = [line for line in ended.stdout.strip().split("\n") if line]
-        return REASON + (said[-1] if said else "the exporter ended with {}".format(ended.returncode))
-    return "SavedModel in {}".format(target)
+        return reason + (said[-1] if said else "the exporter ended with {}".format(ended.returncode))
+    return "exported: {}".format(target)
+
+
+def _clear(target):
+    shutil.rmtree(target, ignore_errors=True)
+    if os.path.isfile(target):
+        os.remove(target)
 
 
 def main(model):
-    """Load the policy, let RLlib export it, and leave nothing half done."""
-    from sagemaker_rl import ray_files, ray_policy
+    """Load the policy and export it."""
+    from sagemaker_rl import ray_files
 
-    policy = ray_policy.load(ray_files.from_channel(model)).policy
-    target = os.path.join(model, VERSION)
-    shutil.rmtree(target, ignore_errors=True)
+    target = os.path.join(model, _name(model))
+    _clear(target)
+    {SAVED_MODEL: _saved_model, PROGRAM: _program}[_name(model)](ray_files.from_channel(model), target)
+
+
+def _program(checkpoint, target):
+    """The module's answer to a batch of observations, as its connectors would give them: the action distribution's."""
+    import torch
+
+    from sagemaker_rl import ray_module
+
+    loaded = ray_module.load(checkpoint)
+    if loaded.initial_state or not getattr(loaded.module.observation_space, "shape", None):
+        raise SystemExit("only a policy without a memory, on observations of one array, is exported")
+
+    class Answer(torch.nn.Module):
+        def __init__(self, module):
+            super().__init__()
+            self.module = module
+
+        def forward(self, observations):
+            return self.module.forward_inference({"obs": observations})["action_dist_inputs"]
+
+    example = torch.zeros((2,) + loaded.module.observation_space.shape)
+    program = torch.export.export(Answer(loaded.module), (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.export.save(program, target)
+
+
+def _saved_model(checkpoint, target):
+    """What RLlib itself exports of a policy of TensorFlow."""
+    from sagemaker_rl import ray_policy
+
+    policy = ray_policy.load(checkpoint).policy
     _track(policy.model)
     policy.export_model(target)
     if not os.path.exists(os.path.join(target, "saved_model.pb")):

@@ -35,7 +35,7 @@ class NewModule:
 
     def __init__(self, module, before, after):
         self.observation_space, self.action_space = before.input_observation_space, before.input_action_space
-        self._module, self._before, self._after = module, before, after
+        self.module, self._before, self._after = module, before, after
         # A filter goes on learning from what it sees, unless told not to.
         for step in before.connectors:
             if hasattr(step, "_update_stats"):
@@ -53,7 +53,7 @@ class NewModule:
         from ray.rllib.core.columns import Columns
         from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
-        module, shared = self._module, {}
+        module, shared = self.module, {}
         episodes = [self._episode(SingleAgentEpisode, *pair) for pair in zip(observations, states)]
         around = {"rl_module": module, "episodes": episodes, "explore": explore, "shared_data": shared}
         with torch.no_grad():
