@@ -179,9 +179,10 @@ def over_http(folder, seen):
                 urllib.request.urlopen(address + "/ping", timeout=5).close()
                 break
             except OSError:
-                if server.poll() == 64:
+                ended = server.poll()
+                if ended == 64:
                     return None
-                if server.poll() is not None or time.time() > deadline:
+                if ended is not None or time.time() > deadline:
                     raise SystemExit("the server does not answer /ping") from None
                 time.sleep(0.2)
         for bad in BAD:
