@@ -22,7 +22,7 @@ setup(
         "pytest>=8.4",
         "pyyaml>=6.0.2",
         "rich>=14.0",
-        "stamina>=25.1",
+        "stamina>=25.2",
         "uv>=0.9",
     ],
     extras_require={
@@ -37,6 +37,7 @@ setup(
             "types-docker>=7.1",
             "types-PyYAML>=6.0.12",
         ],
+        "sdk": ["sagemaker>=2.257,<3"],  # 3 has no RLEstimator
     },
     entry_points={"console_scripts": ["rlimages = rlimages.cli:main"]},
 )

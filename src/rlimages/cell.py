@@ -89,6 +89,8 @@ class Requirements:
     """Constraints on the build environment of source packages (uv's --build-constraints)."""
     verbatim: tuple[str, ...] = ()
     """Lines of the lock as they stand, kept out of resolving: releases whose metadata no resolver reads any more."""
+    excluded: tuple[str, ...] = ()
+    """Names of such releases that the parent has."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,8 +156,8 @@ class Cell:
 
     @property
     def template(self) -> str:
-        """Path of its template below `templates/`."""
-        return f"{self.toolkit}.Dockerfile.j2"
+        """Path of its template below `templates/`; one is for all that extend another cell."""
+        return f"{'derived' if self.extends else self.toolkit}.Dockerfile.j2"
 
     @property
     def lock(self) -> str:

@@ -1,18 +1,19 @@
-"""What no single row of the matrix can see: a name taken twice, an alias going back, a lost parent."""
+"""What no single row of the matrix can see: a name taken twice, an alias going back."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from packaging.version import Version
 
 from rlimages.cell import Cell
 from rlimages.located import Located, Path, Problem
-from rlimages.validation import did_you_mean
 
 
-def clashes(cells: tuple[Cell, ...], paths: Mapping[int, Path], document: Located) -> Iterator[Problem]:
-    """Every clash; `paths` gives, for each cell, where its row stands."""
-    by_id: dict[str, Cell] = {}
-    by_tag: dict[tuple[str, str], Cell] = {}
+def clashes(
+    cells: tuple[Cell, ...], paths: Mapping[int, Path], document: Located, parents: Iterable[Cell] = ()
+) -> Iterator[Problem]:
+    """Every clash, also with the cells of another matrix; `paths` gives, for each cell, where its row stands."""
+    by_id = {cell.id: cell for cell in parents}
+    by_tag = {(cell.repository, tag): cell for cell in by_id.values() for tag in cell.tags}
     for index, cell in enumerate(cells):
         path = paths[index]
         if cell.id in by_id:
@@ -23,8 +24,6 @@ def clashes(cells: tuple[Cell, ...], paths: Mapping[int, Path], document: Locate
             if other is not cell:
                 message = f"{cell.id} and {other.id} ({other.where}) both claim the tag {cell.repository}:{tag}"
                 yield document.problem(path, message)
-    for index, cell in enumerate(cells):
-        yield from _lost_parent(cell, by_id, paths[index], document)
     yield from _backward_aliases(cells, paths, document)
 
 
@@ -44,18 +43,3 @@ def _backward_aliases(cells: tuple[Cell, ...], paths: Mapping[int, Path], docume
 def _minor(cell: Cell) -> tuple[object, ...]:
     release = Version(cell.version).release[:2]
     return (cell.toolkit, release, cell.framework and cell.framework.name, cell.processor, cell.line, cell.repository)
-
-
-def _lost_parent(cell: Cell, by_id: Mapping[str, Cell], path: Path, document: Located) -> Iterator[Problem]:
-    seen = [cell.id]
-    parent = cell.extends
-    while parent is not None:
-        if parent not in by_id:
-            hint = did_you_mean(parent, by_id)
-            yield document.problem((*path, "extends"), f"there is no cell '{parent}' to extend{hint}")
-            return
-        if parent in seen:
-            yield document.problem((*path, "extends"), f"{' -> '.join([*seen, parent])} is a circle")
-            return
-        seen.append(parent)
-        parent = by_id[parent].extends

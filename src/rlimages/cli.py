@@ -269,7 +269,8 @@ def doctor(ctx: click.Context, /, registry: str, as_json: bool) -> None:
         raise ToolError("something that builds need is missing; the lines above say what to do")
 
 
-main.add_command(emulation.train)
+for verb in (emulation.train, emulation.serve, emulation.invoke, emulation.transform):
+    main.add_command(verb)
 
 
 def _wishes(stages: tuple[str, ...], **words: Any) -> "Wishes":

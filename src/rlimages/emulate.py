@@ -1,16 +1,15 @@
 """Run one training job as SageMaker would: start its hosts, show what they print, end it, and keep what it made."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty, Queue
-from threading import Thread
 from typing import IO, Protocol
 
-from rlimages import tarball
+from rlimages import checkpoints, pipes, tarball
 from rlimages.errors import FactoryError
+from rlimages.following import Following, OnLine
 from rlimages.job import FAILURE, FOLDERS, MODEL, OUTPUT_DATA, Job
 from rlimages.report import duration
 from rlimages.results import JobResult, JobStatus
@@ -20,9 +19,6 @@ GRACE = 120.0
 """Seconds that SageMaker leaves between SIGTERM and SIGKILL."""
 FAILURE_CHARACTERS = 1024
 """How much of /opt/ml/output/failure becomes the job's failure reason."""
-_GLANCE = 0.1
-_HANDFUL = 1000
-"""Lines between two looks at the clock, however much a script prints."""
 
 
 class Host(Protocol):
@@ -48,25 +44,15 @@ class Host(Protocol):
     def fetch(self, path: str) -> Iterator[bytes] | None:
         """What is at a path, as an archive in pieces; None when nothing is."""
 
+    def pour(self, pipe: str, following: str, sources: Iterable[Path]) -> bool:
+        """Write files into a pipe, once somebody reads it; see `pipes.Host`."""
+
 
 class Site(Protocol):
     """Where hosts are. A test is another site."""
 
     def hosts(self, job: Job) -> AbstractContextManager[Sequence[Host]]:
         """The hosts of a job, not yet started; they are gone at the end."""
-
-
-OnLine = Callable[[str, str], None]
-"""Hears the host and the line that it printed, one at a time."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Ended:
-    """How one host ended, or what kept us from knowing."""
-
-    host: str
-    code: int = 0
-    error: Exception | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,19 +82,27 @@ def train(
     """
     _keep((), output)
     with site.hosts(job) as hosts:
+        first_pipes = [channel.pipe(0) for channel in job.pipes]
         for host in hosts:
-            with tarball.pack(FOLDERS, job.texts(host.name), job.code) as archive:
+            with tarball.pack(FOLDERS, job.texts(host.name), job.code, first_pipes) as archive:
                 host.put(archive)
+            if job.checkpoints is not None:
+                with checkpoints.pack(job.checkpoints) as archive:
+                    host.put(archive)
         began = time.monotonic()
-        codes: dict[str, int] = {}
-        cause = _start(hosts) or _Watch(job, hosts, codes, on_line, on_note, grace).until_all_ended(stop)
+        following = Following(on_line)
+        with checkpoints.Keeping(hosts, job.checkpoints) as kept:
+            cause = _start(hosts, job, on_note) or _Watch(job, hosts, following, on_note, grace).until_all_ended(stop)
         seconds = time.monotonic() - began
-        _keep(hosts, output)
+        try:
+            kept.keep()
+        finally:
+            _keep(hosts, output)
         result = JobResult(
             status=cause.status if cause else JobStatus.COMPLETED,
             reason=cause.reason if cause else "",
             failure=_failure(hosts, cause),
-            codes=codes,
+            codes=following.codes,
             seconds=seconds,
         )
     if result.status is JobStatus.FAILED:
@@ -116,11 +110,12 @@ def train(
     return result
 
 
-def _start(hosts: Sequence[Host]) -> _Cause | None:
+def _start(hosts: Sequence[Host], job: Job, on_note: Callable[[str], None]) -> _Cause | None:
     for host in hosts:
         trouble = host.start()
         if trouble:
             return _Cause(status=JobStatus.FAILED, reason=f"{host.name} cannot start train: {trouble}", host=host.name)
+    pipes.pour(hosts, job.pipes, on_note)
     return None
 
 
@@ -128,31 +123,23 @@ class _Watch:
     """Waits for all hosts of a job, and tells them to end when there is a cause to."""
 
     def __init__(
-        self,
-        job: Job,
-        hosts: Sequence[Host],
-        codes: dict[str, int],
-        on_line: OnLine,
-        on_note: Callable[[str], None],
-        grace: float,
+        self, job: Job, hosts: Sequence[Host], following: Following, on_note: Callable[[str], None], grace: float
     ) -> None:
         self._job = job
         self._hosts = {host.name: host for host in hosts}
-        self._codes = codes
-        self._on_line = on_line
+        self._following = following
+        self._codes = following.codes
         self._on_note = on_note
         self._grace = grace
-        self._happened: Queue[_Ended | tuple[str, str]] = Queue(maxsize=_HANDFUL)
 
     def until_all_ended(self, stop: Stop) -> _Cause | None:
         """Why the job ended; None when every host did its work."""
         began = time.monotonic()
         cause: _Cause | None = None
         kill_at = float("inf")
-        for host in self._hosts.values():
-            Thread(target=self._follow, args=(host,), daemon=True).start()
+        self._following.begin(tuple(self._hosts.values()))
         while len(self._codes) < len(self._hosts):
-            self._take()
+            self._following.take()
             if cause is None:
                 cause = self._cause(time.monotonic() - began, stop)
                 if cause is not None and self._send("SIGTERM", cause.reason):
@@ -164,27 +151,6 @@ class _Watch:
                     self._send("SIGKILL", why)
                     kill_at = float("inf")
         return cause or self._cause(0.0, stop)
-
-    def _follow(self, host: Host) -> None:
-        try:
-            code = host.follow(lambda line: self._happened.put((host.name, line)))
-        except Exception as error:  # noqa: BLE001 - raised again by whoever waits
-            self._happened.put(_Ended(host=host.name, error=error))
-        else:
-            self._happened.put(_Ended(host=host.name, code=code))
-
-    def _take(self) -> None:
-        """Take what has happened: lines are handed on, an end is written down."""
-        with suppress(Empty):
-            for number in range(_HANDFUL):
-                event = self._happened.get(timeout=0 if number else _GLANCE)
-                if isinstance(event, tuple):
-                    self._on_line(*event)
-                elif event.error is not None:
-                    raise event.error
-                else:
-                    self._codes[event.host] = event.code
-                    return
 
     def _cause(self, seconds: float, stop: Stop) -> _Cause | None:
         for name, code in self._codes.items():

@@ -13,21 +13,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from rlimages import leftovers
 from rlimages.buildkit import Listener
 from rlimages.container import Checked, engine_errors, run_confined
 from rlimages.errors import ToolError
 from rlimages.host import ContainerHost, open_hosts
+from rlimages.hosting import Endpoint
+from rlimages.instance import Instance, open_instance, published
 from rlimages.job import Job
 from rlimages.plan import BuildStep
 from rlimages.results import Image
-from rlimages.shell import Ended, Stop, is_dead, run, this_process
+from rlimages.shell import Ended, Stop, run, this_process
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
 REMEDY = 'start Docker, or: scripts/engine up && eval "$(scripts/engine env)"'
-RUN_LABEL = "rlimages.run"
-PROCESS_LABEL = "rlimages.process"
+ENDPOINT_LABEL = "rlimages.endpoint"
+"""On the containers of endpoints that anyone may invoke: the name of the endpoint."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,25 +167,24 @@ class DockerEngine:
         with _answering(), open_hosts(self._client, job, self._labels) as hosts:
             yield hosts
 
-    def cleanup(self) -> tuple[str, ...]:
-        """Remove the containers and networks of runs whose process is dead."""
-        with _answering():
-            return tuple(self._remove_orphans())
+    @contextmanager
+    def instance(self, endpoint: Endpoint) -> Iterator[Instance]:
+        """The container of an endpoint, not yet started; it and its volume are gone at the end."""
+        labels = self._labels if endpoint.is_batch else {**self._labels, ENDPOINT_LABEL: endpoint.name}
+        with _answering(), open_instance(self._client, endpoint, labels) as instance:
+            yield instance
 
-    def _remove_orphans(self) -> Iterator[str]:
-        """Containers first: a network can't go while they are on it."""
-        labelled: dict[str, str | list[str] | bool] = {"label": PROCESS_LABEL}
-        for container in self._client.containers.list(all=True, filters=labelled):
-            if is_dead(container.labels[PROCESS_LABEL]):
-                with suppress(*engine_errors()):  # another run may be removing it just now
-                    container.remove(force=True, v=True)
-                    yield f"removed container {container.name}, left behind by run {container.labels.get(RUN_LABEL)}"
-        for network in self._client.networks.list(filters=labelled):
-            labels = network.attrs["Labels"]
-            if is_dead(labels[PROCESS_LABEL]):
-                with suppress(*engine_errors()):
-                    network.remove()
-                    yield f"removed network {network.name}, left behind by run {labels.get(RUN_LABEL)}"
+    def endpoints(self) -> Mapping[str, str]:
+        """Name -> address of the endpoints that run on this machine."""
+        with _answering():
+            running = self._client.containers.list(filters={"label": ENDPOINT_LABEL}, ignore_removed=True)
+            found = {container.labels[ENDPOINT_LABEL]: published(container) for container in running}
+        return {name: address for name, address in sorted(found.items()) if address}
+
+    def cleanup(self) -> tuple[str, ...]:
+        """Remove the containers, networks and volumes of runs whose process is dead."""
+        with _answering():
+            return tuple(leftovers.remove(self._client))
 
     def _forget(self, image: LocalImage | None) -> None:
         """Remove an image that lost its last name to a newer one, or every rebuild would leave gigabytes behind."""
@@ -193,7 +195,7 @@ class DockerEngine:
     @cached_property
     def _labels(self) -> Mapping[str, str]:
         """What everything of this run carries, so that a later one knows whose it was."""
-        return {RUN_LABEL: self._run, PROCESS_LABEL: this_process()}
+        return {leftovers.RUN_LABEL: self._run, leftovers.PROCESS_LABEL: this_process()}
 
     @cached_property
     def _client(self) -> "DockerClient":

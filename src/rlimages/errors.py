@@ -14,9 +14,17 @@ class MatrixError(FactoryError):
 
 
 class JobError(FactoryError):
-    """A training job that SageMaker would refuse, or whose files are not there."""
+    """A job or an endpoint that SageMaker would refuse, or whose files are not there."""
 
     exit_code = 2
+
+
+class InvocationError(FactoryError):
+    """A model server did not answer, or not in time."""
+
+
+class UnreachableError(InvocationError):
+    """A model server is not there, or hung up."""
 
 
 class UsageError(FactoryError):

@@ -1,9 +1,12 @@
 """The hosts of a training job: containers on a network of their own that know each other by name."""
 
-from collections.abc import Callable, Iterator, Mapping
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from rlimages import shell
 from rlimages.container import engine_errors
 from rlimages.errors import JobError
 from rlimages.job import Job
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
 
 KERNEL_NAME = "aws"
 """What every host of a SageMaker job says it is called: not the name by which the others know it."""
+_POUR = '[ -p "$2" ] || mkfifo -m 666 "$2"; exec cat >"$1"'
+_ENOUGH = 128 + signal.SIGPIPE
 
 
 class ContainerHost:
@@ -29,13 +34,13 @@ class ContainerHost:
         self._container.put_archive("/", archive)
 
     def start(self) -> str:
-        """Start `train`; what the engine says when it can't, or nothing."""
+        """Start its program; what the engine says when it can't, or nothing."""
         from docker.errors import APIError
 
         try:
             self._container.start()
         except APIError as error:
-            return _said(error)
+            return said(error)
         return ""
 
     def follow(self, on_line: Callable[[str], None]) -> int:
@@ -61,6 +66,14 @@ class ContainerHost:
         self._container.reload()
         return bool(self._container.attrs["State"].get("OOMKilled"))
 
+    def pour(self, pipe: str, following: str, sources: Iterable[Path]) -> bool:
+        """Write files into a named pipe, once somebody reads it; the following one is there before that ends.
+
+        True when they were read, or as much of them as was wanted; False when that can't be, as after its end.
+        """
+        argv = ["docker", "exec", "--interactive", str(self._container.id), "sh", "-c", _POUR, "sh", pipe, following]
+        return shell.pour(argv, sources) in (0, _ENOUGH)
+
     def fetch(self, path: str) -> Iterator[bytes] | None:
         """What is at a path, as an archive in pieces; None when nothing is."""
         from docker.errors import NotFound
@@ -84,14 +97,14 @@ def open_hosts(client: "DockerClient", job: Job, labels: Mapping[str, str]) -> I
     hosts: list[ContainerHost] = []
     containers: list[Container] = []
     try:
-        shared_memory = int(client.info()["MemTotal"]) // 2
+        common = common_options(client, job.gpus)
         for name in job.hosts:
-            options = _options(job, name, labels, shared_memory)
+            options = {**common, **_options(job, name, labels)}
             options["networking_config"] = {job.name: client.api.create_endpoint_config(aliases=[name])}
             try:
                 containers.append(client.containers.create(job.image, ["train"], **options))
             except APIError as error:
-                raise JobError(f"the engine refuses {name}: {_said(error)}") from error
+                raise JobError(f"the engine refuses {name}: {said(error)}") from error
             hosts.append(ContainerHost(name, containers[-1]))
         yield tuple(hosts)
     finally:
@@ -102,20 +115,31 @@ def open_hosts(client: "DockerClient", job: Job, labels: Mapping[str, str]) -> I
             network.remove()
 
 
-def _options(job: Job, host: str, labels: Mapping[str, str], shared_memory: int) -> dict[str, Any]:
-    from docker.types import DeviceRequest, LogConfig, Mount
+def common_options(client: "DockerClient", gpus: int) -> dict[str, Any]:
+    """What every container has that SageMaker would run: GPUs, half of the memory to share, a log to follow."""
+    from docker.types import DeviceRequest, LogConfig
 
-    gpus = [DeviceRequest(count=job.gpus, capabilities=[["gpu"]])] if job.gpus else []
+    return {
+        "device_requests": [DeviceRequest(count=gpus, capabilities=[["gpu"]])] if gpus else [],
+        "shm_size": int(client.info()["MemTotal"]) // 2,
+        "log_config": LogConfig(type=LogConfig.types.JSON),
+    }
+
+
+def _options(job: Job, host: str, labels: Mapping[str, str]) -> dict[str, Any]:
+    from docker.types import Mount
+
     return {
         "name": f"{job.name}-{host}",
         "labels": dict(labels),
         "hostname": KERNEL_NAME,
         "network": job.name,
         "environment": dict(job.variables),
-        "mounts": [Mount(channel.target, str(channel.source), type="bind", read_only=True) for channel in job.channels],
-        "device_requests": gpus,
-        "shm_size": shared_memory,
-        "log_config": LogConfig(type=LogConfig.types.JSON),
+        "mounts": [
+            Mount(channel.target, str(channel.source), type="bind", read_only=True)
+            for channel in job.channels
+            if not channel.is_pipe
+        ],
     }
 
 
@@ -124,6 +148,6 @@ def _text(line: bytes) -> str:
     return line.decode("utf-8", errors="replace").rstrip("\r").rpartition("\r")[2]
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
     """What the engine says, without the client's preamble."""
     return str(getattr(error, "explanation", None) or error).strip()

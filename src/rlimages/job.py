@@ -54,12 +54,18 @@ class Channel:
     name: str
     source: Path
     is_file: bool = False
+    is_pipe: bool = False
+    """True where it is read from named pipes, /opt/ml/input/data/<name>_0 for the first time, and so on."""
 
     @property
     def target(self) -> str:
         """Where it is in the container; a single file keeps its name."""
         folder = f"{BASE}/input/data/{self.name}"
         return f"{folder}/{self.source.name}" if self.is_file else folder
+
+    def pipe(self, epoch: int) -> str:
+        """Where it is read for the first time (0), the second (1) and so on."""
+        return f"{BASE}/input/data/{self.name}_{epoch}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,6 +88,8 @@ class Job:
     """How many for each container; `ALL_GPUS` for all."""
     max_run: float
     """Seconds that it may train."""
+    checkpoints: Path | None = None
+    """The folder that /opt/ml/checkpoints is kept in step with; None where none is."""
 
     def __post_init__(self) -> None:
         _insist(len(self.parameters) <= 100, f"{len(self.parameters)} hyperparameters; a job may have 100")
@@ -137,9 +145,15 @@ class Job:
         }
         return {f"{folder}/{name}.json": json.dumps(config) for name, config in configs.items()}
 
+    @property
+    def pipes(self) -> tuple[Channel, ...]:
+        """The channels that are read from pipes."""
+        return tuple(channel for channel in self.channels if channel.is_pipe)
+
     def _inputs(self) -> Mapping[str, Mapping[str, str]]:
-        fixed = {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
-        return {channel.name: fixed for channel in self.channels}
+        fixed = {"S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
+        modes = {channel.name: "Pipe" if channel.is_pipe else "File" for channel in self.channels}
+        return {name: {"TrainingInputMode": mode, **fixed} for name, mode in modes.items()}
 
     def _resources(self, host: str) -> Mapping[str, Any]:
         """Hosts are sorted as texts are, as SageMaker does: `algo-10` comes before `algo-2`."""
@@ -175,6 +189,14 @@ def pairs(words: Iterable[str], option: str) -> dict[str, str]:
         _insist(name not in found, f"{option} {name} is given twice")
         found[name] = value
     return found
+
+
+def gpus(word: str | None) -> int:
+    """`2`, or `all`, or nothing, as a number. Raises `JobError`."""
+    if word == "all":
+        return ALL_GPUS
+    _insist(word is None or word.isdecimal(), f"--gpus {word}: say a number, or all")
+    return int(word or 0)
 
 
 def make_name(image: str, now: datetime) -> str:

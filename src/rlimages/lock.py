@@ -41,6 +41,12 @@ class LockInputs:
         return "sha256:" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     @property
+    def left_out(self) -> tuple[str, ...]:
+        """What binds the lock and is not in it, beside the base's framework."""
+        pins = (Requirement(text).name for text in self.brought) if self.cell.extends else ()
+        return tuple(dict.fromkeys((*BUILDERS, *map(canonicalize_name, pins))))
+
+    @property
     def header(self) -> str:
         """The first lines of the lock."""
         return (
@@ -52,7 +58,7 @@ class LockInputs:
     def files(self) -> Mapping[str, str]:
         """The files that uv reads, by name."""
         asked = self.cell.requirements
-        verbatim = [Requirement(line.partition(" ")[0]).name for line in asked.verbatim]
+        verbatim = [*asked.excluded, *(Requirement(line.partition(" ")[0]).name for line in asked.verbatim)]
         contents = {
             "requirements.in": asked.direct,
             "brought.in": self.brought,
@@ -64,10 +70,20 @@ class LockInputs:
 
 
 def inputs(cell: Cell, framework_distribution: str | None = None) -> LockInputs:
-    """What decides the lock of a cell; `framework_distribution` is the index's name of the base's framework."""
+    """What decides the lock of a cell on a base; `framework_distribution` is the index's name of its framework."""
     brought = cell.base.framework
     framework = (f"{framework_distribution}=={brought.version}",) if brought and framework_distribution else ()
     return LockInputs(cell=cell, brought=(*framework, *cell.requirements.provided))
+
+
+def inherited(cell: Cell, parent: LockInputs, parents_lock: str) -> LockInputs:
+    """What decides the lock of a cell that extends another: all that the parent's image has binds it."""
+    pins = [f"{name}=={version}" for name, version in packages(parents_lock).items() if name not in _excluded(cell)]
+    return LockInputs(cell=cell, brought=(*parent.brought, *pins))
+
+
+def _excluded(cell: Cell) -> set[str]:
+    return {canonicalize_name(name) for name in cell.requirements.excluded}
 
 
 def commands(uv: str, python: str, asked: LockInputs, folder: Path) -> Iterator[list[str]]:
@@ -84,7 +100,7 @@ def commands(uv: str, python: str, asked: LockInputs, folder: Path) -> Iterator[
     if asked.brought:
         first = str(folder / "brought.txt")
         yield [uv, "pip", "compile", requirements, str(folder / "brought.in"), "--output-file", first, *common]
-        bound = ["--constraint", first, *(word for name in BUILDERS for word in ("--no-emit-package", name))]
+        bound = ["--constraint", first, *(word for name in asked.left_out for word in ("--no-emit-package", name))]
     last = ["--generate-hashes", "--no-header", "--annotation-style", "line"]
     yield [uv, "pip", "compile", requirements, "--output-file", str(folder / "lock.txt"), *common, *bound, *last]
 

@@ -22,7 +22,8 @@ def resolve(project: Project, cells: tuple[Cell, ...], *, environ: Mapping[str, 
     from uv import find_uv_bin
 
     done: dict[str, str] = {}  # cpu and gpu mostly ask for the same
-    for asked in project.lock_inputs(cells):
+    # one by one: what a cell that extends another asks for is in the lock that its parent has just got
+    for asked in (asked for cell in cells for asked in project.lock_inputs((cell,))):
         path = project.root / asked.cell.lock
         if not force and asked.header in (tree.read(path) or ""):
             yield f"kept {asked.cell.lock}"

@@ -1,34 +1,44 @@
 """Read `build_matrix.yaml`: text in, cells out. No files, no network, no Docker."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from types import MappingProxyType
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
 
-from rlimages import located
-from rlimages.cell import Base, Cell, Framework, FrameworkName, Matrix, Processor, Requirements, SystemPackages
+from rlimages import ground, located
+from rlimages.cell import Cell, Framework, FrameworkName, Matrix, Processor, Requirements, SystemPackages
 from rlimages.clashes import clashes
+from rlimages.errors import FactoryError
+from rlimages.ground import Ground
 from rlimages.located import Located, Path, Problem
-from rlimages.schema import RawBase, RawImage, RawMatrix, RawVersion
+from rlimages.schema import RawImage, RawMatrix, RawVersion
 from rlimages.validation import did_you_mean, validate
 
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 """A tag of the OCI distribution specification: at most 128 characters."""
-_WORKDIR = "/opt/ml/code"
+Relatives = Callable[[str], tuple[Cell, ...]]
+"""The cells of another matrix, by its path from this one."""
 
 
-def parse(text: str, name: str, tables: Collection[str]) -> Matrix:
-    """Read the matrix; `tables` are the known account tables.
+def _no_relatives(path: str) -> tuple[Cell, ...]:
+    raise FactoryError(f"'{path}' is not read here")
+
+
+def parse(text: str, name: str, tables: Collection[str], relatives: Relatives = _no_relatives) -> Matrix:
+    """Read the matrix; `tables` are the known account tables, `relatives` reads the matrix of `parents`.
 
     Raises `MatrixError` with every mistake, each as `file:line:column: path: what; did you mean`.
     """
     document = located.load(text, name)
     raw = validate(document, name)
-    reader = _Reader(document, raw, name, tables)
+    try:
+        parents = relatives(raw.parents) if raw.parents else ()
+    except FactoryError as error:
+        raise located.fail(name, [document.problem(("parents",), str(error))]) from error
+    reader = _Reader(document, raw, name, tables, parents)
     cells = tuple(reader.cells())
-    problems = reader.problems or list(clashes(cells, reader.paths, document))
+    problems = reader.problems or list(clashes(cells, reader.paths, document, parents))
     if problems:
         raise located.fail(name, problems)
     frameworks = {
@@ -41,7 +51,9 @@ def parse(text: str, name: str, tables: Collection[str]) -> Matrix:
 class _Reader:
     """Turns raw rows into cells, and collects every mistake on the way."""
 
-    def __init__(self, document: Located, raw: RawMatrix, name: str, tables: Collection[str]) -> None:
+    def __init__(
+        self, document: Located, raw: RawMatrix, name: str, tables: Collection[str], parents: tuple[Cell, ...]
+    ) -> None:
         self._document = document
         self._raw = raw
         self._name = name
@@ -49,6 +61,8 @@ class _Reader:
         self.problems: list[Problem] = []
         self.paths: dict[int, Path] = {}
         """Position in the result -> where the row stands."""
+        self._known = {cell.id: cell for cell in parents}
+        """What a row may extend: the cells of the parents, and those of the rows above it."""
 
     def cells(self) -> Iterator[Cell]:
         """Every cell whose row makes sense."""
@@ -59,11 +73,12 @@ class _Reader:
                 for index, image in enumerate(row.images):
                     path: Path = ("toolkits", toolkit, version, "images", index)
                     self._check_requirements(row, image, path)
-                    for processor in self._processors(image, path):
-                        cell = self._cell(toolkit, version, row, image, processor, path)
+                    for processor, stands_on in self._grounds(image, path):
+                        cell = self._cell(toolkit, version, row, image, processor, stands_on, path)
                         if cell is not None:
                             self.paths[count] = path
                             count += 1
+                            self._known.setdefault(cell.id, cell)
                             yield cell
 
     def _complain(self, path: Path, message: str) -> None:
@@ -109,58 +124,96 @@ class _Reader:
             self._complain(path, f"'{text}' is not a requirement such as numpy==1.24.3: {reason}")
             return None
 
-    def _processors(self, image: RawImage, path: Path) -> list[Processor]:
-        base = self._raw.bases.get(image.base)
-        if base is None:
-            hint = did_you_mean(image.base, self._raw.bases)
-            self._complain((*path, "base"), f"there is no base '{image.base}'{hint}")
+    def _grounds(self, image: RawImage, path: Path) -> list[tuple[Processor, Ground]]:
+        """What the row stands on, for each of its processors."""
+        if image.extends and image.base:
+            self._complain((*path, "base"), "an image stands on a base or extends a cell, not both")
             return []
-        processors = image.processors or list(base.image)
-        for index, processor in enumerate(processors):
-            place = (*path, "processors", index)
-            if processor not in base.image:
-                has = ", ".join(base.image)
-                self._complain(place, f"base '{image.base}' has no {processor.value} image, only {has}")
-            elif processor in processors[:index]:
-                self._complain(place, f"'{processor.value}' is given twice")
-        if len(processors) > 1 and "{processor}" not in image.tag:
+        if image.extends:
+            grounds = self._extended(image.extends, image, path)
+        elif image.base:
+            grounds = self._based(image.base, image, path)
+        else:
+            self._complain(path, "the key 'base' is missing, or 'extends': what does it stand on?")
+            return []
+        if len(grounds) > 1 and "{processor}" not in image.tag:
             self._complain((*path, "tag"), "one tag for several processors: write {processor} where it differs")
-        return [p for p in dict.fromkeys(processors) if p in base.image]
+        return list(grounds.items())
 
-    def _framework(self, image: RawImage, base: RawBase, path: Path) -> Framework | None:
+    def _based(self, name: str, image: RawImage, path: Path) -> dict[Processor, Ground]:
+        base = self._raw.bases.get(name)
+        if base is None:
+            self._complain((*path, "base"), f"there is no base '{name}'{did_you_mean(name, self._raw.bases)}")
+            return {}
         if image.framework and base.framework:
-            self._complain((*path, "framework"), f"base '{image.base}' already brings {base.framework.name}")
+            self._complain((*path, "framework"), f"base '{name}' already brings {base.framework.name}")
+        chosen = self._chosen(image, list(base.image), f"base '{name}' has no {{}} image", path)
+        return {
+            processor: ground.on_base(name, base, processor, self._own_framework(image, path)) for processor in chosen
+        }
+
+    def _extended(self, name: str, image: RawImage, path: Path) -> dict[Processor, Ground]:
+        names = {processor: name.replace("{processor}", processor.value) for processor in Processor}
+        parents = {p: self._known[names[p]] for p in Processor if names[p] in self._known}
+        parents = {p: parent for p, parent in parents.items() if parent.processor is p}
+        if not parents:
+            hint = did_you_mean(names[Processor.CPU], self._known)
+            self._complain((*path, "extends"), f"there is no cell '{name}' to extend, above or in the parents{hint}")
+            return {}
         if image.framework:
-            self._check_framework(image.framework.name, (*path, "framework", "name"))
-        raw = base.framework or image.framework
-        return Framework(name=raw.name, version=raw.version) if raw else None
+            self._complain((*path, "framework"), f"the cell '{name}' brings its own")
+        chosen = self._chosen(image, list(parents), f"there is no {{}} cell '{name}'", path)
+        return {processor: ground.on_cell(parents[processor]) for processor in chosen}
+
+    def _chosen(self, image: RawImage, there: list[Processor], lack: str, path: Path) -> list[Processor]:
+        """The processors of a row: all that are there, if it does not say."""
+        chosen = image.processors or there
+        for index, processor in enumerate(chosen):
+            place = (*path, "processors", index)
+            if processor not in there:
+                self._complain(place, f"{lack.format(processor.value)}, only {', '.join(there)}")
+            elif processor in chosen[:index]:
+                self._complain(place, f"'{processor.value}' is given twice")
+        return [processor for processor in dict.fromkeys(chosen) if processor in there]
+
+    def _own_framework(self, image: RawImage, path: Path) -> Framework | None:
+        if image.framework is None:
+            return None
+        self._check_framework(image.framework.name, (*path, "framework", "name"))
+        return Framework(name=image.framework.name, version=image.framework.version)
 
     def _cell(
-        self, toolkit: str, version: str, row: RawVersion, image: RawImage, processor: Processor, path: Path
+        self,
+        toolkit: str,
+        version: str,
+        row: RawVersion,
+        image: RawImage,
+        processor: Processor,
+        on: Ground,
+        path: Path,
     ) -> Cell | None:
-        base = self._raw.bases[image.base]
         self._check_table(image.published, (*path, "published"))
-        as_of = image.as_of or row.as_of
+        as_of = image.as_of or row.as_of or on.as_of
         if as_of is None:
             self._complain(path, "the key 'as_of' is missing here and in the version: which day may the lock see?")
             return None
-        framework = self._framework(image, base, path)
         direct = (*row.pip, *image.pip, *row.pip_for.get(processor, []), *image.pip_for.get(processor, []))
         line, _ = self._document.values[path]
         return Cell(
             toolkit=toolkit,
             version=version,
-            framework=framework,
+            framework=on.framework,
             processor=processor,
-            line=base.line,
-            base=self._base(image.base, base, processor),
+            line=on.line,
+            base=on.base,
             requirements=Requirements(
                 as_of=as_of,
                 direct=direct,
-                overrides=(*row.overrides, *image.overrides),
-                provided=tuple(base.provides),
-                build=(*row.build_constraints, *image.build_constraints),
+                overrides=(*on.overrides, *row.overrides, *image.overrides),
+                provided=on.provided,
+                build=(*on.build, *row.build_constraints, *image.build_constraints),
                 verbatim=(*row.verbatim, *image.verbatim),
+                excluded=on.excluded,
             ),
             system=SystemPackages(
                 run=tuple(dict.fromkeys((*row.apt.run, *image.apt.run))),
@@ -171,55 +224,22 @@ class _Reader:
             aliases=tuple(self._tag(a, processor, (*path, "aliases", i)) for i, a in enumerate(image.aliases)),
             registry=image.published,
             env=MappingProxyType({**row.env, **image.env}),
-            workdir=image.workdir or row.workdir or _WORKDIR,
-            display=next((d for d in (image.display, row.display) if d is not None), False),
-            inventory=MappingProxyType(self._inventory(direct, framework, base)),
-            options=MappingProxyType({**row.options, **image.options}),
-            extends=image.extends.replace("{processor}", processor.value) if image.extends else None,
+            workdir=image.workdir or row.workdir or on.workdir,
+            display=next((d for d in (image.display, row.display) if d is not None), on.display),
+            inventory=MappingProxyType(ground.inventory(on, direct, self._distribution(on))),
+            options=MappingProxyType({**on.options, **row.options, **image.options}),
+            extends=on.extends,
             timeout=image.timeout or row.timeout or 3600,
             where=f"{self._name}:{line}",
         )
 
-    def _base(self, name: str, base: RawBase, processor: Processor) -> Base:
-        return Base(
-            name=name,
-            registry=base.registry,
-            image=base.image[processor],
-            os=base.os,
-            packages=base.packages,
-            python=base.python,
-            python_release=base.python_release or base.python,
-            platform=base.platform,
-            interpreter=base.interpreter,
-            cuda=base.cuda if processor is Processor.GPU else None,
-            framework=Framework(name=base.framework.name, version=base.framework.version) if base.framework else None,
-        )
+    def _distribution(self, on: Ground) -> str | None:
+        """The index's name of the framework that the base brings."""
+        known = self._raw.frameworks.get(on.base.framework.name) if on.base.framework else None
+        return known.distribution if known else None
 
     def _tag(self, template: str, processor: Processor, path: Path) -> str:
         tag = template.replace("{processor}", processor.value)
         if not _TAG.fullmatch(tag):
             self._complain(path, f"'{tag}' is not a tag: letters, digits, '_', '.', '-', at most 128")
         return tag
-
-    def _inventory(self, direct: tuple[str, ...], framework: Framework | None, base: RawBase) -> dict[str, str]:
-        """Every exact pin, and the framework where the base brings it."""
-        found: dict[str, str] = {}
-        for text in (*base.provides, *direct):
-            try:
-                requirement = Requirement(text)
-            except InvalidRequirement:
-                continue  # already reported with its place
-            pin = _pin(requirement)
-            if pin:
-                found[canonicalize_name(requirement.name)] = pin
-        if framework and base.framework and framework.name in self._raw.frameworks:
-            found.setdefault(self._raw.frameworks[framework.name].distribution, framework.version)
-        return found
-
-
-def _pin(requirement: Requirement) -> str | None:
-    """The version of an exact pin, else None."""
-    specifiers = list(requirement.specifier)
-    if len(specifiers) != 1 or specifiers[0].operator not in ("==", "===") or specifiers[0].version.endswith(".*"):
-        return None
-    return specifiers[0].version

@@ -47,6 +47,7 @@ def run(
     plan: BuildPlan,
     *,
     root: Path,
+    parents: tuple[Path, ...] = (),
     folder: Path,
     engine: Engine,
     stages: Collection[Stage] = tuple(Stage),
@@ -71,6 +72,7 @@ def run(
     removed = engine.cleanup()
     place = Workplace(
         root=root,
+        parents=parents,
         folder=folder,
         engine=engine,
         stages=stages,

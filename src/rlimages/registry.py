@@ -1,4 +1,4 @@
-"""Ask an OCI registry what it holds. The only module that speaks HTTP."""
+"""Ask an OCI registry what it holds. With `invocation`, the only module that speaks HTTP."""
 
 import hashlib
 import ipaddress

@@ -1,6 +1,6 @@
 """Turn cells into Dockerfile text: templates in, text out. Nothing is written here, and no version is compared."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -68,10 +68,19 @@ class Renderer:
     """Renders recipes with one template environment, so that each template is compiled once."""
 
     def __init__(
-        self, templates: Path, defaults: Mapping[str, Mapping[str, str]], tools: Mapping[str, str] = EMPTY
+        self,
+        templates: Sequence[Path],
+        defaults: Mapping[str, Mapping[str, str]],
+        tools: Mapping[str, str] = EMPTY,
+        rootfs: Collection[str] = (),
     ) -> None:
-        """`defaults` gives, by account table, the default `account`, `region` and `domain`; `tools` exact versions."""
+        """The first of the folders `templates` that has a template gives it.
+
+        `defaults` gives, by account table, the default `account`, `region` and `domain`; `tools` exact versions;
+        `rootfs` has the toolkits whose folder holds files for the image.
+        """
         self._defaults = defaults
+        self._rootfs = rootfs
         self._environment = Environment(
             loader=FileSystemLoader(templates),
             undefined=StrictUndefined,
@@ -86,7 +95,10 @@ class Renderer:
         registry = recipe.cell.base.registry
         try:
             text = self._environment.get_template(recipe.template).render(
-                recipe=recipe, cell=recipe.cell, registry=self._defaults.get(registry or "", {})
+                recipe=recipe,
+                cell=recipe.cell,
+                registry=self._defaults.get(registry or "", {}),
+                has_rootfs=recipe.cell.toolkit in self._rootfs,
             )
         except JinjaError as error:
             name = getattr(error, "name", None) or recipe.template

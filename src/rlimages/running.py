@@ -2,16 +2,16 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rlimages import bases, buildhost, lock, pipeline, runs, schedule, tree
 from rlimages.bases import BaseResult
 from rlimages.cell import Cell
-from rlimages.engine import DockerEngine
+from rlimages.engine import DockerEngine, Engine
 from rlimages.errors import MatrixError, StaleError
 from rlimages.pipeline import Event, Stage
-from rlimages.plan import BuildPlan
+from rlimages.plan import Action, BuildPlan
 from rlimages.project import Project
 from rlimages.results import RunReport
 from rlimages.schedule import Override
@@ -89,13 +89,14 @@ def run(
         notes.append(f"base {base.reference}: {base.origin}, {base.detail}")
         on_note(notes[-1])
     report = pipeline.run(
-        prepared.plan,
+        without_orphans(prepared.plan, engine, project) if Stage.BUILD in wishes.stages else prepared.plan,
         root=project.root,
+        parents=project.roots[1:],
         folder=folder,
         engine=engine,
         stages=wishes.stages,
         to=wishes.to,
-        matrix={cell.id: cell for cell in project.cells},
+        matrix={name: cell for name, (_, cell) in project.family.items()},
         proofs=None if wishes.fresh else project.root / STATE / "proofs",
         command=wishes.command,
         notes=notes,
@@ -104,6 +105,23 @@ def run(
     )
     runs.write_report(folder, report)
     return folder, report
+
+
+def without_orphans(todo: BuildPlan, engine: Engine, project: Project) -> BuildPlan:
+    """The same, but that a cell is skipped whose parent is neither built in this run nor in the local store."""
+    steps = []
+    for step in todo.steps:
+        base = step.cell.base
+        here = step.needs or base.image in dict(step.contexts) or base.registry is not None
+        if step.cell.extends is None or here or engine.inspect(base.image) is not None:
+            steps.append(step)
+            continue
+        owner, _ = project.family[step.cell.extends]
+        where = "" if owner is project else f" --matrix {owner.root / tree.MATRIX}"
+        remedy = f"rlimages{where} build --select {step.cell.extends}"
+        reason = f"there is no image {base.image} in the local store; {remedy}"
+        steps.append(replace(step, action=Action.SKIP, reason=reason))
+    return replace(todo, steps=tuple(steps))
 
 
 def bases_of(cells: Sequence[Cell]) -> Iterator[BaseResult]:

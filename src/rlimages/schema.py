@@ -92,14 +92,16 @@ class Build(Strict):
 class RawImage(Build):
     """One Dockerfile: a version of a toolkit on a base, for one or more processors."""
 
-    base: str
+    base: str | None = Field(default=None, description="Key of bases; not where the image extends a cell.")
     framework: RawFramework | None = Field(default=None, description="Only where the base brings none.")
     processors: list[OnProcessor] = Field(default=[], description="All that the base has, if not said.")
     repository: Repository
     tag: Tag
     aliases: list[Tag] = []
     published: Name | None = Field(default=None, description="Account table under which SageMaker published it.")
-    extends: str | None = Field(default=None, description="Id of the cell to build on; {processor} is filled in.")
+    extends: str | None = Field(
+        default=None, description="Id of the cell to build on, above or in the parents; {processor} is filled in."
+    )
 
 
 class RawVersion(Build):
@@ -114,7 +116,12 @@ class RawMatrix(Strict):
     version: Literal[1] = Field(description="Version of this format.")
     tools: dict[Name, Version] = Field(default={}, description="Exact versions of what recipes install with.")
     frameworks: dict[Name, RawFrameworkName] = {}
-    bases: dict[str, RawBase]
+    parents: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The matrix, from here, whose cells may be extended: ../build_matrix.yaml",
+    )
+    bases: dict[str, RawBase] = {}
     toolkits: dict[Name, Annotated[dict[Version, RawVersion], Field(min_length=1)]] = Field(min_length=1)
 
 

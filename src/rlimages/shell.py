@@ -1,12 +1,13 @@
 """Run programs: each in its own process group, with a log, a time limit and a way to stop it. Never a shell."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +90,27 @@ def run(
         _signal(process, signal.SIGKILL)
         reader.join(timeout=1.0)
     return Ended(code=process.returncode, seconds=time.monotonic() - started, timed_out=timed_out, cancelled=cancelled)
+
+
+def pour(argv: Sequence[str], sources: Iterable[Path]) -> int:
+    """Run one program with the content of files, one after the other, as its standard input; its exit status.
+
+    What it prints is not wanted. It may leave the rest where it has had enough. Raises `OSError` where there is no such
+    program, or where a file can't be read; then its input ends there.
+    """
+    process = subprocess.Popen(
+        list(argv),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    with suppress(BrokenPipeError), process:
+        assert process.stdin is not None
+        for source in sources:
+            with source.open("rb") as file:
+                shutil.copyfileobj(file, process.stdin)
+    return process.returncode
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,26 +22,44 @@ TIMEOUT = 600.0
 """Seconds one check may take."""
 
 
-def find_checks(root: Path, cell: Cell, ancestors: Mapping[str, Cell]) -> tuple[Path, ...]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """A program, and the cell whose promises it is told."""
+
+    program: Path
+    cell: Cell
+
+    @property
+    def name(self) -> str:
+        """`check_<name>.py`."""
+        return self.program.stem.removeprefix("check_")
+
+
+def find_checks(roots: Sequence[Path], cell: Cell, ancestors: Mapping[str, Cell]) -> tuple[Check, ...]:
     """The programs that check a cell: those for all images, its toolkit's, and those of the cells it is built on.
 
-    A toolkit's program replaces the common one of the same name. `ancestors` are all cells of the matrix by id.
+    A toolkit's program replaces the common one of the same name. The checks of a parent's toolkit are told what the
+    parent promises: its version, not the child's. `roots` are the project and its parents; `ancestors` has all cells
+    that may be extended, by id.
     """
-    toolkits: list[str] = []
+    about: dict[str, Cell] = {}
     at: Cell | None = cell
-    while at is not None and at.toolkit not in toolkits:
-        toolkits.insert(0, at.toolkit)
+    while at is not None and at.toolkit not in about:
+        about[at.toolkit] = at
         at = ancestors.get(at.extends or "")
-    found: dict[str, Path] = {}
-    for folder in (root / "templates" / "smoke", *(root / toolkit / "smoke" for toolkit in toolkits)):
-        found.update({path.name: path for path in sorted(folder.glob("check_*.py"))})
+    found: dict[str, Check] = {}
+    folders = [("templates", cell), *reversed(about.items())]
+    for name, told in folders:
+        for root in reversed(roots):
+            programs = sorted((root / name / "smoke").glob("check_*.py"))
+            found.update({path.name: Check(program=path, cell=told) for path in programs})
     return tuple(found.values())
 
 
 def smoke(
     cell: Cell,
     image: LocalImage,
-    checks: tuple[Path, ...],
+    checks: tuple[Check, ...],
     engine: Engine,
     folder: Path,
     *,
@@ -51,25 +70,24 @@ def smoke(
 ) -> tuple[SmokeResult, ...]:
     """Run every check inside an image, one after the other; `folder` gets a log for each, and their folder `checks/`.
 
-    With `proofs`, a check that passed before for this image and this program is not run again.
+    That has one for each cell whose promises are told. With `proofs`, a check that passed before for this image and
+    this program is not run again.
     """
     if not checks:
         return (_result(cell, "any", Outcome.FAILED, "there is no check for it"),)
-    inside = folder / "checks"
-    inside.mkdir(parents=True, exist_ok=True)
-    tree.write(inside / "cell.json", json.dumps(card(cell, image), indent=2) + "\n")
-    for program in checks:
-        shutil.copyfile(program, inside / program.name)
+    for check in checks:
+        inside = folder / "checks" / check.cell.id
+        tree.write(inside / "cell.json", json.dumps(card(check.cell, image), indent=2) + "\n")
+        shutil.copyfile(check.program, inside / check.program.name)
     results = []
-    for program in checks:
-        name = program.stem.removeprefix("check_")
+    for check in checks:
         if stop.is_set():
-            results.append(_result(cell, name, Outcome.SKIPPED, "interrupted before it began"))
+            results.append(_result(cell, check.name, Outcome.SKIPPED, "interrupted before it began"))
             continue
-        on_progress(name)
-        results.append(_proven(cell, image, program, proofs) or _check(cell, image, program, engine, folder, timeout))
+        on_progress(check.name)
+        results.append(_proven(cell, image, check, proofs) or _check(cell, image, check, engine, folder, timeout))
         if proofs and results[-1].outcome is Outcome.PASSED and results[-1].log:
-            _prove(cell, image, program, proofs, results[-1])
+            _prove(image, check, proofs, results[-1])
     return tuple(results)
 
 
@@ -100,13 +118,13 @@ def card(cell: Cell, image: LocalImage) -> dict[str, Any]:
     }
 
 
-def _check(cell: Cell, image: LocalImage, program: Path, engine: Engine, folder: Path, timeout: float) -> SmokeResult:
-    log = folder / f"{program.stem}.log"
+def _check(cell: Cell, image: LocalImage, check: Check, engine: Engine, folder: Path, timeout: float) -> SmokeResult:
+    log = folder / f"{check.program.stem}.log"
     # -u: what a check that is killed has said until then must be in the log
-    argv = (cell.base.interpreter, "-u", f"{FOLDER}/{program.name}")
-    checked = engine.check(image.image.id, argv, folder / "checks", log, timeout)
+    argv = (cell.base.interpreter, "-u", f"{FOLDER}/{check.program.name}")
+    checked = engine.check(image.image.id, argv, folder / "checks" / check.cell.id, log, timeout)
     outcome, reason = _judge(checked, timeout)
-    return _result(cell, program.stem.removeprefix("check_"), outcome, reason, checked.ended.seconds, str(log))
+    return _result(cell, check.name, outcome, reason, checked.ended.seconds, str(log))
 
 
 def _result(cell: Cell, check: str, outcome: Outcome, reason: str, seconds: float = 0.0, log: str = "") -> SmokeResult:
@@ -126,23 +144,29 @@ def _judge(checked: Checked, timeout: float) -> tuple[Outcome, str]:
     return outcome, checked.last_line or f"exited with {ended.code} and said nothing"
 
 
-def _proven(cell: Cell, image: LocalImage, program: Path, proofs: Path | None) -> SmokeResult | None:
+def _proven(cell: Cell, image: LocalImage, check: Check, proofs: Path | None) -> SmokeResult | None:
     """The result of the same check of the same image in an earlier run, when it passed."""
-    text = tree.read(_proof(cell, image, program, proofs)) if proofs else None
+    text = tree.read(_proof(image, check, proofs)) if proofs else None
     if text is None:
         return None
     before = json.loads(text)
     reason = f"{before['reason']} (this very image, {before['on']}, in {before['seconds']:.1f} s)"
-    return _result(cell, program.stem.removeprefix("check_"), Outcome.PASSED, reason)
+    return _result(cell, check.name, Outcome.PASSED, reason)
 
 
-def _prove(cell: Cell, image: LocalImage, program: Path, proofs: Path, result: SmokeResult) -> None:
+def _prove(image: LocalImage, check: Check, proofs: Path, result: SmokeResult) -> None:
     today = datetime.now(UTC).date().isoformat()
-    words = {"cell": cell.id, "check": result.check, "reason": result.reason, "seconds": result.seconds, "on": today}
-    tree.write(_proof(cell, image, program, proofs), json.dumps(words) + "\n")
+    words = {
+        "cell": result.cell.id,
+        "check": result.check,
+        "reason": result.reason,
+        "seconds": result.seconds,
+        "on": today,
+    }
+    tree.write(_proof(image, check, proofs), json.dumps(words) + "\n")
 
 
-def _proof(cell: Cell, image: LocalImage, program: Path, proofs: Path) -> Path:
+def _proof(image: LocalImage, check: Check, proofs: Path) -> Path:
     """Named after this image, this program, and all that the program is told."""
-    told = json.dumps([image.image.id, program.name, card(cell, image)], sort_keys=True)
-    return proofs / f"{hashlib.sha256(told.encode() + program.read_bytes()).hexdigest()}.json"
+    told = json.dumps([image.image.id, check.program.name, card(check.cell, image)], sort_keys=True)
+    return proofs / f"{hashlib.sha256(told.encode() + check.program.read_bytes()).hexdigest()}.json"

@@ -37,6 +37,8 @@ class Workplace:
 
     root: Path
     """The project, and the context of every build."""
+    parents: tuple[Path, ...] = ()
+    """The projects whose cells it extends: their checks are run too."""
     folder: Path
     """The run's folder."""
     engine: Engine
@@ -98,7 +100,7 @@ def _image(step: BuildStep, report: CellReport, engine: Engine) -> LocalImage | 
 
 def _smoke(step: BuildStep, report: CellReport, image: LocalImage, place: Workplace, tell: Tell) -> CellReport:
     clock = _Clock(Stage.SMOKE, tell)
-    checks = find_checks(place.root, step.cell, place.matrix)
+    checks = find_checks((place.root, *place.parents), step.cell, place.matrix)
     results = smoke(
         step.cell,
         image,

@@ -3,7 +3,9 @@
 import io
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -13,8 +15,10 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 
-def pack(folders: Iterable[str], texts: Mapping[str, str], sources: Mapping[str, Path]) -> IO[bytes]:
-    """An archive for `/` with open folders, small texts and copies of files or folders, all by absolute path.
+def pack(
+    folders: Iterable[str], texts: Mapping[str, str], sources: Mapping[str, Path], pipes: Iterable[str] = ()
+) -> IO[bytes]:
+    """An archive for `/` with open folders, small texts, copies of files or folders, and pipes, all by absolute path.
 
     Links are followed, as the SDK does. It is a file without a name, which leaves nothing behind. Raises
     `FactoryError` where a source can't be read.
@@ -25,6 +29,10 @@ def pack(folders: Iterable[str], texts: Mapping[str, str], sources: Mapping[str,
             for path in folders:
                 entry = tarfile.TarInfo(path.lstrip("/"))
                 entry.type, entry.mode = tarfile.DIRTYPE, 0o777
+                archive.addfile(entry)
+            for path in pipes:
+                entry = tarfile.TarInfo(path.lstrip("/"))
+                entry.type, entry.mode = tarfile.FIFOTYPE, 0o666
                 archive.addfile(entry)
             for path, text in texts.items():
                 entry = tarfile.TarInfo(path.lstrip("/"))
@@ -50,7 +58,7 @@ def unite(archives: Iterable[Iterable[bytes]], target: Path) -> None:
     known: set[str] = set()
     with tarfile.open(part, "w:gz") as united:
         for pieces in archives:
-            with tarfile.open(fileobj=_Pieces(pieces), mode="r|") as archive:
+            with _opened(pieces) as archive:
                 for entry in archive:
                     name = _below(entry.name)
                     if name and (name not in known):
@@ -62,14 +70,47 @@ def unite(archives: Iterable[Iterable[bytes]], target: Path) -> None:
     part.replace(target)
 
 
+def files(pieces: Iterable[bytes]) -> Generator[tuple[str, tarfile.TarInfo, IO[bytes]]]:
+    """The regular files of an archive that holds one folder: name below it, entry and content, in order.
+
+    Each content can be read until the next is asked for. A second name of a file is not among them.
+    """
+    with _opened(pieces) as archive:
+        for entry in archive:
+            name = _below(entry.name)
+            file = archive.extractfile(entry) if name and entry.isreg() else None
+            if file is not None:
+                yield name, entry, file
+
+
 def first_text(pieces: Iterable[bytes], characters: int) -> str:
     """The beginning of the one file that an archive holds; bytes that are no UTF-8 are replaced."""
-    with tarfile.open(fileobj=_Pieces(pieces), mode="r|") as archive:
+    with _opened(pieces) as archive:
         for entry in archive:
             file = archive.extractfile(entry) if entry.isreg() else None
             if file is not None:
                 return file.read(4 * characters).decode("utf-8", errors="replace")[:characters]
     return ""
+
+
+@contextmanager
+def hung_up(pieces: Iterator[bytes]) -> Iterator[None]:
+    """Hang up at the end, whatever happens: while anyone listens, the engine lets nobody else at the container."""
+    try:
+        yield
+    finally:
+        if isinstance(pieces, Generator):
+            pieces.close()
+
+
+@contextmanager
+def _opened(pieces: Iterable[bytes]) -> Iterator[tarfile.TarFile]:
+    """An archive that comes in pieces, all of which are read unless something happens."""
+    rest = iter(pieces)
+    with hung_up(rest):
+        with tarfile.open(fileobj=_Pieces(rest), mode="r|") as archive:
+            yield archive
+        deque(rest, maxlen=0)
 
 
 def _of_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -1,20 +1,21 @@
 """A training job from its wishes to its result: find the image and the files, run it, say how it went."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from rlimages import job as jobs
-from rlimages import project
 from rlimages.emulate import train
-from rlimages.engine import DockerEngine, Engine
-from rlimages.errors import Interrupted, JobError, SelectionError, ToolError
+from rlimages.engine import DockerEngine
+from rlimages.errors import Interrupted, JobError
 from rlimages.job import Channel, Job
+from rlimages.lookup import find_image
 from rlimages.metric import Metrics
 from rlimages.report import duration
 from rlimages.results import JobResult, JobStatus
-from rlimages.selector import select
 from rlimages.shell import Stop
 
 JOBS = Path(".rlimages/jobs")
@@ -33,11 +34,13 @@ class Wishes:
     dependencies: tuple[Path, ...] = ()
     parameters: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
+    input_mode: str = "File"
     instance_count: int = 1
     gpus: str | None = None
     environment: tuple[str, ...] = ()
     output: Path | None = None
     max_run: float
+    checkpoints: Path | None = None
     metrics: tuple[str, ...] = ()
     region: str
 
@@ -95,26 +98,13 @@ def make_job(wishes: Wishes, name: str, image: str) -> Job:
         program=_program(wishes),
         code=_code(wishes),
         parameters=jobs.pairs(wishes.parameters, "-p"),
-        channels=tuple(_channel(channel, Path(path)) for channel, path in channels.items()),
+        channels=tuple(_channel(channel, Path(path), wishes.input_mode) for channel, path in channels.items()),
         instance_count=wishes.instance_count,
         environment=jobs.pairs(wishes.environment, "--env"),
-        gpus=_gpus(wishes.gpus),
+        gpus=jobs.gpus(wishes.gpus),
         max_run=wishes.max_run,
+        checkpoints=wishes.checkpoints,
     )
-
-
-def find_image(word: str, engine: Engine, matrix: Path | None, start: Path) -> str:
-    """The image of the local store that goes by this name, or is this cell's. Raises `FactoryError`."""
-    if engine.inspect(word) is not None:
-        return word
-    if "/" in word or ":" in word:
-        raise ToolError(f"there is no image {word} in the local store; docker pull {word}")
-    cells = select(project.load(matrix, start).cells, (word,))
-    if len(cells) > 1:
-        raise SelectionError(f"a job runs in one image, and '{word}' is {', '.join(cell.id for cell in cells)}")
-    if engine.inspect(cells[0].local_name) is None:
-        raise ToolError(f"there is no image of {word} in the local store; rlimages build --select {word}")
-    return cells[0].local_name
 
 
 def lines(trained: Trained) -> Iterator[str]:
@@ -126,6 +116,30 @@ def lines(trained: Trained) -> Iterator[str]:
         yield result.failure.rstrip("\n")
     yield from trained.metrics.lines()
     yield f"results: {trained.output}"
+    if trained.job.checkpoints is not None:
+        yield f"checkpoints: {trained.job.checkpoints}"
+
+
+def facts(trained: Trained) -> dict[str, Any]:
+    """A job, for programs; a metric's value that is no number is null."""
+    job, result = trained.job, trained.result
+    made = {name: trained.output / name for name in ("model.tar.gz", "output.tar.gz", "failure")}
+    return {
+        "job": job.name,
+        "image": job.image,
+        "status": result.status,
+        "reason": result.reason,
+        "failure": result.failure,
+        "exit_codes": dict(result.codes),
+        "seconds": round(result.seconds, 3),
+        "metrics": {
+            name: [value if math.isfinite(value) else None for value in values]
+            for name, values in trained.metrics.values.items()
+        },
+        "output": str(trained.output),
+        "files": {name: str(path) for name, path in made.items() if path.exists()},
+        "checkpoints": None if job.checkpoints is None else str(job.checkpoints),
+    }
 
 
 def _program(wishes: Wishes) -> str:
@@ -149,15 +163,7 @@ def _code(wishes: Wishes) -> dict[str, Path]:
     return own | {f"{jobs.CODE}/{path.resolve().name}": path for path in wishes.dependencies}
 
 
-def _channel(name: str, path: Path) -> Channel:
+def _channel(name: str, path: Path, mode: str) -> Channel:
     if not path.exists():
         raise JobError(f"--channel {name}: there is no {path}")
-    return Channel(name=name, source=path.resolve(), is_file=path.is_file())
-
-
-def _gpus(word: str | None) -> int:
-    if word == "all":
-        return jobs.ALL_GPUS
-    if word is not None and not word.isdecimal():
-        raise JobError(f"--gpus {word}: say a number, or all")
-    return int(word or 0)
+    return Channel(name=name, source=path.resolve(), is_file=path.is_file(), is_pipe=mode == "Pipe")

@@ -1,20 +1,24 @@
-"""Every module that this Python can compile was compiled when the image was built, and the bytecode is still valid."""
+"""Every module that this Python can compile was compiled when the image was built, and the bytecode is still valid.
+
+On bases that bring their own interpreter this holds for the image's own modules only.
+"""
 
 import json
 import os
 import struct
 import sys
 import sysconfig
-from importlib.util import cache_from_source
+from importlib import util
 
 with open("/checks/cell.json") as stream:
     CELL = json.load(stream)
 
+OWN = "/usr/local/lib/rlimages"
 HASHED = 1
 
 
 def valid(source, compiled):
-    """Whether Python would take the bytecode as it is (PEP 552; twelve bytes of header before Python 3.7)."""
+    """Whether the bytecode is that of the source (PEP 552; twelve bytes of header before Python 3.7)."""
     with open(compiled, "rb") as stream:
         header = stream.read(16)
     words = struct.unpack("<4I", header)
@@ -22,7 +26,8 @@ def valid(source, compiled):
     if sys.version_info < (3, 7):
         return words[1:3] == (int(found.st_mtime) & 0xFFFFFFFF, found.st_size & 0xFFFFFFFF)
     if words[1] & HASHED:
-        return True
+        with open(source, "rb") as stream:
+            return header[8:] == util.source_hash(stream.read())
     return words[2:4] == (int(found.st_mtime) & 0xFFFFFFFF, found.st_size & 0xFFFFFFFF)
 
 
@@ -35,27 +40,28 @@ def compilable(source):
     return True
 
 
-def main():
-    if CELL["line"] != "debian":
-        print("the interpreter and most of its modules are the base's")
-        return 77
-    missing, stale, count = [], [], 0
-    for folder, _, files in os.walk(sysconfig.get_paths()["purelib"]):
+def sources(folder):
+    for path, _, files in os.walk(folder):
         for name in files:
-            if not name.endswith(".py"):
-                continue
-            source = os.path.join(folder, name)
-            compiled = cache_from_source(source)
-            count += 1
-            if not os.path.exists(compiled):
-                if compilable(source):
-                    missing.append(source)
-            elif not valid(source, compiled):
-                stale.append(source)
+            if name.endswith(".py"):
+                yield os.path.join(path, name)
+
+
+def main():
+    folders = [OWN] + ([sysconfig.get_paths()["purelib"]] if CELL["line"] == "debian" else [])
+    missing, stale, count = [], [], 0
+    for source in (path for folder in folders for path in sources(folder)):
+        compiled = util.cache_from_source(source)
+        count += 1
+        if not os.path.exists(compiled):
+            if compilable(source):
+                missing.append(source)
+        elif not valid(source, compiled):
+            stale.append(source)
     if missing or stale:
         print("%d not compiled, %d stale: %s" % (len(missing), len(stale), ", ".join((missing + stale)[:10])))
         return 1
-    print("%d modules" % count)
+    print("%d modules in %s" % (count, " and ".join(folders)))
     return 0
 
 

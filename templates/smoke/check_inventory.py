@@ -15,14 +15,18 @@ SAME = {
 
 
 def installed():
-    """Normalised distribution name -> version."""
+    """Normalised distribution name -> version; of two with one name the first on the path, as for Python."""
     try:
         from importlib.metadata import distributions
     except ImportError:  # Python 3.7 and older
         import pkg_resources
 
         return {normal(found.project_name): found.version for found in pkg_resources.working_set}
-    return {normal(found.metadata["Name"]): found.version for found in distributions() if found.metadata["Name"]}
+    found = {}
+    for one in distributions():
+        if one.metadata["Name"]:
+            found.setdefault(normal(one.metadata["Name"]), one.version)
+    return found
 
 
 def normal(name):

@@ -199,7 +199,7 @@ def test_only_what_dead_runs_left_behind_is_removed(client, engine) -> None:
         made[name] = client.containers.create("debian:bookworm-slim", "sleep 60", labels=labels)
     try:
         notes = engine.cleanup()
-        left = {container.id for container in client.containers.list(all=True)}
+        left = {container.id for container in client.containers.list(all=True, ignore_removed=True)}
         assert made["dead"].id not in left
         assert {made["alive"].id, made["elsewhere"].id} <= left
         assert any("left behind by run test-dead" in note for note in notes)

@@ -52,7 +52,7 @@ def left(client):
     """The names of the tests' containers and networks that are there now."""
 
     def left() -> list[str]:
-        things = [*client.containers.list(all=True), *client.networks.list()]
+        things = [*client.containers.list(all=True, ignore_removed=True), *client.networks.list()]
         return [thing.name for thing in things if thing.name.startswith("rlimages-test-")]
 
     return left
@@ -178,6 +178,24 @@ def test_input_is_read_only(train, tmp_path) -> None:
     assert "Read-only file system" in said
 
 
+def test_a_channel_in_pipe_mode_is_read_as_often_as_wanted(train, build, tmp_path, made) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a").write_text("1\n2\n")
+    (tmp_path / "data/b").write_bytes(b"3\n" * 500_000)
+    script = "cd /opt/ml/input/data; head -n 1 t_0; for i in 1 2; do sum <t_$i | tee -a /opt/ml/model/sums; done; grep -c Pipe ../config/inputdataconfig.json\n"
+    name = build("rlimages-test:nobody", "USER nobody\n")
+    code, said = train(script, "--channel", "t=data", "--input-mode", "Pipe", image=name)
+    assert (code, said.splitlines()[0]) == (0, "1")
+    first, second = made("model.tar.gz")["sums"].splitlines()
+    assert first == second == subprocess.run("cat data/a data/b | sum", shell=True, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()  # fmt: skip
+
+
+def test_a_pipe_that_nobody_reads_holds_nothing_up(train, tmp_path) -> None:
+    (tmp_path / "a.csv").write_text("1\n")
+    code, said = train("exit 0\n", "--channel", "t=a.csv", "--input-mode", "Pipe", "--instance-count", "2")
+    assert (code, "Completed" in said) == (0, True)
+
+
 def test_an_image_with_a_user_of_its_own_can_write_all_that_it_must(train, build, made) -> None:
     script = "cd /opt/ml; for i in model output output/data checkpoints; do id -un >$i/mine || exit 1; done\n"
     code, said = train(script, image=build("rlimages-test:nobody", "USER nobody\n"))
@@ -275,6 +293,60 @@ def test_values_of_a_metric_are_drawn_at_the_end(train) -> None:
     code, said = train("for i in 1 2 3 4; do echo reward: $i; done\n", "--metric", "reward=reward: ([0-9]+)")
     assert code == 0
     assert "reward  ▁▃▆█  4 values, first 1, last 4, lowest 1, highest 4" in said
+
+
+COUNT = 'cd /opt/ml/checkpoints; n=$(cat deep/n || echo 0); mkdir -p deep; echo $((n + 1)) >deep/n; echo "round $n"\n'
+
+
+def test_a_job_goes_on_from_its_checkpoints(train, tmp_path) -> None:
+    for number in range(3):
+        code, said = train(COUNT, "--checkpoints", "kept")
+        assert (code, f"round {number}\n" in said, said.endswith("checkpoints: kept\n")) == (0, True, True)
+    assert (tmp_path / "kept/deep/n").read_text() == "3\n"
+    assert (tmp_path / "kept/deep/n").owner() == tmp_path.owner()
+
+
+@pytest.mark.parametrize("words", [(), ("--instance-count", "2")])
+def test_checkpoints_survive_a_job_that_is_stopped(start, left, tmp_path, words) -> None:
+    process = start(COUNT + CHECKPOINT + WAIT, "--checkpoints", "kept", *words, line="ready")
+    process.send_signal(signal.SIGINT)
+    process.stdout.read()
+    assert process.wait(timeout=15) == 130
+    assert (tmp_path / "kept/deep/n").read_text() == "1\n"
+    assert not left()
+
+
+def test_an_image_with_a_user_of_its_own_can_change_its_checkpoints(train, build, tmp_path) -> None:
+    name = build("rlimages-test:nobody", "USER nobody\n")
+    for _ in range(2):
+        code, said = train(COUNT, "--checkpoints", "kept", image=name)
+        assert code == 0, said
+    assert (tmp_path / "kept/deep/n").read_text() == "2\n"
+
+
+def test_results_are_kept_where_checkpoints_cannot_be(train, made, tmp_path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/a").write_text("a file")
+    script = (
+        "cd /opt/ml/checkpoints; rm a; mkdir a; echo 1 >a/n; head -c 9000000 /dev/zero >z; echo m >/opt/ml/model/m\n"
+    )
+    code, said = train(script, "--checkpoints", "kept")
+    assert (code, "rlimages: cannot write checkpoints to kept: " in said) == (1, True)
+    assert made("model.tar.gz") == {"m": "m\n"}
+
+
+def test_a_job_in_json_is_one_object_and_its_log_is_elsewhere(image, left, tmp_path) -> None:
+    (tmp_path / "job.sh").write_text("echo reward: 1.5; echo reward: nan; echo why >/opt/ml/output/failure; exit 3\n")
+    words = ["--entry-point", "job.sh", "--output", "out", "--metric", "reward=reward: (.+)", "--json"]
+    argv = [sys.executable, "-m", "rlimages", "train", image, *words]
+    ended = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+    told = json.loads(ended.stdout)
+    assert ended.returncode == 1
+    assert "reward: 1.5" in ended.stderr
+    assert (told["status"], told["reason"], told["failure"]) == ("Failed", "algo-1 failed: exit code 3", "why\n")
+    assert (told["exit_codes"], told["metrics"]) == ({"algo-1": 3}, {"reward": [1.5, None]})
+    assert told["files"]["failure"] == "out/failure"
+    assert not left()
 
 
 def test_a_line_is_shown_when_it_is_printed(start) -> None:

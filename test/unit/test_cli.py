@@ -67,6 +67,14 @@ def test_uri_understands_the_sdks_names_of_frameworks() -> None:
         (["lock", "--check", "--select", "nothing"], 5, "rlimages: no cell matches 'nothing'"),
         (["train", "vw:1", "--metric", "m=none"], 2, "rlimages: --metric m: 'none' has no group (…) for the value"),
         (["train", "vw:1", "--instance-count", "0"], 2, "Error: Invalid value for '--instance-count'"),
+        (["serve", "vw:1", "--model", "none.tar.gz"], 2, "rlimages: --model none.tar.gz: there is no such archive or folder"),
+        (["serve", "vw:1", "--port", "70000"], 2, "Error: Invalid value for '--port'"),
+        (["transform", "vw:1", "--input", "src", "--output", "src/out"], 2, "rlimages: --output src/out is in --input src"),
+        (["transform", "vw:1", "--input", "setup.py"], 2, "rlimages: setup.py: say what it is with --content-type"),
+        (["invoke", "none.json"], 2, "rlimages: none.json cannot be read: No such file or directory"),
+        (["transform", "vw:1", "--input", "none"], 2, "rlimages: --input none: there is no such folder or file"),
+        (["invoke", "setup.py"], 2, "setup.py: say what it is with --content-type"),
+        (["invoke", "--endpoint", "9", "--content-type", "text/csv", "setup.py"], 1, "rlimages: nothing answers POST /invocations at http://127.0.0.1:9"),
         (["list", "--selct", "x"], 2, "Error: No such option '--selct'"),
         (["plan", "--select", "ray-1.6.0-tf-cpu", "--region", "us-wst-2"], 2, "rlimages: SageMaker publishes no 'deep-learning-containers' images in region 'us-wst-2'; did you mean 'us-west-2'?"),
         (["uri", "--toolkit", "vw", "--region", "eu-west-11"], 2, "did you mean 'eu-west-1'?"),
@@ -154,6 +162,7 @@ def test_the_commands_of_the_documentation_are_understood(page: Path) -> None:
 
     for line in commands_in(page):
         words = shlex.split(line)[1:]
+        words = words[2:] if words[0] == "--matrix" else words
         command = main.commands[words[0]]
         with command.make_context(words[0], list(words[1:])):
             pass  # parsing complains about what it does not know

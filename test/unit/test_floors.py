@@ -12,17 +12,21 @@ FLOORS = """
 errors
 cell
 plan results
-shell tree memory located tarball
-accounts schema selector render catalog describe diagnose report lock pipconfig buildkit job metric
-validation
-clashes uri schedule buildhost container
-matrix host
-engine registry runs
-bases build smoke publish emulate
+shell tree memory located tarball artifact following health
+accounts schema selector render catalog describe diagnose report lock pipconfig buildkit job metric hosting batch checkpoints
+validation pipes
+clashes ground uri schedule buildhost container
+matrix host leftovers
+instance
+engine registry runs invocation
+bases build smoke publish emulate endpoint transform
 stages
 project pipeline
-locking doctor running training
-progress options emulation
+lookup
+locking doctor running training serving
+transforming
+progress options
+emulation
 cli
 __main__
 """

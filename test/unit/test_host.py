@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -109,3 +110,10 @@ def test_lines_are_whole_however_the_engine_cuts_them(job) -> None:
     with open_hosts(client, job, {}) as (first, _):
         assert first.follow(heard.append) == 3
     assert heard == ["one", "two ü", "20%", "\ufffd", "last"]
+
+
+def test_a_channel_that_is_read_from_pipes_is_not_mounted(job) -> None:
+    client = FakeClient()
+    piped = replace(job, channels=(Channel(name="t", source=Path("/x"), is_pipe=True),))
+    with open_hosts(client, piped, {}):
+        assert client.made[0].options["mounts"] == []

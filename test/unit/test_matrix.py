@@ -117,14 +117,64 @@ def test_an_alias_must_not_go_back_to_an_older_patch() -> None:
     )
 
 
-def test_a_cell_that_extends_itself_is_a_circle() -> None:
-    text = SOUND + '          extends: "coach-0.11.0-tf-{processor}"\n'
-    assert "coach-0.11.0-tf-cpu -> coach-0.11.0-tf-cpu is a circle" in complaint(text)
+CHILD = """
+  maze:
+    "1.0":
+      images:
+        - extends: coach-0.11.0-tf-{processor}
+          repository: maze
+          tag: 1.0-{processor}
+          pip: [maze==2.0]
+"""
 
 
-def test_a_lost_parent_is_named() -> None:
-    text = SOUND + "          extends: coach-0.11.0-tf-cpus\n"
-    assert "there is no cell 'coach-0.11.0-tf-cpus' to extend; did you mean 'coach-0.11.0-tf-cpu'?" in complaint(text)
+def test_a_cell_that_extends_another_has_all_that_its_row_does_not_say_from_there() -> None:
+    *_, cpu, gpu = parse(SOUND + CHILD)
+    assert [cpu.id, gpu.id] == ["maze-1.0-tf-cpu", "maze-1.0-tf-gpu"]
+    assert (gpu.base.image, gpu.base.registry, gpu.base.cuda) == ("rl:coach0.11.0-gpu", None, "9.0")
+    assert (gpu.extends, gpu.python, gpu.requirements.as_of) == ("coach-0.11.0-tf-gpu", "3.6", "2019-05-01")
+    assert dict(gpu.inventory) == {"gym": "0.10.5", "tensorflow": "1.11.0", "maze": "2.0"}
+    assert gpu.requirements.direct == ("maze==2.0",)
+
+
+def test_a_parent_that_sagemaker_published_is_a_base_in_ecr() -> None:
+    published = SOUND + "          published: rl-legacy\n" + CHILD
+    assert parse(published)[-1].base.registry == "rl-legacy"
+
+
+def test_a_row_extends_the_cells_of_the_matrix_that_it_names() -> None:
+    asked: list[str] = []
+
+    def relatives(path: str) -> tuple[Cell, ...]:
+        asked.append(path)
+        return parse(SOUND)
+
+    text = f"version: 1\nparents: ../m.yaml\ntoolkits:{CHILD}"
+    child = matrix.parse(text, "child.yaml", TABLES, relatives).cells[0]
+    assert (asked, child.extends) == (["../m.yaml"], "coach-0.11.0-tf-cpu")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("tf-{processor}\n", "tff-{processor}\n", "there is no cell 'coach-0.11.0-tff-{processor}' to extend, above or in the parents; did you mean 'coach-0.11.0-tf-cpu'?"),
+        ("          repository: maze\n", "          repository: maze\n          base: tf-1\n", "an image stands on a base or extends a cell, not both"),
+        ("extends: coach-0.11.0-tf-{processor}\n          ", "", "the key 'base' is missing, or 'extends': what does it stand on?"),
+        ("tag: 1.0-{processor}", "tag: fixed", "one tag for several processors"),
+        ("tf-{processor}\n", "tf-cpu\n          processors: [gpu]\n", "there is no gpu cell 'coach-0.11.0-tf-cpu', only cpu"),
+        ("tf-{processor}\n", "tf-{processor}\n          framework: {name: tf, version: '1'}\n", "brings its own"),
+        ("repository: maze\n          tag: 1.0", "repository: rl\n          tag: coach0.11.0", "both claim the tag rl:coach0.11.0-cpu"),
+    ],
+)  # fmt: skip
+def test_a_mistake_about_a_parent_is_named_with_a_remedy(old: str, new: str, expected: str) -> None:
+    assert old in CHILD
+    assert expected in complaint(SOUND + CHILD.replace(old, new))
+
+
+def test_nothing_extends_itself() -> None:
+    assert "there is no cell 'maze-1.0-tf-cpu' to extend" in complaint(
+        SOUND + CHILD.replace("coach-0.11.0-tf-{processor}", "maze-1.0-tf-cpu")
+    )
 
 
 def test_yaml_that_is_none_is_one_sentence() -> None:

@@ -34,7 +34,7 @@ def test_a_base_in_ecr_leaves_account_region_and_domain_to_the_build(cell: Cell)
 def test_a_broken_template_is_named(cell: Cell, tmp_path: Path, template: str, expected: str) -> None:
     (tmp_path / "ray.Dockerfile.j2").write_text(template)
     with pytest.raises(TemplateError, match=expected):
-        Renderer(tmp_path, {}).render(recipes([cell])[0])
+        Renderer([tmp_path], {}).render(recipes([cell])[0])
 
 
 def test_text_is_tidied() -> None:
@@ -77,7 +77,7 @@ def test_the_work_grows_no_faster_than_the_matrix(project: Project) -> None:
 
     def measure(count: int) -> float:
         cells = [replace(one, version=f"2.9.{n}", framework=Framework(name="tf", version="2")) for n in range(count)]
-        renderer = Renderer(project.root / "templates", {}, project.matrix.tools)
+        renderer = Renderer([project.root / "templates"], {}, project.matrix.tools)
         started = time.process_time()
         for recipe in recipes(cells):
             renderer.render(recipe)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rlimages.errors import ToolError
-from rlimages.shell import Ended, Stop, is_dead, run, stopping_on_signals, this_process
+from rlimages.shell import Ended, Stop, is_dead, pour, run, stopping_on_signals, this_process
 
 
 def python(program: str) -> list[str]:
@@ -157,3 +157,20 @@ def test_a_second_signal_is_obeyed_even_where_a_shell_had_it_ignored() -> None:
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, old)
+
+
+def test_files_are_poured_into_a_program_one_after_the_other(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).write_text(name)
+    assert pour(["sh", "-c", f"cat >{tmp_path}/out; exit 3"], [tmp_path / "a", tmp_path / "b"]) == 3
+    assert (tmp_path / "out").read_text() == "ab"
+
+
+def test_a_program_may_have_had_enough(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(10**6))
+    assert pour(["sh", "-c", "exit 5"], [tmp_path / "a"]) == 5
+
+
+def test_what_cannot_be_poured_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        pour(["cat"], [tmp_path / "none"])

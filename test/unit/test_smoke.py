@@ -30,35 +30,54 @@ def image(engine, step):
 @pytest.fixture
 def run(root, step, engine, image):
     def run(stop=None, **words):
-        checks = find_checks(root, step.cell, {})
+        checks = find_checks((root,), step.cell, {})
         return smoke(step.cell, image, checks, engine, root / "logs", stop=stop or Stop(), **words)
 
     return run
 
 
 def names(checks) -> list[str]:
-    return [path.name for path in checks]
+    return [check.program.name for check in checks]
 
 
 def test_a_cell_is_checked_by_the_common_programs_and_its_toolkits(root, cell) -> None:
-    assert names(find_checks(root, cell, {})) == ["check_labels.py", "check_trains.py"]
+    assert names(find_checks((root,), cell, {})) == ["check_labels.py", "check_trains.py"]
 
 
 def test_a_cell_that_extends_runs_its_parents_checks_too(root, cell) -> None:
     child = replace(cell, toolkit="vw", extends=cell.id)
-    assert names(find_checks(root, child, {cell.id: cell})) == ["check_labels.py", "check_trains.py", "check_learns.py"]
+    assert names(find_checks((root,), child, {cell.id: cell})) == [
+        "check_labels.py",
+        "check_trains.py",
+        "check_learns.py",
+    ]
+
+
+def test_a_parents_checks_are_told_what_the_parent_promises(root, cell) -> None:
+    child = replace(cell, toolkit="vw", version="1.0", extends=cell.id)
+    told = {check.name: check.cell.version for check in find_checks((root,), child, {cell.id: cell})}
+    assert told == {"labels": "1.0", "trains": cell.version, "learns": "1.0"}
+
+
+def test_the_checks_of_a_parents_project_are_found_too(root, cell, tmp_path) -> None:
+    mine = tmp_path / "mine"
+    (mine / "maze/smoke").mkdir(parents=True)
+    (mine / "maze/smoke/check_maze.py").write_text("# mine\n")
+    child = replace(cell, toolkit="maze", extends=cell.id)
+    found = find_checks((mine, root), child, {cell.id: cell})
+    assert names(found) == ["check_labels.py", "check_trains.py", "check_maze.py"]
 
 
 def test_a_toolkits_check_replaces_the_common_one_of_that_name(root, cell) -> None:
     (root / "ray/smoke/check_labels.py").write_text("# ray's\n")
-    found = find_checks(root, cell, {})
+    found = find_checks((root,), cell, {})
     assert names(found) == ["check_labels.py", "check_trains.py"]
-    assert found[0].parent.parent.name == "ray"
+    assert found[0].program.parent.parent.name == "ray"
 
 
 def test_other_files_are_no_checks(root, cell) -> None:
     (root / "ray/smoke/notes.py").write_text("")
-    assert "notes.py" not in names(find_checks(root, cell, {}))
+    assert "notes.py" not in names(find_checks((root,), cell, {}))
 
 
 def test_the_exit_status_decides_and_the_last_line_says_why(run, engine) -> None:
@@ -105,7 +124,7 @@ def test_what_was_not_begun_when_the_run_stopped_is_skipped(run, engine) -> None
 
 def test_a_check_is_told_what_the_matrix_promises_and_what_the_image_says(run, root, step) -> None:
     run()
-    told = json.loads((root / "logs/checks/cell.json").read_text())
+    told = json.loads(next((root / "logs/checks").glob("*/cell.json")).read_text())
     assert told["id"] == step.cell.id
     assert told["framework"] == {"name": "tf", "version": "2.13.1"}
     assert told["labels"] == {"rlimages.cell": step.cell.id}
@@ -140,10 +159,17 @@ def test_a_changed_program_is_run_again(run, root, engine, tmp_path) -> None:
 
 
 def test_another_image_or_promise_is_another_proof(step, image, engine, root, tmp_path) -> None:
-    checks = find_checks(root, step.cell, {})
     other = replace(image, image=replace(image.image, id="sha256:other"))
     promised = replace(step.cell, inventory={"ray": "9"})
     for cell, local in ((step.cell, image), (step.cell, other), (promised, image)):
         engine.calls.clear()
-        smoke(cell, local, checks, engine, tmp_path / "logs", stop=Stop(), proofs=tmp_path / "proofs")
+        smoke(
+            cell,
+            local,
+            find_checks((root,), cell, {}),
+            engine,
+            tmp_path / "logs",
+            stop=Stop(),
+            proofs=tmp_path / "proofs",
+        )
         assert len(engine.calls) == 2

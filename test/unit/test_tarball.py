@@ -82,3 +82,29 @@ def test_the_beginning_of_a_text_is_counted_in_characters(tmp_path: Path) -> Non
     (tmp_path / "failure").write_bytes("ü".encode() * 1024 + b"\xff and more")
     assert tarball.first_text(pieces(tmp_path / "failure", "failure"), 1024) == "ü" * 1024
     assert tarball.first_text(pieces(tmp_path / "failure", "failure"), 1025)[-1] == "�"
+
+
+def test_nobody_is_left_listening_when_something_happens() -> None:
+    """While an archive is not read to its end, the engine lets nobody else at the container."""
+    ended: list[str] = []
+
+    def broken() -> Iterator[bytes]:
+        try:
+            yield b"no archive at all" * 100
+            yield b"more"
+        finally:
+            ended.append("hung up")
+
+    with pytest.raises(tarfile.TarError):
+        list(tarball.files(broken()))
+    assert ended == ["hung up"]
+
+
+def test_an_archive_is_read_to_its_end() -> None:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        entry = tarfile.TarInfo("model/a")
+        archive.addfile(entry)
+    rest = iter([stream.getvalue(), bytes(10240), b"last"])
+    assert [name for name, _, _ in tarball.files(rest)] == ["a"]
+    assert next(rest, None) is None

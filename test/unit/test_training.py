@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from rlimages.errors import FactoryError, JobError, SelectionError, ToolError
-from rlimages.training import Wishes, find_image, make_job
-
-ROOT = Path(__file__).resolve().parents[2]
+from rlimages.errors import JobError
+from rlimages.metric import Metrics
+from rlimages.results import JobResult, JobStatus
+from rlimages.training import Trained, Wishes, facts, make_job
 
 
 @pytest.fixture
@@ -60,31 +60,26 @@ def test_what_is_not_there_is_named(make, words, sentence) -> None:
         make(**words)
 
 
-def test_an_image_of_the_store_needs_no_project(engine, step, tmp_path) -> None:
-    engine.passes(step)
-    assert find_image(step.image, engine, None, tmp_path) == step.image
-
-
-def test_a_cell_is_its_image(engine, step, project) -> None:
-    name = next(cell.local_name for cell in project.cells if cell.id == "vw-8.7.0-cpu")
-    engine.store[name] = engine.passes(step)
-    assert find_image("vw-8.7.0-cpu", engine, ROOT / "build_matrix.yaml", ROOT) == name
-
-
-@pytest.mark.parametrize(
-    ("word", "kind", "sentence"),
-    [
-        ("a:1", ToolError, "no image a:1 in the local store; docker pull a:1"),
-        ("vw-8.7.0-cpu", ToolError, "rlimages build --select vw-8.7.0-cpu"),
-        ("vw-8.7.0-cpuu", SelectionError, "did you mean 'vw-8.7.0-cpu'"),
-        ("vw-8.7.0-*", SelectionError, "a job runs in one image"),
-    ],
-)
-def test_an_image_that_is_not_there_has_a_remedy(engine, word, kind, sentence) -> None:
-    with pytest.raises(kind, match=sentence):
-        find_image(word, engine, ROOT / "build_matrix.yaml", ROOT)
-
-
-def test_a_word_outside_a_project_is_told_of_the_matrix(engine, tmp_path) -> None:
-    with pytest.raises(FactoryError, match=r"no build_matrix\.yaml"):
-        find_image("vw", engine, None, tmp_path)
+def test_programs_are_told_all_of_a_job(make, tmp_path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/model.tar.gz").write_text("")
+    metrics = Metrics([("r", "r=(.*)")])
+    for line in ("r=1", "r=inf"):
+        metrics.hear(line)
+    result = JobResult(
+        status=JobStatus.STOPPED, reason="it was stopped", failure="", codes={"algo-1": 0}, seconds=1.23456
+    )
+    job = make(checkpoints=Path("kept"))
+    assert facts(Trained(job=job, result=result, metrics=metrics, output=Path("out"))) == {
+        "job": "j",
+        "image": "i",
+        "status": "Stopped",
+        "reason": "it was stopped",
+        "failure": "",
+        "exit_codes": {"algo-1": 0},
+        "seconds": 1.235,
+        "metrics": {"r": [1.0, None]},
+        "output": "out",
+        "files": {"model.tar.gz": "out/model.tar.gz"},
+        "checkpoints": "kept",
+    }

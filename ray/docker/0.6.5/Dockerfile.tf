@@ -71,8 +71,10 @@ COPY --from=build /usr/local/lib/rlimages/libhostname.so /usr/local/lib/rlimages
 COPY --chmod=755 templates/rootfs/ /
 COPY --chmod=755 ray/rootfs/ /
 # Last on the interpreter's path, whatever PYTHONPATH says; a job's own folder `sagemaker_rl` goes before it.
-RUN echo /usr/local/lib/rlimages/python \
-    >"$(python -c 'import site; print(site.getsitepackages()[0])')/sagemaker_rl.pth"
+RUN --mount=type=bind,source=templates/build/own-bytecode.sh,target=/run/build/own-bytecode.sh \
+    echo /usr/local/lib/rlimages/python \
+    >"$(python -c 'import site; print(site.getsitepackages()[0])')/sagemaker_rl.pth" && \
+    /run/build/own-bytecode.sh python /usr/local/lib/rlimages
 
 ENV LC_ALL="C.UTF-8" \
     LANG="C.UTF-8" \
@@ -84,6 +86,7 @@ LABEL org.opencontainers.image.title="ray-0.6.5-tf-${processor}" \
       org.opencontainers.image.description="Ray RLlib 0.6.5 with TensorFlow 1.12.0 for reinforcement learning on Amazon SageMaker" \
       org.opencontainers.image.version="0.6.5" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      com.amazonaws.sagemaker.capabilities.accept-bind-to-port="true" \
       rlimages.cell="ray-0.6.5-tf-${processor}" \
       rlimages.toolkit="ray" \
       rlimages.version="0.6.5" \
@@ -92,4 +95,5 @@ LABEL org.opencontainers.image.title="ray-0.6.5-tf-${processor}" \
       rlimages.python="3.6" \
       rlimages.line="sagemaker"
 
+EXPOSE 8080
 ENTRYPOINT ["/usr/local/bin/rlimages-entrypoint"]

@@ -1,74 +1,36 @@
-"""Run the toolkit's own `train`, and mend two of its habits on the way.
+"""Run the toolkit's own `train`, mending what would cost a job its time, its checkpoint or the reason of its failure.
 
     train.py PATH_OF_TRAIN [ARGUMENT...]
 
-It dies of SIGTERM at once, and with it the container, while the training script, which gets the same signal, is still
-writing its last checkpoint. Here it stays until the script has ended.
-
-It imports TensorFlow, where that is installed, for the names of its exception classes: two seconds before the first
-line of every training script. Here the names are read from TensorFlow's source.
+What is mended, and why, stands in the modules of `rlimages_train`. A `train` of no known toolkit runs as it is, but for
+SIGTERM, which ends it when the processes that it has started have ended, not before.
 """
 
-import ast
-import importlib.util
 import os
 import runpy
-import signal
 import sys
 
-
-def has_children():
-    """Whether a process exists whose parent this is."""
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open("/proc/" + name + "/stat") as stream:
-                    # The second field is the program's name in parentheses, and may hold anything.
-                    parent = stream.read().rpartition(")")[2].split()[1]
-            except OSError:  # ended meanwhile
-                continue
-            if int(parent) == os.getpid():
-                return True
-    return False
-
-
-def on_terminate(number, frame):
-    """The script was signalled too, and how it ends is for the toolkit to report; before there is one, nothing is."""
-    if not has_children():
-        sys.exit(128 + number)
-
-
-def tensorflow_exception_names():
-    """The classes of tensorflow.python.framework.errors_impl, and the one of XLA that the toolkit adds; or none."""
-    spec = importlib.util.find_spec("tensorflow")
-    for folder in (spec and spec.submodule_search_locations) or ():
-        path = os.path.join(folder, "python", "framework", "errors_impl.py")
-        if os.path.isfile(path):
-            with open(path, "rb") as stream:
-                tree = ast.parse(stream.read())
-            return [node.name for node in tree.body if isinstance(node, ast.ClassDef)] + ["XlaRuntimeError"]
-    return None
-
-
-def import_no_tensorflow():
-    """Replace the one function of the toolkit that imports TensorFlow; older toolkits have none."""
-    try:
-        from sagemaker_training import process
-    except ImportError:
-        return
-    if hasattr(process, "get_tensorflow_exception_classes"):
-        names = tensorflow_exception_names()
-        if names is not None:
-            process.get_tensorflow_exception_classes = lambda: list(names)
+from rlimages_train import failure, hosts, imports, script, signals, toolkit
 
 
 def main():
-    signal.signal(signal.SIGTERM, on_terminate)
+    signals.listen()
     del sys.argv[0]
     # As if Python had been started with the program itself.
     sys.path[0] = os.path.dirname(sys.argv[0])
-    import_no_tensorflow()
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    try:
+        package = toolkit.package_of(sys.argv[0])
+        if package is not None:
+            imports.spare()
+            found = toolkit.Toolkit(package)
+            imports.name_tensorflow_errors(found)
+            script.listen(found)
+            failure.explain(found)
+            hosts.limit(found)
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except signals.Stopped as error:  # before the toolkit was ready to report it
+        sys.stderr.write("rlimages: %s\n" % error)
+        sys.exit(error.errno)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""An environment is drawn on the virtual display, and gym's Monitor makes a film of it."""
+"""Where a display is promised, an environment is drawn on it, and gym's Monitor makes a film of that."""
 
 import glob
+import json
 import os
 import subprocess
 import sys
 import tempfile
 
-import numpy
+with open("/checks/cell.json") as stream:
+    CELL = json.load(stream)
 
 SCREEN = "640x480x24"
 
@@ -27,6 +29,7 @@ def open_display():
 def film(folder):
     """Play one episode by chance; the shades in the last picture, and the films."""
     import gym
+    import numpy
 
     environment = gym.wrappers.Monitor(gym.make("CartPole-v0"), folder, video_callable=lambda episode: True)
     environment.reset()
@@ -40,6 +43,9 @@ def film(folder):
 
 
 def main():
+    if not CELL["display"]:
+        print("no display is promised")
+        return 77
     server, display = open_display()
     if not display:
         print("Xvfb opens no display")

@@ -1,0 +1,39 @@
+#!/bin/sh
+# Install packages of the distribution, and only those: nothing recommended, no documentation, no logs.
+# The package lists and downloads belong on tmpfs mounts (see templates/macros/packages.j2), so nothing
+# has to be cleaned away and builds that run side by side do not wait for one another's cache.
+#
+#   system-packages.sh apt|dnf NAME...
+set -eu
+
+manager=$1
+shift
+
+case $manager in
+apt)
+    export DEBIAN_FRONTEND=noninteractive
+    fetch="-o Acquire::Retries=3 -o Acquire::http::Timeout=60"
+    # shellcheck disable=SC2086
+    if ! apt-get $fetch -qq update; then
+        # Old bases list archives that are gone, or signed by a key that NVIDIA withdrew in April 2022.
+        echo "system-packages.sh: again, without the archives that the base added to the distribution's own" >&2
+        rm -f /etc/apt/sources.list.d/*.list
+        # shellcheck disable=SC2086
+        apt-get $fetch -qq update
+    fi
+    # shellcheck disable=SC2086
+    apt-get $fetch -qq install --yes --no-install-recommends \
+        -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-unsafe-io "$@"
+    rm -rf /var/log/apt/* /var/log/dpkg.log /var/log/alternatives.log \
+        /var/cache/debconf/*-old /var/lib/dpkg/*-old /var/cache/ldconfig/aux-cache
+    ;;
+dnf)
+    dnf install --assumeyes --quiet --nodocs \
+        --setopt=install_weak_deps=False --setopt=retries=5 --setopt=timeout=60 "$@"
+    rm -rf /var/log/dnf* /var/log/hawkey.log
+    ;;
+*)
+    echo "system-packages.sh: '$manager' is neither apt nor dnf" >&2
+    exit 64
+    ;;
+esac

@@ -1,0 +1,1 @@
+"""Where sagemaker_containers kept its interface."""

@@ -1,0 +1,5 @@
+"""The program `train`: derived Dockerfiles test that it can be imported."""
+
+from sagemaker_training.cli.train import main
+
+__all__ = ["main"]

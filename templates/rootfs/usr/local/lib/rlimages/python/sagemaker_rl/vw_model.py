@@ -1,0 +1,68 @@
+"""Vowpal Wabbit's contextual bandits for the server: `vw.model` and `vw.metadata`, as vw_launcher writes them.
+
+{"observation": [0.1, 2.0]}  ->  {"action": 3, "action_prob": 0.925, "event_id": ..., "timestamp": ..., ...}
+"""
+
+import os
+import random
+import time
+import uuid
+
+from sagemaker_rl import vw_log, vw_policy
+from sagemaker_rl.serving import ModelError
+
+CLOSE = 5  # seconds for what the log still has; the server waits a little longer
+
+
+class Model:
+    """A policy; each reply draws an action by its probability, and each decision may be logged."""
+
+    workers = None
+
+    def __init__(self, folder):
+        self._policy = vw_policy.load(folder)
+        self.columns = self._policy.columns + ("event_id", "timestamp", "sample_prob", "model_id")
+        self.observation_keys = self._policy.keys
+        self._id = os.environ.get("MODEL_ID", "default_model")
+        self._dice = random.SystemRandom()
+        try:
+            self._log = vw_log.from_environment(os.environ)
+        except vw_log.LogError as error:
+            raise ModelError(str(error)) from None
+
+    def decide(self, observations):
+        """One reply for each observation."""
+        drawn = [self._policy.decide(observation, self._dice) for observation in observations]
+        replies = [self._reply(decision) for decision in drawn]
+        if self._log:
+            for place, reply in enumerate(replies):
+                self._log.add(dict(reply, type="actions", **self._policy.record(observations[place])))
+        return replies
+
+    def _reply(self, decision):
+        return dict(
+            decision,
+            event_id=uuid.uuid1().int,
+            timestamp=int(time.time()),
+            sample_prob=self._dice.random(),
+            model_id=self._id,
+        )
+
+    def answer(self, request):
+        """A reward, or the question for the model's name."""
+        kind = request["request_type"].lower()
+        if kind == "model_id":
+            return {"model_id": self._id, "soft_model_update_status": "none"}
+        if kind != "reward":
+            raise ValueError("request_type is {!r}, not one of observation, reward, model_id".format(kind[:80]))
+        record = {"type": "rewards"}
+        for name in ("event_id", "reward"):
+            value = record[name] = request.get(name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise ValueError("a reward has numbers event_id and reward; {} is {!r}".format(name, value))
+        return {"status": "success" if self._log and self._log.add(record) else "failure"}
+
+    def close(self):
+        """Send what the log still has."""
+        if self._log:
+            self._log.close(CLOSE)

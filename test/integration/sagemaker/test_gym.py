@@ -1,0 +1,9 @@
+"""Environments of gym, or of gymnasium, are played on SageMaker."""
+
+import pytest
+
+pytestmark = pytest.mark.toolkits("coach", "ray")
+
+
+def test_simple_environments_are_played(job) -> None:
+    assert job("gym/play.py", {})["TrainingJobStatus"] == "Completed"
