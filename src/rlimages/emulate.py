@@ -84,7 +84,7 @@ def train(
     with site.hosts(job) as hosts:
         first_pipes = [channel.pipe(0) for channel in job.pipes]
         for host in hosts:
-            with tarball.pack(FOLDERS, job.texts(host.name), job.code, first_pipes) as archive:
+            with tarball.pack(FOLDERS, job.texts(host.name), job.copies, first_pipes) as archive:
                 host.put(archive)
             if job.checkpoints is not None:
                 with checkpoints.pack(job.checkpoints) as archive:

@@ -50,7 +50,7 @@ _OF_AN_INSTANCE = ("image", "model", "environment", "gpus", "bind_to", "startup"
 @click.option("-p", "--hyperparameter", "parameters", multiple=True, metavar="NAME=VALUE", help="A hyperparameter.")
 @click.option("--channel", "channels", multiple=True, metavar="NAME=PATH", help="Input, read-only: folder or file.")
 @click.option(
-    "--input-mode", type=click.Choice(["File", "Pipe"]), default="File", show_default=True, help="Of channels."
+    "--input-mode", type=click.Choice(["File", "Pipe", "Mount"]), default="File", show_default=True, help="Of channels."
 )
 @click.option("--instance-count", type=click.IntRange(1, 20), default=1, show_default=True, help="How many hosts.")
 @gpus

@@ -135,11 +135,7 @@ def _options(job: Job, host: str, labels: Mapping[str, str]) -> dict[str, Any]:
         "hostname": KERNEL_NAME,
         "network": job.name,
         "environment": dict(job.variables),
-        "mounts": [
-            Mount(channel.target, str(channel.source), type="bind", read_only=True)
-            for channel in job.channels
-            if not channel.is_pipe
-        ],
+        "mounts": [Mount(channel.target, str(channel.source), type="bind", read_only=True) for channel in job.mounts],
     }
 
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,17 @@ _INFO = 20
 """`logging.INFO`, the SDK's default level."""
 
 
+class Mode(StrEnum):
+    """How input gets into a container. `Mount` is not SageMaker's: for more data than one wants to copy."""
+
+    FILE = "File"
+    """A copy, which the script may change."""
+    PIPE = "Pipe"
+    """Named pipes: /opt/ml/input/data/<name>_0 for the first reading, and so on."""
+    MOUNT = "Mount"
+    """The very files, read-only."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Channel:
     """Input that the script finds in /opt/ml/input/data/<name>."""
@@ -54,8 +66,7 @@ class Channel:
     name: str
     source: Path
     is_file: bool = False
-    is_pipe: bool = False
-    """True where it is read from named pipes, /opt/ml/input/data/<name>_0 for the first time, and so on."""
+    mode: Mode = Mode.FILE
 
     @property
     def target(self) -> str:
@@ -148,12 +159,25 @@ class Job:
     @property
     def pipes(self) -> tuple[Channel, ...]:
         """The channels that are read from pipes."""
-        return tuple(channel for channel in self.channels if channel.is_pipe)
+        return tuple(channel for channel in self.channels if channel.mode is Mode.PIPE)
+
+    @property
+    def copies(self) -> Mapping[str, Path]:
+        """Absolute path in the container -> the file or folder that is copied there: code, and channels of files."""
+        return {
+            **self.code,
+            **{channel.target: channel.source for channel in self.channels if channel.mode is Mode.FILE},
+        }
+
+    @property
+    def mounts(self) -> tuple[Channel, ...]:
+        """The channels that are mounted."""
+        return tuple(channel for channel in self.channels if channel.mode is Mode.MOUNT)
 
     def _inputs(self) -> Mapping[str, Mapping[str, str]]:
         fixed = {"S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
-        modes = {channel.name: "Pipe" if channel.is_pipe else "File" for channel in self.channels}
-        return {name: {"TrainingInputMode": mode, **fixed} for name, mode in modes.items()}
+        told = {Mode.PIPE: "Pipe"}
+        return {c.name: {"TrainingInputMode": told.get(c.mode, "File"), **fixed} for c in self.channels}
 
     def _resources(self, host: str) -> Mapping[str, Any]:
         """Hosts are sorted as texts are, as SageMaker does: `algo-10` comes before `algo-2`."""

@@ -11,7 +11,7 @@ from rlimages import job as jobs
 from rlimages.emulate import train
 from rlimages.engine import DockerEngine
 from rlimages.errors import Interrupted, JobError
-from rlimages.job import Channel, Job
+from rlimages.job import Channel, Job, Mode
 from rlimages.lookup import find_image
 from rlimages.metric import Metrics
 from rlimages.report import duration
@@ -166,4 +166,4 @@ def _code(wishes: Wishes) -> dict[str, Path]:
 def _channel(name: str, path: Path, mode: str) -> Channel:
     if not path.exists():
         raise JobError(f"--channel {name}: there is no {path}")
-    return Channel(name=name, source=path.resolve(), is_file=path.is_file(), is_pipe=mode == "Pipe")
+    return Channel(name=name, source=path.resolve(), is_file=path.is_file(), mode=Mode(mode))

@@ -153,7 +153,7 @@ def test_the_container_has_the_environment_of_hosting(serve) -> None:
 
 
 def test_an_image_that_promised_nothing_is_not_bound_elsewhere(serve) -> None:
-    served = serve("--bind-to-port", "9000", name=VW)
+    served = serve("--bind-to-port", "9000", name="debian:bookworm-slim")
     assert served.end() == 2
     assert "has no label com.amazonaws.sagemaker.capabilities.accept-bind-to-port=true" in served.said
 

@@ -171,9 +171,19 @@ def test_what_sagemaker_puts_into_a_container_is_there(train, tmp_path, made) ->
     assert '"current_host": "algo-1"' in files["config"][rest:]
 
 
-def test_input_is_read_only(train, tmp_path) -> None:
+def test_a_script_may_change_its_copy_of_the_input(train, tmp_path) -> None:
     (tmp_path / "data").mkdir()
-    code, said = train("touch /opt/ml/input/data/training/mine\n", "--channel", "training=data")
+    (tmp_path / "data/game").write_text("echo play\n")
+    script = "cd /opt/ml/input/data/training && chmod 755 game && ./game && touch mine\n"
+    assert train(script, "--channel", "training=data") == (0, "play\n")
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["game"]
+    assert (tmp_path / "data/game").stat().st_mode & 0o111 == 0
+
+
+def test_mounted_input_is_read_only(train, tmp_path) -> None:
+    (tmp_path / "data").mkdir()
+    script = "touch /opt/ml/input/data/training/mine\n"
+    code, said = train(script, "--channel", "training=data", "--input-mode", "Mount")
     assert code == 1
     assert "Read-only file system" in said
 

@@ -7,7 +7,7 @@ from docker.errors import APIError
 
 from rlimages.errors import JobError
 from rlimages.host import open_hosts
-from rlimages.job import Channel, Job
+from rlimages.job import Channel, Job, Mode
 
 
 class FakeThing:
@@ -60,7 +60,7 @@ class FakeClient:
 
 @pytest.fixture
 def job() -> Job:
-    channel = Channel(name="training", source=Path("/x/a.csv"), is_file=True)
+    channel = Channel(name="training", source=Path("/x/a.csv"), is_file=True, mode=Mode.MOUNT)
     return Job(name="j", image="i", region="us-west-2", program="", code={}, parameters={}, channels=(channel,), instance_count=2, environment={"A": "b"}, gpus=-1, max_run=60)  # fmt: skip
 
 
@@ -114,6 +114,6 @@ def test_lines_are_whole_however_the_engine_cuts_them(job) -> None:
 
 def test_a_channel_that_is_read_from_pipes_is_not_mounted(job) -> None:
     client = FakeClient()
-    piped = replace(job, channels=(Channel(name="t", source=Path("/x"), is_pipe=True),))
+    piped = replace(job, channels=(Channel(name="t", source=Path("/x"), mode=Mode.PIPE),))
     with open_hosts(client, piped, {}):
         assert client.made[0].options["mounts"] == []

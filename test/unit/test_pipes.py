@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from rlimages.job import Channel
+from rlimages.job import Channel, Mode
 from rlimages.pipes import files, pour
 
 
@@ -26,7 +26,7 @@ def channel(tmp_path: Path) -> Channel:
     for name in ("b", "a/z", "a.csv"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
-    return Channel(name="t", source=tmp_path, is_pipe=True)
+    return Channel(name="t", source=tmp_path, mode=Mode.PIPE)
 
 
 def wait_for(true) -> None:
