@@ -175,7 +175,8 @@ def test_a_script_may_change_its_copy_of_the_input(train, tmp_path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data/game").write_text("echo play\n")
     script = "cd /opt/ml/input/data/training && chmod 755 game && ./game && touch mine\n"
-    assert train(script, "--channel", "training=data") == (0, "play\n")
+    code, said = train(script, "--channel", "training=data")
+    assert (code, said.splitlines()[0]) == (0, "play")
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["game"]
     assert (tmp_path / "data/game").stat().st_mode & 0o111 == 0
 
