@@ -8,6 +8,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -41,7 +42,8 @@ def client() -> Iterator[docker.DockerClient]:
         pytest.fail(f"there is no {project_of_one_cell.IMAGE} in the local store; run: rlimages bases", pytrace=False)
     yield client
     for image in client.images.list(project_of_one_cell.REPOSITORY):
-        client.images.remove(image.id, force=True)
+        with suppress(docker.errors.APIError):  # another session's, whose container stands on it
+            client.images.remove(image.id, force=True)
     client.close()
 
 
