@@ -4,6 +4,7 @@ import posixpath
 import tarfile
 import tempfile
 import zlib
+from copy import copy
 from pathlib import Path
 from typing import IO
 
@@ -62,8 +63,12 @@ def _moved(entry: tarfile.TarInfo, folder: str, source: Path) -> tarfile.TarInfo
     for path in (name, goal):
         if path.startswith(("/", "../")) or path == "..":
             raise JobError(f"{source}: {entry.name} leads out of the model's folder")
-    linkname = f"{folder}/{goal}" if entry.islnk() else entry.linkname
-    return entry.replace(name=f"{folder}/{name}" if name != "." else folder, linkname=linkname, deep=False)
+    moved = copy(entry)
+    moved.name = f"{folder}/{name}" if name != "." else folder
+    moved.linkname = f"{folder}/{goal}" if entry.islnk() else entry.linkname
+    # a long name stands in these headers too, and would go before the new one
+    moved.pax_headers = {key: value for key, value in entry.pax_headers.items() if key not in ("path", "linkpath")}
+    return moved
 
 
 def _readable(entry: tarfile.TarInfo) -> tarfile.TarInfo:

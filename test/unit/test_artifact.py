@@ -31,6 +31,11 @@ def contents(source: Path | None) -> dict[str, tarfile.TarInfo]:
         return {entry.name: entry for entry in packed}
 
 
+def test_a_name_may_be_long(tmp_path) -> None:
+    name = f"{'deep/' * 30}checkpoint"
+    assert f"opt/ml/model/{name}" in contents(archive(tmp_path / "m.tar.gz", (name, b"1")))
+
+
 def test_an_archive_lies_below_the_models_folder(tmp_path) -> None:
     path = archive(tmp_path / "m.tar.gz", ("./a", b"1"), ("deep/b", b"2"), ("l", "-> deep/b"), ("h", "=> ./a"))
     entries = contents(path)
