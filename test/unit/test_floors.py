@@ -17,7 +17,7 @@ shipment wire journal leaks
 cosign archive accounts schema selector render catalog describe diagnose report lock pipconfig buildkit job metric hosting batch
 validation pipes checkpoints
 clashes ground uri schedule targets scan sbom buildhost container profiles
-matrix host peek specimen leftovers
+matrix sdkconfig host peek specimen leftovers
 instance
 engine registry login runs rules invocation
 ecr proof acceptance lending inventory
@@ -27,11 +27,11 @@ stages places
 sealing
 project pipeline publishing promotion
 lookup releasing
-locking doctor running training serving accepting
+introducing locking doctor running training serving accepting
 transforming describing
 progress options
 emulation
-admission attestation
+admission attestation estate
 cli
 __main__
 """
