@@ -309,7 +309,7 @@ for verb in (emulation.train, emulation.serve, emulation.invoke, emulation.trans
     main.add_command(verb)
 for verb in (admission.accept, attestation.sbom, attestation.verify):
     main.add_command(verb)
-for verb in (estate.sdk_config,):
+for verb in (estate.sdk_config, estate.gc):
     main.add_command(verb)
 
 

@@ -1,12 +1,18 @@
-"""The verbs for what is published already: how the SageMaker SDK finds it."""
+"""The verbs for what is published already: how the SageMaker SDK finds it, and what of it may go."""
 
 import json
+import os
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rlimages import options
 from rlimages.errors import UsageError
+
+if TYPE_CHECKING:
+    from rlimages.clearing import Fate
 
 
 @click.command("sdk-config")
@@ -49,3 +55,64 @@ def sdk_config(
         return
     for done in introducing.write({name: json.dumps(said, indent=4) + "\n" for name, said in told.items()}, output):
         click.echo(done)
+
+
+@click.command()
+@click.option("--target", required=True, metavar="NAME", help="Target of targets.yaml to look at.")
+@click.option(
+    "--older-than", default="30d", show_default=True, metavar="SPAN", help="Only images of this age: 36h, 30d, 8w."
+)
+@click.option("--keep", multiple=True, metavar="PATTERN", help="Tags whose images stay, with * and ?. May be repeated.")
+@click.option("--delete", is_flag=True, help="Delete it; otherwise nothing is changed.")
+@options.as_json
+@click.pass_context
+def gc(ctx: click.Context, /, target: str, older_than: str, keep: tuple[str, ...], delete: bool, as_json: bool) -> None:
+    """Show what of a target may go: old images without a tag of the matrix, and what is left of them.
+
+    Exit codes: 0, or 7 where something could not be asked or deleted.
+    """
+    from rlimages import clearing, project, retention
+
+    fates = []
+    for fate in clearing.clear(
+        project.load(ctx.obj, Path.cwd()), target, older_than=retention.span(older_than), keep=keep, delete=delete,
+        environ=os.environ, now=datetime.now(UTC),
+    ):  # fmt: skip
+        fates.append(fate)
+        if not as_json and fate.decision.goes:
+            click.echo(_line(fate, delete=delete))
+    going = [fate for fate in fates if fate.decision.goes]
+    if as_json:
+        click.echo(json.dumps([_facts(fate, delete=delete) for fate in fates], indent=2))
+    else:
+        click.echo(_sum(fates, going, delete=delete))
+    ctx.exit(7 if any(fate.error for fate in going) else 0)
+
+
+def _line(fate: "Fate", *, delete: bool) -> str:
+    one = fate.decision
+    done = "still here" if fate.error else "deleted" if delete else "would go"
+    named = " ".join(one.tags) or "no tag"
+    return f"{done}: {one.kind} {fate.repository}@{one.digest} ({named}): {fate.error or one.why}"
+
+
+def _sum(fates: "list[Fate]", going: "list[Fate]", *, delete: bool) -> str:
+    left = sum(bool(fate.error) for fate in going)
+    if delete:
+        return f"{len(going) - left} deleted, {len(fates) - len(going) + left} stay"
+    return f"{len(going)} would go, {len(fates) - len(going)} stay" + ("; --delete deletes them" if going else "")
+
+
+def _facts(fate: "Fate", *, delete: bool) -> dict[str, Any]:
+    one = fate.decision
+    return {
+        "place": fate.place,
+        "repository": fate.repository,
+        "kind": one.kind.value,
+        "digest": one.digest,
+        "tags": list(one.tags),
+        "goes": one.goes,
+        "deleted": one.goes and delete and not fate.error,
+        "why": one.why,
+        "error": fate.error,
+    }

@@ -15,7 +15,7 @@ plan results
 shell tree memory located tarball distribution meter layers artifact following health
 shipment wire journal leaks
 cosign archive accounts schema selector render catalog describe diagnose report lock pipconfig buildkit job metric hosting batch
-validation pipes checkpoints
+validation pipes checkpoints retention
 clashes ground uri schedule targets scan sbom buildhost container profiles
 matrix sdkconfig host peek specimen leftovers
 instance
@@ -27,7 +27,7 @@ stages places
 sealing
 project pipeline publishing promotion
 lookup releasing
-introducing locking doctor running training serving accepting
+introducing clearing locking doctor running training serving accepting
 transforming describing
 progress options
 emulation
