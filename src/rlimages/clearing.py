@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from rlimages import distribution, journal, proof, releasing, retention
+from rlimages import distribution, journal, proof, destination, retention
 from rlimages.cosign import repository_of_signatures
 from rlimages.errors import RegistryError
 from rlimages.journal import Journal
@@ -47,9 +47,9 @@ def clear(
     Raises `RegistryError` where a target can't be asked; one that is promoted from this one is asked before anything is
     deleted.
     """
-    targets = releasing.targets(project)
+    targets = destination.targets(project)
     target = targets.find(name)
-    over, held = _journals(project.root / releasing.STATE / releasing.RELEASES, now - older_than)
+    over, held = _journals(project.root / destination.STATE / destination.RELEASES, now - older_than)
     for other, rules in targets.by_name.items():
         if rules.promote_from == name:
             for opened in open_places(other, rules, project.cells, environ=environ, patience=PATIENCE):

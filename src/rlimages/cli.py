@@ -244,17 +244,17 @@ def publish(
 @click.pass_context
 def promote(ctx: click.Context, /, patterns: tuple[str, ...], target: str, source: str, allow_older: bool) -> None:
     """Copy images from one target to another, registry to registry, if their checks are recorded as passed."""
-    from rlimages import releasing, shell
+    from rlimages import promoting, shell, standing
 
     project = _project(ctx)
     stop = shell.Stop()
     with shell.stopping_on_signals(stop):
-        name, places = releasing.promote(
+        name, places = promoting.promote(
             project, _select(project, patterns), target, source, environ=os.environ, stop=stop,
             may_go_back=allow_older, on_note=lambda line: click.echo(line, err=True),
         )  # fmt: skip
-    _progress(releasing.lines(places))
-    code = releasing.exit_code(places)
+    _progress(standing.lines(places))
+    code = standing.exit_code(places)
     if code:
         click.echo(f"go on with `rlimages publish --resume {name}`")
     ctx.exit(code)
@@ -320,16 +320,16 @@ def _one_place(words: dict[str, Any]) -> None:
 
 def _continue(ctx: click.Context, name: str, *, back: bool, may_go_back: bool) -> None:
     """Go on with a release, or undo it; print what became of each place."""
-    from rlimages import releasing, shell
+    from rlimages import promoting, shell, standing
 
     stop = shell.Stop()
     with shell.stopping_on_signals(stop):
-        places = releasing.go_on(
+        places = promoting.go_on(
             _project(ctx), name, back=back, may_go_back=may_go_back, environ=os.environ, stop=stop,
             on_note=lambda line: click.echo(line, err=True),
         )  # fmt: skip
-    _progress(releasing.lines(places))
-    ctx.exit(releasing.exit_code(places))
+    _progress(standing.lines(places))
+    ctx.exit(standing.exit_code(places))
 
 
 def _wishes(stages: tuple[str, ...], **words: Any) -> "Wishes":

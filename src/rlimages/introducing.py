@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlimages import ecr, releasing, sdkconfig, tree
+from rlimages import ecr, destination, sdkconfig, tree
 from rlimages.cell import Cell
 from rlimages.errors import SelectionError, UsageError
 from rlimages.project import Project
@@ -47,7 +47,7 @@ def write(files: Mapping[str, str], folder: Path) -> Iterator[str]:
 
 def _held_by(project: Project, name: str) -> tuple[str, Mapping[str, str]]:
     """A target's prefix, and its account in each of its regions."""
-    target = releasing.targets(project).find(name)
+    target = destination.targets(project).find(name)
     if target.ecr is None:
         raise UsageError(f"the SDK only finds images in Amazon ECR, and target '{name}' is a registry of another kind")
     account = target.ecr.account

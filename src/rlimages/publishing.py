@@ -30,6 +30,8 @@ AT_ONCE = 4
 
 Tell = Callable[[str, str], None]
 """Hears of each move: the place, and what is done there."""
+Seal = Callable[[Opened, Mapping[Item, str]], None]
+"""Does what a target asks of its images, which are there under these digests."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,12 +115,14 @@ def deliver(
     proofs: Mapping[str, Proof] = MappingProxyType({}),
     may_go_back: bool = False,
     shared: Callable[[Opened], Sequence[str]] = lambda _opened: (),
+    seal: Seal = lambda _opened, _images: None,
     tell: Tell = lambda _place, _what: None,
 ) -> tuple[PlaceResult, ...]:
     """Take a release as far as it goes in each place. A place that fails doesn't stop the others.
 
     `fetch` gives the images for a place, `shared` the other repositories there that may have their layers. `proofs`, by
-    cell, are stored beside them.
+    cell, are stored beside them. `seal` is called when all images of a place are there, before their tags move:
+    what it raises leaves them where they are.
     """
 
     def one(opened: Opened) -> PlaceResult:
@@ -131,6 +135,7 @@ def deliver(
                 if item.cell in proofs:
                     repository = opened.place.repository(item)
                     proof.attach(proofs[item.cell], delivery.staged(item), opened.registry, repository)
+            seal(opened, {item: delivery.staged(item).digest for item in release.items})
             delivery.move()
 
         near = shared(opened)

@@ -187,7 +187,9 @@ class Delivery:
             told = [
                 f"version {facts.labels.get(VERSION, '?')} of {facts.created or 'unknown age'}" for facts in (then, now)
             ]
-            raise RegistryError(f"{name} holds {told[0]}, this release has {told[1]}: tags never move backwards")
+            raise RegistryError(
+                f"{name} holds {told[0]}, this release has {told[1]}: tags never move backwards, but with --allow-older"
+            )
 
     def _move(self, item: Item, tag: str, manifest: Manifest) -> None:
         self._go_on()

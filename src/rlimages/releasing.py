@@ -1,68 +1,44 @@
 """Release what a run has checked: to a plain registry what passed, to a target of `targets.yaml` all or nothing."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from time import monotonic
 
-from rlimages import acceptance, inspection, promotion, proof, publishing, tree
+from rlimages import acceptance, inspection, profiles, proof, publishing
 from rlimages.cell import Cell
+from rlimages.destination import (
+    PROOFS,
+    RELEASES,
+    STATE,
+    ChecksOf,
+    Destination,
+    checks_of,
+    contents_of,
+    seal_for,
+)
 from rlimages.engine import DockerEngine
-from rlimages.errors import Interrupted, MatrixError, RegistryError, UsageError
-from rlimages.journal import Journal
 from rlimages.pipeline import Event
-from rlimages.places import Opened, open_places
 from rlimages.profiles import Profiles
 from rlimages.project import Project
 from rlimages.proof import Proof
-from rlimages.publishing import PlaceResult, Release
-from rlimages.report import duration
+from rlimages.publishing import PlaceResult
 from rlimages.results import CellReport, Outcome, PublishResult, RunReport
 from rlimages.shell import Stop
 from rlimages.shipment import State
-from rlimages.smoke import find_checks
 from rlimages.stages import Stage
-from rlimages.targets import FILE, RawTarget, Targets, parse
-
-STATE = ".rlimages"
-"""Folder below the project root for logs, reports, releases and what passed before. Never committed."""
-RELEASES = "releases"
-PROOFS = "passes"
-
-ChecksOf = Callable[[Cell], Sequence[Path]]
-"""Gives the programs that check a cell."""
-
-
-def targets(project: Project) -> Targets:
-    """The project's targets. Raises `MatrixError` where the file is missing or wrong."""
-    text = tree.read(project.root / FILE)
-    if text is None:
-        raise MatrixError(f"{project.root / FILE}: there is no such file; it says where --target publishes to")
-    return parse(text)
-
-
-def checks_of(project: Project) -> ChecksOf:
-    """Finds the programs that check a cell of a project."""
-    known = {name: cell for name, (_, cell) in project.family.items()}
-    return lambda cell: [check.program for check in find_checks(project.roots, cell, known)]
-
-
-def plain(registry: str) -> RawTarget:
-    """A registry without rules: whatever passed goes there, and every tag may move."""
-    return RawTarget(registry=registry, floating=["*"], accept=[])
+from rlimages.standing import traffic
+from rlimages.targets import RawTarget
 
 
 def release(
     report: RunReport,
-    target: RawTarget,
-    name: str,
+    there: Destination,
     *,
-    checks: ChecksOf,
-    profiles: Profiles,
-    state: Path,
+    project: Project,
     engine: DockerEngine,
+    folder: Path,
     environ: Mapping[str, str],
     stop: Stop,
     on_event: Callable[[Event], None],
@@ -70,31 +46,30 @@ def release(
 ) -> tuple[RunReport, tuple[PlaceResult, ...]]:
     """Release the cells that passed. To a target that has a name, one that did not pass holds back all.
 
-    `checks` finds the programs that check a cell, `profiles` are those that the target may ask for, `state` is the
-    folder of what lasts from run to run. The report comes back with what was published, and what became of each place.
-    Raises `GateError`, before anything is sent, for an image that does not fit a profile of the target.
+    `folder` is the run's. The report comes back with what was published, and what became of each place. Raises
+    `GateError`, before anything is sent, for an image that does not fit a profile of the target.
     """
     ready = [cell for cell in report.cells if cell.outcome is Outcome.PASSED and cell.image]
     missing = [cell.cell.id for cell in report.cells if cell not in ready]
-    if not ready or (missing and name):
-        reason = f"nothing was released to {name}: {', '.join(missing)} did not pass" if ready else ""
+    if not ready or (missing and there.name):
+        reason = f"nothing was released to {there.name}: {', '.join(missing)} did not pass" if ready else ""
         return _held_back(report, reason), ()
-    _insist_on_profiles(ready, profiles, target, engine)
+    _insist_on_profiles(ready, profiles.load(project.root), there.target, engine)
+    state, began = project.root / STATE, monotonic()
     items = [publishing.item_of(cell.cell, cell.image.id) for cell in ready if cell.image]
-    released, book = publishing.begin(state / RELEASES, name or target.registry or "", items)
-    places = open_places(name or "registry", target, [cell.cell for cell in ready], environ=environ)
-    herald = _Herald(on_event, len(places))
-    began = monotonic()
-    for opened in places:
+    released, book = publishing.begin(state / RELEASES, there.label, items)
+    herald = _Herald(on_event, len(there.places))
+    for opened in there.places:
         herald.moved(opened.place.name, "")
     told = publishing.deliver(
         released,
         book,
-        places,
+        there.places,
         publishing.from_store(lambda image: lambda: engine.save(image), state),
         stop=stop,
-        proofs=dict(_proofs(ready, checks, state)),
+        proofs=dict(_proofs(ready, checks_of(project), state)),
         may_go_back=may_go_back,
+        seal=seal_for(there, contents_of(ready, there, project, engine, folder), book, environ, stop, herald.moved),
         tell=herald.moved,
     )
     for place in told:
@@ -154,7 +129,7 @@ def _held_back(report: RunReport, reason: str) -> RunReport:
 
 def _notes(name: str, places: Sequence[PlaceResult]) -> Iterator[str]:
     for place in places:
-        yield f"{place.place}: {place.state}; {_traffic(place)}"
+        yield f"{place.place}: {place.state}; {traffic(place)}"
     if any(place.state is not State.RELEASED for place in places):
         yield f"go on with `rlimages publish --resume {name}`"
     if any(place.state is State.BETWEEN for place in places):
@@ -192,121 +167,3 @@ class _Herald:
                     total=self._total,
                 )
             )
-
-
-def promote(
-    project: Project,
-    cells: Sequence[Cell],
-    name: str,
-    source: str,
-    *,
-    environ: Mapping[str, str],
-    stop: Stop,
-    may_go_back: bool,
-    on_note: Callable[[str], None],
-) -> tuple[str, tuple[PlaceResult, ...]]:
-    """Promote cells from target `source` (by default what `promote_from` says) to target `name`; the release's name.
-
-    Raises `RegistryError` where an image is missing or has no recorded PASS.
-    """
-    known = targets(project)
-    target = known.find(name)
-    source = source or target.promote_from or ""
-    if not source:
-        raise UsageError(f"{FILE} does not say where '{name}' is promoted from; add `promote_from`, or give --from")
-    state = project.root / STATE
-    origins = open_places(source, known.find(source), cells, environ=environ)
-    try:
-        chosen = promotion.candidates(cells, origins[0], checks_of(project), state / PROOFS)
-    finally:
-        origins[0].registry.close()
-    released, book = publishing.begin(state / RELEASES, name, [one.item for one in chosen], source)
-    records = {one.item.cell: one.proof for one in chosen}
-    places = open_places(name, target, cells, environ=environ)
-    return released.name, _work(project, released, book, places, records, environ, stop, may_go_back, on_note)
-
-
-def go_on(
-    project: Project,
-    name: str,
-    *,
-    back: bool,
-    may_go_back: bool,
-    environ: Mapping[str, str],
-    stop: Stop,
-    on_note: Callable[[str], None],
-) -> tuple[PlaceResult, ...]:
-    """Resume a release by its name, or roll it back. Raises `SelectionError` where there is none."""
-    state = project.root / STATE
-    released, book = publishing.reopen(state / RELEASES, name)
-    cells = [cell for cell in project.cells if cell.id in released.cells]
-    named = (project.root / FILE).exists() and released.target in targets(project).by_name
-    target = targets(project).find(released.target) if named else plain(released.target)
-    places = open_places(released.target if named else "registry", target, cells, environ=environ)
-    if back:
-        return publishing.roll_back(released, book, places, stop=stop, tell=lambda *said: on_note(": ".join(said)))
-    kept = {item.cell: proof.newest(item.image, state / PROOFS) for item in released.items}
-    records = {cell: record for cell, record in kept.items() if record}
-    return _work(project, released, book, places, records, environ, stop, may_go_back, on_note)
-
-
-def _work(
-    project: Project,
-    released: Release,
-    book: Journal,
-    places: Sequence[Opened],
-    records: Mapping[str, Proof],
-    environ: Mapping[str, str],
-    stop: Stop,
-    may_go_back: bool,
-    on_note: Callable[[str], None],
-) -> tuple[PlaceResult, ...]:
-    """Deliver from where the release takes its images: the local store, or another target."""
-    state = project.root / STATE
-    with ExitStack() as stack:
-        near: Callable[[Opened], Sequence[str]] = lambda _opened: ()  # noqa: E731 - replaced below
-        if released.source:
-            cells = [cell for cell in project.cells if cell.id in released.cells]
-            origins = open_places(released.source, targets(project).find(released.source), cells, environ=environ)
-            for origin in origins:
-                stack.callback(origin.registry.close)
-            fetch = promotion.from_registry(origins, {item.cell: item.tags[0] for item in released.items})
-            near = promotion.shared(origins, released.items)
-        else:
-            engine = DockerEngine(run=f"release-{released.name}", stop=stop)
-            stack.callback(engine.close)
-            fetch = publishing.from_store(lambda image: lambda: engine.save(image), state)
-        told = publishing.deliver(
-            released,
-            book,
-            places,
-            fetch,
-            stop=stop,
-            proofs=records,
-            may_go_back=may_go_back,
-            shared=near,
-            tell=lambda *said: on_note(": ".join(said)),
-        )
-    if all(place.state is State.RELEASED for place in told):
-        publishing.clear(state)
-    return told
-
-
-def lines(places: Sequence[PlaceResult]) -> Iterator[str]:
-    """What became of each place, for people."""
-    for place in places:
-        yield f"{place.place}: {place.state}" + (f": {place.reason}" if place.reason else "")
-        yield f"  {_traffic(place)}"
-
-
-def _traffic(place: PlaceResult) -> str:
-    calls = ", ".join(f"{count} {call}" for call, count in place.calls.items())
-    return f"{place.uploads} blobs ({place.bytes / 1e6:.0f} MB) sent in {duration(place.seconds)}; {calls}"
-
-
-def exit_code(places: Sequence[PlaceResult]) -> int:
-    """0 when every place is as was wanted; 130 when interrupted; else that of a registry that refused."""
-    if all(not place.reason for place in places):
-        return 0
-    interrupted = any(place.reason == Interrupted.__name__.lower() for place in places)
-    return Interrupted.exit_code if interrupted else RegistryError.exit_code

@@ -5,15 +5,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rlimages import bases, buildhost, lock, pipeline, profiles, releasing, runs, schedule, tree
+from rlimages import bases, buildhost, destination, lock, pipeline, releasing, runs, schedule, tree
 from rlimages.bases import BaseResult
 from rlimages.cell import Cell
+from rlimages.destination import STATE
 from rlimages.engine import DockerEngine, Engine
 from rlimages.errors import MatrixError, StaleError
 from rlimages.pipeline import Event, Stage
 from rlimages.plan import Action, BuildPlan
 from rlimages.project import Project
-from rlimages.releasing import STATE
 from rlimages.results import RunReport
 from rlimages.schedule import Override
 from rlimages.shell import Stop
@@ -80,6 +80,9 @@ def run(
 ) -> tuple[Path, RunReport]:
     """Take the cells through the stages; the folder with the logs and reports, and the report."""
     prepared = prepare(project, cells, wishes, environ=environ)
+    there = None
+    if Stage.PUBLISH in wishes.stages:
+        there = destination.destination(project, cells, to=wishes.to, target=wishes.target, environ=environ)
     folder = runs.open_run(project.root / STATE)
     engine = DockerEngine(run=folder.name, stop=stop)
     engine.version()
@@ -106,15 +109,13 @@ def run(
         on_event=on_event,
     )
     try:
-        if Stage.PUBLISH in wishes.stages:
+        if there is not None:
             report, _ = releasing.release(
                 report,
-                releasing.targets(project).find(wishes.target) if wishes.target else releasing.plain(wishes.to),
-                wishes.target,
-                checks=releasing.checks_of(project),
-                profiles=profiles.load(project.root),
-                state=project.root / STATE,
+                there,
+                project=project,
                 engine=engine,
+                folder=folder,
                 environ=environ,
                 stop=stop,
                 on_event=on_event,

@@ -110,6 +110,16 @@ def sign(
         )
 
 
+def inherited(
+    opened: Opened, images: Digests, key: Key, *, folder: Path, environ: Mapping[str, str], stop: Stop
+) -> Mapping[str, str]:
+    """As `attested`, for a key of which both halves are here; `folder` gets the public one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with lending.docker_config(opened.credentials, [opened.place.host], environ) as login:
+        public = signing.public_half(Cosign(login, environ=environ, stop=stop), key, folder)
+    return attested(opened, images, public, environ=environ, stop=stop)
+
+
 def attested(
     opened: Opened,
     images: Digests,

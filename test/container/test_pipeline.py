@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from rlimages import pipeline, profiles, releasing, report
+from rlimages import pipeline, releasing, report
+from rlimages.cell import Matrix
+from rlimages.destination import destination
+from rlimages.project import Project
 from rlimages.registry import resolve
 from rlimages.results import FailureKind, Outcome
 
@@ -23,9 +26,11 @@ def run(engine, stop, tmp_path, registry, one_cell):
         folder.mkdir(parents=True)
         plan = one_cell.plan(*cells)
         told = pipeline.run(plan, root=tmp_path, folder=folder, engine=engine, stop=stop, **words)
+        project = Project(root=tmp_path, matrix=Matrix(name="m", cells=cells, frameworks={}, tools={}))
+        there = destination(project, cells, to=registry, environ={})
         told, _ = releasing.release(
-            told, releasing.plain(registry), "", checks=lambda _cell: (), profiles=profiles.load(None), state=tmp_path / "state", engine=engine,
-            environ={}, stop=stop, on_event=lambda _event: None,
+            told, there, project=project, engine=engine, folder=tmp_path, environ={}, stop=stop,
+            on_event=lambda _event: None,
         )  # fmt: skip
         return told
 

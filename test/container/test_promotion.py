@@ -100,7 +100,7 @@ def test_one_cell_that_fails_holds_back_a_target(project, upstream) -> None:
 def test_a_release_is_rolled_back_by_its_name(published, upstream) -> None:
     root, stamp = published
     first = held(upstream, f"{stamp}-test/tiny", "tiny-cpu")
-    (root / "templates/tiny.Dockerfile.j2").write_text(TEMPLATE.replace("VERSION", "another"))
+    (root / "templates/tiny.Dockerfile.j2").write_text(TEMPLATE.replace("VERSION", f"{time.time_ns()}"))
     rlimages(root, "render")
     targets = json.loads((root / "targets.yaml").read_text())
     targets["targets"]["pre-production"]["floating"] = ["*"]

@@ -2,8 +2,11 @@ import time
 
 import pytest
 
-from rlimages import profiles, releasing
+from rlimages import releasing
 from rlimages.build import build
+from rlimages.cell import Matrix
+from rlimages.destination import destination
+from rlimages.project import Project
 from rlimages.registry import resolve
 from rlimages.results import CellReport, Outcome, RunReport
 
@@ -29,9 +32,11 @@ def push(engine, stop, tmp_path, built):
             seconds=0,
             cells=(CellReport(cell=built.cell, build=built, image=built.image),),
         )
+        project = Project(root=tmp_path, matrix=Matrix(name="m", cells=(built.cell,), frameworks={}, tools={}))
+        there = destination(project, (built.cell,), to=to, environ={})
         told, _ = releasing.release(
-            told, releasing.plain(to), "", checks=lambda _cell: (), profiles=profiles.load(None), state=tmp_path / "state", engine=engine,
-            environ={}, stop=stop, on_event=lambda _event: None,
+            told, there, project=project, engine=engine, folder=tmp_path, environ={}, stop=stop,
+            on_event=lambda _event: None,
         )  # fmt: skip
         return told.cells[0].publish
 

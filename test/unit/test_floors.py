@@ -26,8 +26,9 @@ bases build smoke emulate release inspection endpoint transform
 stages places
 sealing
 project pipeline publishing promotion
-lookup releasing
-introducing clearing locking doctor running training serving accepting
+lookup destination standing
+releasing promoting introducing clearing
+locking doctor running training serving accepting
 transforming describing
 progress options
 emulation

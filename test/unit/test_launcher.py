@@ -216,6 +216,19 @@ def test_the_new_stack_is_asked_in_its_own_words(library: Any) -> None:
     assert stop == {"env_runners/episode_return_mean": 500, "time_total_s": 60}
 
 
+def test_the_new_stack_is_given_a_length_of_sequences_for_its_memory(library: Any) -> None:
+    config, _ = library.ray_config.new_stack({"model": {"use_lstm": True}})
+    assert config["_model_config"] == {"use_lstm": True, "max_seq_len": 20}
+    config, _ = library.ray_config.new_stack({"model": {"use_lstm": True, "max_seq_len": 5}})
+    assert config["_model_config"]["max_seq_len"] == 5
+
+
+def test_connectors_are_given_to_the_new_stack_under_the_name_that_it_keeps_them(library: Any) -> None:
+    settings, notes = library.ray_config.settings({"env_to_module_connector": len}, {"_env_to_module_connector"})
+    assert settings == {"_env_to_module_connector": len}
+    assert notes == ["'env_to_module_connector' is called '_env_to_module_connector' in this Ray"]
+
+
 def test_the_new_stack_learns_on_the_gpus_that_the_old_one_was_given(library: Any) -> None:
     config, _ = library.ray_config.new_stack({"num_gpus": 4, "num_learners": 4})
     assert config == {"num_gpus": 0, "num_learners": 4, "num_gpus_per_learner": 1}
@@ -340,6 +353,15 @@ def test_the_model_is_the_checkpoint_and_its_parameters(library: Any, tmp_path: 
     assert library.ray_files.from_channel(str(model)) == str(model / "checkpoint")
 
 
+def test_the_parameters_of_a_trial_that_was_stopped_come_from_where_it_ran(library: Any, tmp_path: Path) -> None:
+    checkpoint, staged, model = tmp_path / "trial/checkpoint_000001", tmp_path / "staged", tmp_path / "model"
+    checkpoint.mkdir(parents=True)
+    staged.mkdir()
+    (staged / "params.json").write_text('{"lr": 0.25}')
+    library.ray_files.export(str(checkpoint), str(model), str(staged))
+    assert json.loads((model / "params.json").read_text()) == {"lr": 0.25}
+
+
 # ---- Coach
 
 
@@ -353,13 +375,17 @@ def test_coachs_own_hyperparameters_are_told_from_the_scripts(library: Any) -> N
 def test_the_last_checkpoint_is_the_one_with_the_highest_number(library: Any, tmp_path: Path) -> None:
     source, model = tmp_path / "checkpoint", tmp_path / "model"
     source.mkdir()
-    for name in ("9_Step-900.ckpt.main", "10_Step-1000.ckpt.main", "10_Step-1000.ckpt.main.onnx", ".coach_checkpoint"):
+    for name in (
+        "9_Step-900.ckpt.main",
+        "10_Step-1000.ckpt.main",
+        "10_Step-1000.ckpt.filters.srs",
+        ".coach_checkpoint",
+    ):
         (source / name).touch()
     assert library.coach_files.restorable(str(tmp_path)) == str(source)
     library.coach_files.export(str(source), str(model))
     copied = sorted(path.name for path in (model / "checkpoint").iterdir())
-    assert copied == [".coach_checkpoint", "10_Step-1000.ckpt.main", "10_Step-1000.ckpt.main.onnx"]
-    assert (model / "model.onnx").exists()
+    assert copied == [".coach_checkpoint", "10_Step-1000.ckpt.filters.srs", "10_Step-1000.ckpt.main"]
 
 
 # ---- Vowpal Wabbit

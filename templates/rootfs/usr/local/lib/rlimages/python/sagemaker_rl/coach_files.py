@@ -60,7 +60,7 @@ def restorable(folder):
 def export(checkpoints, model):
     """Copy the last checkpoint, and what Coach needs to find it, into the model's folder `checkpoint`.
 
-    Where it holds an ONNX graph, that is the model folder's `model.onnx` as well. Returns the file names copied.
+    Returns the file names copied.
     """
     prefix = last_checkpoint(checkpoints)
     if prefix is None:
@@ -73,6 +73,4 @@ def export(checkpoints, model):
         if os.path.isfile(path) and (name.startswith(prefix) or name in (".coach_checkpoint", "checkpoint")):
             shutil.copyfile(path, os.path.join(target, name))
             copied.append(name)
-            if name.endswith(".onnx"):
-                shutil.copyfile(path, os.path.join(model, "model.onnx"))
     return copied

@@ -24,7 +24,7 @@ from rl_coach.base_parameters import Frameworks
 from rl_coach.coach import CoachLauncher
 from rl_coach.utils import list_all_presets
 
-from sagemaker_rl import coach_files, hyperparameters
+from sagemaker_rl import coach_export, coach_files, hyperparameters
 from sagemaker_rl.job import Job
 
 
@@ -87,7 +87,7 @@ class SageMakerCoachPresetLauncher(CoachLauncher):
         try:
             super().launch()
             if self._workers == 1:
-                # Whatever trained for less than an interval counts too. Several workers save for themselves.
+                # Whatever trained for less than an interval counts too. Several workers have saved.
                 self.graph_manager.save_checkpoint()
         except Stopped:
             if os.getpid() != parent:  # one of several workers
@@ -117,8 +117,16 @@ class SageMakerCoachPresetLauncher(CoachLauncher):
         for folder in (self.experiment_path, self.checkpoint_dir):
             os.makedirs(folder, exist_ok=True)
         options.checkpoint_save_dir = self.checkpoint_dir
-        options.export_onnx_graph = self._flag("save_model") and _has_onnx()
         return options
+
+    def run_graph_manager(self, graph_manager, args):
+        """Train: with several workers of MXNet, which has none of its own in Coach, over Redis."""
+        if self._workers == 1 or args.framework != Frameworks.mxnet:
+            super().run_graph_manager(graph_manager, args)
+            return
+        from sagemaker_rl import coach_workers
+
+        coach_workers.train(graph_manager, args, self._workers)
 
     def get_graph_manager_from_args(self, args):
         """The preset, with what the hyperparameters change."""
@@ -162,23 +170,21 @@ class SageMakerCoachPresetLauncher(CoachLauncher):
         copied = coach_files.export(self.checkpoint_dir, self.job.model)
         if not copied:
             print("no checkpoint was made, so there is no model")
-        else:
-            print("model: {} in {}".format(", ".join(copied), self.job.model))
+            return
+        backend = coach_files.backend(os.environ, self._own)
+        try:
+            written, reason = coach_export.export(self.graph_manager, backend, self.job.model)
+        except Exception as error:  # noqa: BLE001 - whatever it is, hours of training are not lost for it
+            written, reason = [], "the network is not exported: {}: {}".format(type(error).__name__, error)
+        if reason:
+            print(reason)
+        print("model: {} in {}".format(", ".join(copied + written), self.job.model))
 
 
 def _shown(value):
     if isinstance(value, core_types.StepMethod):
         return "{}({})".format(type(value).__name__, value.num_steps)
     return repr(value)
-
-
-def _has_onnx():
-    try:
-        import onnx  # noqa: F401
-    except ImportError:
-        print("this image has no onnx package: the model is Coach's own checkpoint")
-        return False
-    return True
 
 
 def _stop(number, frame):

@@ -27,6 +27,11 @@ RENAMED = {
     "min_iter_time_s": ("min_time_s_per_iteration", "min_time_s_per_reporting"),
     "timesteps_per_iteration": ("min_sample_timesteps_per_iteration", "min_sample_timesteps_per_reporting"),
     "monitor": ("record_env",),
+    "env_to_module_connector": ("_env_to_module_connector",),
+    "module_to_env_connector": ("_module_to_env_connector",),
+    "learner_connector": ("_learner_connector",),
+    "rl_module_spec": ("_rl_module_spec",),
+    "model_config": ("_model_config",),
 }
 
 # What RLlib itself takes under a name that is no attribute of its configuration object.
@@ -156,6 +161,8 @@ def new_stack(config):
         kept = {name: model[name] for name in model if name in MODEL}
         for name in sorted(set(model) - set(kept)):
             notes.append("'model.{}' is no setting of the new API stack's default model: left out".format(name))
+        if kept.get("use_lstm"):
+            kept.setdefault("max_seq_len", 20)  # the old stack's default; the new one has none for it
         if kept:
             config["_model_config"] = dict(kept, **(config.get("_model_config") or {}))
     return config, notes

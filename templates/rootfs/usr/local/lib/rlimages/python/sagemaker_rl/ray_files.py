@@ -44,8 +44,10 @@ def from_channel(folder):
     return None
 
 
-def export(checkpoint, model):
+def export(checkpoint, model, staged=None):
     """Copy a checkpoint folder and its trial's params.json to the model folder.
+
+    Ray 2 writes a trial's files into a folder of its own (`staged`), and carries them to the checkpoints now and then.
 
     Of Ray 2 it becomes the folder `checkpoint`, of Ray 1 the files `checkpoint` and `checkpoint.tune_metadata`, as
     scripts that load such models know them.
@@ -60,7 +62,9 @@ def export(checkpoint, model):
         shutil.copyfile(file, target)
         if os.path.exists(file + ".tune_metadata"):
             shutil.copyfile(file + ".tune_metadata", target + ".tune_metadata")
-    params = os.path.join(os.path.dirname(checkpoint), "params.json")
-    if os.path.exists(params):
-        shutil.copyfile(params, os.path.join(model, "params.json"))
+    for folder in (os.path.dirname(checkpoint), staged):
+        params = os.path.join(folder, "params.json") if folder else ""
+        if os.path.exists(params):
+            shutil.copyfile(params, os.path.join(model, "params.json"))
+            break
     return target

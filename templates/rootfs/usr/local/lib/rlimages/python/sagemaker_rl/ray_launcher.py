@@ -20,7 +20,7 @@ import signal
 import sys
 import time
 
-from sagemaker_rl import hyperparameters, ray_cluster, ray_config, ray_files
+from sagemaker_rl import hyperparameters, ray_algorithm, ray_cluster, ray_config, ray_export, ray_files
 from sagemaker_rl.job import Job
 
 LEAST_CPUS = 3  # a trial and its worker also start where there are two
@@ -38,6 +38,7 @@ class SageMakerRayLauncher:
         self.hosts_info = self.job.resources
         self.is_master_node = self.job.is_head
         self.rewards = {}
+        self.staged = {}
         self._cluster = None
 
     def register_env_creator(self):
@@ -159,7 +160,10 @@ class SageMakerRayLauncher:
         # The last of them, unless another trial ended with a higher mean reward.
         order = {path: number for number, path in enumerate(found)}
         best = max(found, key=lambda path: (self._reward(path), order[path]))
-        print("model: {} of {}".format(ray_files.export(best, self.job.model), best))
+        staged = self.staged.get(os.path.basename(os.path.dirname(best)))
+        print("model: {} of {}".format(ray_files.export(best, self.job.model, staged), best))
+        if ray_export.wanted(self.job.model):
+            print(ray_export.export(self.job.model))
 
     def _reward(self, checkpoint):
         return self.rewards.get(os.path.basename(os.path.dirname(checkpoint)), float("-inf"))
@@ -194,11 +198,11 @@ class SageMakerRayLauncher:
 
     def _settings(self, spec, config):
         """RLlib's part of a specification, in the names of this RLlib."""
-        algorithm = _algorithm(spec["run"])
+        algorithm = ray_algorithm.algorithm(spec["run"])
         if algorithm is None:
             return config, []
         if self._cluster and self.version >= (1, 5):
-            spec["run"] = _on_the_head(spec["run"], algorithm)
+            spec["run"] = ray_algorithm.on_the_head(spec["run"], algorithm)
         films = bool(shutil.which("ffmpeg") or shutil.which("avconv"))
         if not hasattr(algorithm, "get_default_config"):
             known = set(getattr(algorithm, "_default_config", None) or config)
@@ -206,11 +210,11 @@ class SageMakerRayLauncher:
         default = algorithm.get_default_config()
         if isinstance(default, dict):
             return ray_config.settings(config, set(default), films)
-        new, notes = _new_stack(default, config), []
+        new, notes = ray_algorithm.new_stack(default, config), []
         if new:
             config, notes = ray_config.new_stack(config)
             spec["stop"] = ray_config.stop(spec.get("stop"))
-        config, more = ray_config.settings(config, _known(default), films)
+        config, more = ray_config.settings(config, ray_algorithm.known(default), films)
         return config, notes + more
 
     def _reporting(self, run_experiments):
@@ -229,51 +233,10 @@ class SageMakerRayLauncher:
                 sys.stdout.flush()
                 mean = ray_config.rewards(result).get("episode_reward_mean")
                 folder = getattr(trial, "local_path", None) or getattr(trial, "logdir", None)
-                if mean is not None and folder:
-                    launcher.rewards[os.path.basename(str(folder).rstrip("/"))] = mean
+                if folder:
+                    name = os.path.basename(str(folder).rstrip("/"))
+                    launcher.staged[name] = str(folder)
+                    if mean is not None:
+                        launcher.rewards[name] = mean
 
         return {"callbacks": [Report()], "verbose": 1 if self.version < (2, 0) else 0}
-
-
-def _algorithm(name):
-    """RLlib's class of that name, or None: Tune trains other things too."""
-    try:
-        from ray.tune.registry import get_trainable_cls
-
-        found = get_trainable_cls(name)
-    except Exception as error:  # noqa: BLE001 - Tune raises its own kinds; it will say the same when it starts
-        print("{!r} is taken as it is: {}".format(name, error))
-        return None
-    return found if hasattr(found, "_default_config") or hasattr(found, "get_default_config") else None
-
-
-def _on_the_head(name, algorithm):
-    """The algorithm, with one wish more: that its main process runs on the head, where checkpoints are kept."""
-    from ray.tune import register_trainable
-
-    def default_resource_request(cls, config):
-        wanted = super(Pinned, cls).default_resource_request(config)
-        if wanted is not None:
-            bundles = getattr(wanted, "_bundles", None) or wanted.bundles
-            bundles[0][ray_cluster.HEAD] = 0.01
-        return wanted
-
-    body = {"default_resource_request": classmethod(default_resource_request), "__module__": __name__}
-    Pinned = type(algorithm.__name__, (algorithm,), body)
-    register_trainable(name, Pinned)
-    return name
-
-
-def _new_stack(default, config):
-    """Whether RLlib's new API stack will run: RLlib's own default, unless the script says."""
-    for word in ("enable_rl_module_and_learner", "enable_env_runner_and_connector_v2"):
-        if word in config:
-            return bool(config[word])
-    return bool(getattr(default, "enable_rl_module_and_learner", False)) and bool(
-        getattr(default, "enable_env_runner_and_connector_v2", False)
-    )
-
-
-def _known(default):
-    """The settings that a configuration object has. A renamed one that it only remembers has the value -1."""
-    return {name for name, value in vars(default).items() if not (name in ray_config.RENAMED and value == -1)}

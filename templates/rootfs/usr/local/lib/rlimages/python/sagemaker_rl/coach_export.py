@@ -1,0 +1,155 @@
+"""What a Coach agent becomes besides its checkpoint: a network that needs no Coach, and what is around it.
+
+With MXNet these are, in the model folder:
+
+    network-symbol.json, network-0000.params   for `mxnet.gluon.SymbolBlock.imports`
+    network.json                               names and shapes of what goes in, what comes out, and the actions
+    filters.pkl                                Coach's filters of observations and actions, with their statistics
+    model.onnx                                 the policy alone, where the package `onnx` is installed
+
+With TensorFlow it is a SavedModel in `model/tf-model/00000001`, as TensorFlow Serving wants it.
+"""
+
+import contextlib
+import json
+import os
+import pickle
+
+NETWORK, FILTERS, DESCRIPTION = "network", "filters.pkl", "network.json"
+SAVED_MODEL = os.path.join("model", "tf-model", "00000001")
+OPSET = 8  # what MXNet's exporter writes: https://github.com/apache/mxnet/tree/1.3.0/python/mxnet/contrib/onnx
+
+# What the heads of Coach's MXNet networks answer: a list of outputs for each.
+HEADS = {"QHead": ["q_values"], "VHead": ["value"], "PPOVHead": ["value"]}
+
+
+def export(graph_manager, framework, model):
+    """Write what the framework offers to the model folder; the names of the files, or a sentence why there are none."""
+    agents = [agent for level in graph_manager.level_managers for agent in level.agents.values()]
+    if len(agents) != 1 or "main" not in getattr(agents[0], "networks", {}):
+        return [], "only a graph of one agent with a network called main is exported; the checkpoint is complete"
+    if framework == "mxnet":
+        return _mxnet(agents[0], graph_manager.environments[0], model)
+    return _tensorflow(agents[0].networks["main"].online_network, graph_manager.sess, model)
+
+
+def _mxnet(agent, environment, model):
+    network = agent.networks["main"].online_network
+    outputs = []
+    for head in network.output_heads:
+        kind = type(head).__name__
+        if kind == "PPOHead":
+            discrete = type(agent.spaces.action).__name__ == "DiscreteActionSpace"
+            outputs += ["action_probs"] if discrete else ["action", "deviation"]
+        elif kind in HEADS:
+            outputs += HEADS[kind]
+        else:
+            return [], "a network with the head {} is not exported; the checkpoint is complete".format(kind)
+    network.model.export(os.path.join(model, NETWORK), epoch=0)
+    names = [embedder.embedder_name for embedder in network.model.nets[0].input_embedders]
+    spaces = environment.state_space.sub_spaces
+    actions = agent.spaces.action
+    description = {
+        "inputs": [{"name": name, "shape": [int(size) for size in spaces[name].shape]} for name in names],
+        "outputs": outputs,
+    }
+    if "action" in outputs:
+        description["low"], description["high"] = actions.low.tolist(), actions.high.tolist()
+    with open(os.path.join(model, DESCRIPTION), "w") as stream:
+        json.dump(description, stream, indent=2)
+        stream.write("\n")
+    with open(os.path.join(model, FILTERS), "wb") as stream:
+        pickle.dump(_frozen(agent), stream, protocol=2)
+    written = [NETWORK + "-symbol.json", NETWORK + "-0000.params", DESCRIPTION, FILTERS]
+    if has_onnx():
+        policy = next(number for number, name in enumerate(outputs) if name != "value")
+        try:
+            _onnx(network, policy, os.path.join(model, "model.onnx"))
+        except Exception as error:  # noqa: BLE001 - an operator that one of both does not know; the rest is there
+            return written, "no model.onnx: {}: {}".format(type(error).__name__, error)
+        written.append("model.onnx")
+    return written, ""
+
+
+def _frozen(agent):
+    """The agent's filters without what belongs to this process: a connection to Redis, over which they share."""
+    found = {"input": agent.input_filter, "before": agent.pre_network_filter, "output": agent.output_filter}
+    for name in ("input", "before"):
+        for filters in found[name].observation_filters.values():
+            for one in filters.values():
+                if getattr(one, "running_observation_stats", None) is not None:
+                    one.running_observation_stats.pubsub = None
+        found[name].reward_filters = type(found[name].reward_filters)()
+    return found
+
+
+def has_onnx():
+    """Whether this image has the package."""
+    try:
+        from onnx import checker  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _onnx(network, number, path):
+    """Write one output of a network as ONNX, checked.
+
+    Its own exporter writes operators of OPSET, and has them checked as those of the newest that `onnx` knows.
+    """
+    import numpy
+    import onnx
+    from mxnet.contrib import onnx as exporter
+    from rl_coach.architectures.mxnet_components.savers import OnnxSaver
+
+    shapes = network._model_input_shapes()
+    symbol = OnnxSaver._get_onnx_sym(network.model, len(shapes))[number]
+    known = set(symbol.list_inputs())
+    params = {name: one._reduce() for name, one in network.model.collect_params().items() if name in known}
+    with _checked_as(OPSET):
+        exporter.export_model(symbol, params, shapes, numpy.float32, path)
+    written = onnx.load(path)
+    written.opset_import[0].version, written.ir_version = OPSET, 3
+    onnx.checker.check_model(written)
+    onnx.save(written, path)
+
+
+@contextlib.contextmanager
+def _checked_as(opset):
+    from onnx import checker
+
+    context = checker.C.CheckerContext()
+    context.ir_version, context.opset_imports = 3, {"": opset}
+    check = checker.check_graph
+    checker.check_graph = lambda graph: check(graph, context)
+    try:
+        yield
+    finally:
+        checker.check_graph = check
+
+
+def _tensorflow(network, session, model):
+    """A SavedModel of TensorFlow 1: inputs by the names of the embedders, outputs by those of the heads."""
+    import tensorflow as tf
+
+    target = os.path.join(model, SAVED_MODEL)
+    inputs = {
+        name: tf.saved_model.utils.build_tensor_info(tensor)
+        for name, tensor in network.inputs.items()
+        if not name.startswith("output_")
+    }
+    outputs = {
+        "output_{}".format(number): tf.saved_model.utils.build_tensor_info(tensor)
+        for number, tensor in enumerate(network.outputs)
+    }
+    signature = tf.saved_model.signature_def_utils.build_signature_def(
+        inputs=inputs, outputs=outputs, method_name=tf.saved_model.signature_constants.PREDICT_METHOD_NAME
+    )
+    builder = tf.saved_model.builder.SavedModelBuilder(target)
+    builder.add_meta_graph_and_variables(
+        session,
+        [tf.saved_model.tag_constants.SERVING],
+        signature_def_map={tf.saved_model.signature_constants.DEFAULT_SERVING_SIGNATURE_DEF_KEY: signature},
+    )
+    builder.save()
+    return [SAVED_MODEL], ""

@@ -1,0 +1,113 @@
+"""Modules of RLlib's new API stack (the default of late Ray 2), from a checkpoint: no cluster, and no environment.
+
+A checkpoint has the module and the two pipelines around it: what happens to an observation before, to an action after.
+"""
+
+import os
+
+from sagemaker_rl import ray_policy
+from sagemaker_rl.serving import ModelError
+
+
+def load(checkpoint, wanted=None):
+    """The module in a checkpoint; `wanted` names one of several. Raises ModelError."""
+    from ray.rllib.connectors.env_to_module import EnvToModulePipeline
+    from ray.rllib.connectors.module_to_env import ModuleToEnvPipeline
+    from ray.rllib.core.rl_module.rl_module import RLModule
+
+    modules = os.path.join(checkpoint, "learner_group", "learner", "rl_module")
+    names = [name for name in os.listdir(modules) if os.path.isdir(os.path.join(modules, name))]
+    name = ray_policy.choose(names, wanted)
+    pipelines = []
+    parts = (("env_to_module_connector", EnvToModulePipeline), ("module_to_env_connector", ModuleToEnvPipeline))
+    for part, kind in parts:
+        folder = os.path.join(checkpoint, "env_runner", part)
+        if not os.path.isdir(folder):
+            raise ModelError("{} is missing in the checkpoint".format(folder))
+        pipelines.append(kind.from_checkpoint(folder))
+    if len(names) > 1 or pipelines[0].input_observation_space is None:
+        raise ModelError("the model has {} agents' modules, and only single agents are served".format(len(names)))
+    return NewModule(RLModule.from_checkpoint(os.path.join(modules, name)), *pipelines)
+
+
+class NewModule:
+    """A module as the model asks it: spaces, and `act`."""
+
+    def __init__(self, module, before, after):
+        self.observation_space, self.action_space = before.input_observation_space, before.input_action_space
+        self.module, self._before, self._after = module, before, after
+        # A filter goes on learning from what it sees, unless told not to.
+        for step in before.connectors:
+            if hasattr(step, "_update_stats"):
+                step._update_stats = False
+        self.initial_state = _numpy(module.get_initial_state()) if module.is_stateful() else None
+        # What an episode that goes on has seen and done before does not matter: only its state is read.
+        self._past = self.observation_space.sample(), self.action_space.sample()
+
+    def act(self, observations, states, explore):
+        """Decide on a list of observations, each with its state: as many dictionaries."""
+        if len(observations) > 1 and hasattr(self.action_space, "spaces"):
+            # RLlib's distributions of several parts take no batch: ray 2.60's logp() fails on it.
+            return [self.act([one], [state], explore)[0] for one, state in zip(observations, states)]
+        import torch
+        from ray.rllib.core.columns import Columns
+        from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+
+        module, shared = self.module, {}
+        episodes = [self._episode(SingleAgentEpisode, *pair) for pair in zip(observations, states)]
+        around = {"rl_module": module, "episodes": episodes, "explore": explore, "shared_data": shared}
+        with torch.no_grad():
+            batch = self._before(batch={}, **around)
+            forward = module.forward_exploration if explore else module.forward_inference
+            found = forward(batch)
+            if Columns.VF_PREDS not in found and hasattr(module, "compute_values"):
+                found[Columns.VF_PREDS] = module.compute_values(batch)
+            logits = found.get(Columns.ACTION_DIST_INPUTS)
+            found = self._after(batch=dict(found), **around)
+        actions = found[Columns.ACTIONS]
+        for_environment = found.get(Columns.ACTIONS_FOR_ENV, actions)
+        chosen = []
+        for row in range(len(observations)):
+            answer = {"chosen": _part(actions, row), "action": _part(for_environment, row)}
+            if logits is not None:
+                answer["logits"] = _last(logits, row)
+            if Columns.VF_PREDS in found:
+                answer["value"] = _last(found[Columns.VF_PREDS], row)
+            if "qf_preds" in found:
+                answer["q_values"] = _last(found["qf_preds"], row)
+            if Columns.STATE_OUT in found:
+                answer["state_out"] = _numpy(found[Columns.STATE_OUT][row])
+            chosen.append(answer)
+        return chosen
+
+    def _episode(self, kind, observation, state):
+        """An episode at the point where it has seen the observation, and has this state of the module."""
+        episode = kind(observation_space=self.observation_space, action_space=self.action_space)
+        if state is self.initial_state:
+            episode.add_env_reset(observation)
+            return episode
+        seen, done = self._past
+        episode.add_env_reset(seen)
+        episode.add_env_step(observation, done, 0.0, extra_model_outputs={"state_out": state})
+        return episode
+
+
+def _numpy(state):
+    from ray.rllib.utils.numpy import convert_to_numpy
+
+    return convert_to_numpy(state)
+
+
+def _part(batch, row):
+    """One row of a batch of actions, which a vector of environments would take: of each member of a tuple its row."""
+    import tree
+
+    return tree.map_structure(lambda part: part[row], batch)
+
+
+def _last(values, row):
+    """A row of a batch of tensors or arrays; of several time steps the last."""
+    import numpy
+
+    found = numpy.asarray(values[row].detach() if hasattr(values[row], "detach") else values[row])
+    return found[-1] if found.ndim and len(found) == 1 else found

@@ -1,0 +1,191 @@
+"""Policies of RLlib's old API stack (Ray 1 and most of Ray 2), from a checkpoint: no cluster, and no environment.
+
+Ray 2 writes a folder for each policy that says how to build it. Ray 1.3 to 1.13 pickle all of them into one file, with
+their classes and spaces; the settings are the trial's params.json over RLlib's defaults.
+"""
+
+import contextlib
+import json
+import os
+import pickle
+
+import numpy
+
+from sagemaker_rl.serving import ModelError
+
+# Connectors of Ray 2 that follow a whole episode: here each observation stands for itself.
+EPISODE = ("StateBufferConnector", "ViewRequirementAgentConnector", "ClipRewardAgentConnector")
+
+
+def load(checkpoint, wanted=None):
+    """The policy in a checkpoint: a folder of Ray 2, or the file of Ray 1 with params.json beside it.
+
+    `wanted` names one of several. Raises ModelError.
+    """
+    _eager()
+    if os.path.isdir(checkpoint):
+        folder = os.path.join(checkpoint, "policies")
+        if not os.path.isdir(folder):
+            raise ModelError("{} holds no policy of RLlib's old API stack".format(checkpoint))
+        folder = os.path.join(folder, choose(os.listdir(folder), wanted))
+        with open(os.path.join(folder, "policy_state.pkl"), "rb") as stream:
+            return _from_state(pickle.load(stream))
+    with open(checkpoint, "rb") as stream:
+        worker = pickle.loads(pickle.load(stream)["worker"])
+    if not worker.get("policy_specs"):
+        raise ModelError("checkpoints of Ray before 1.3 do not say how to build their policy: not served")
+    name = choose(worker["policy_specs"], wanted)
+    params = os.path.join(os.path.dirname(checkpoint), "params.json")
+    if not os.path.exists(params):
+        raise ModelError("{} is missing: without the settings of the training no policy is built".format(params))
+    with open(params) as stream:
+        return _from_worker(name, worker, json.load(stream))
+
+
+def choose(names, wanted):
+    """The one policy, or the wanted one. Raises ModelError with the names where that is not clear."""
+    names = sorted(names)
+    if wanted in names:
+        return wanted
+    if wanted is None and len(names) == 1:
+        return names[0]
+    raise ModelError(
+        "{}: set RLIMAGES_POLICY to one of {}".format(
+            "the model has {} policies".format(len(names)) if wanted is None else "no policy {!r}".format(wanted),
+            ", ".join(names),
+        )
+    )
+
+
+def _from_state(state):
+    from ray.rllib.policy.policy import Policy
+
+    with _graph(state["policy_spec"]["config"].get("framework"), "policy"):
+        policy = Policy.from_state(state)
+    space = getattr(policy.observation_space, "original_space", policy.observation_space)
+    return OldPolicy(policy, space, [_connected(policy)])
+
+
+def _from_worker(name, worker, params):
+    from ray.rllib.models import ModelCatalog
+    from ray.rllib.policy.tf_policy import TFPolicy
+    from ray.rllib.utils import merge_dicts
+
+    spec, state = worker["policy_specs"][name], worker["state"][name]
+    # What is no JSON stands there as text: a class, which the policy has with its spec.
+    params = {key: value for key, value in params.items() if not (isinstance(value, str) and value.startswith("<"))}
+    config = merge_dicts(merge_dicts(_defaults(spec.policy_class), params), spec.config or {})
+    config.update(num_workers=0, worker_index=0, num_gpus=0, num_gpus_per_worker=0)
+    kind, framework = spec.policy_class, config["framework"] if issubclass(spec.policy_class, TFPolicy) else "torch"
+    with _graph(framework, name):
+        if framework in ("tf2", "tfe"):
+            kind = kind.as_eager()
+        policy = kind(spec.observation_space, spec.action_space, config)
+        policy.set_state({key: value for key, value in state.items() if key != "_optimizer_variables"})
+    space = getattr(spec.observation_space, "original_space", spec.observation_space)
+    preprocessor = ModelCatalog.get_preprocessor_for_space(space, config["model"])
+    changes = [] if type(preprocessor).__name__ == "NoPreprocessor" else [preprocessor.transform]
+    filtered = worker["filters"].get(name)
+    if filtered is not None:
+        changes.append(lambda value: filtered(value, update=False))
+    return OldPolicy(policy, space, changes)
+
+
+def _defaults(kind):
+    """The settings of the algorithm that a class of policies belongs to: its closure has them."""
+    from ray.rllib.agents.trainer import COMMON_CONFIG
+
+    for cell in getattr(kind.with_updates, "__closure__", None) or ():
+        if isinstance(cell.cell_contents, dict) and cell.cell_contents.get("get_default_config"):
+            return cell.cell_contents["get_default_config"]()
+    return COMMON_CONFIG
+
+
+def _eager():
+    """Let TensorFlow, if there is one, compute at once: it has to be told before anything else is imported."""
+    from ray.rllib.utils.framework import try_import_tf
+
+    tf1 = try_import_tf()[0]
+    if tf1:
+        tf1.enable_eager_execution()
+    return tf1
+
+
+@contextlib.contextmanager
+def _graph(framework, scope):
+    """A policy of the framework `tf`, which does not compute at once, is built in a graph of its own."""
+    if framework != "tf":
+        yield
+        return
+    tf1 = _eager()
+    graph = tf1.Graph()
+    with graph.as_default(), tf1.Session(graph=graph).as_default(), tf1.variable_scope(scope):
+        yield
+
+
+def _connected(policy):
+    """One observation through the connectors that Ray 2 stored with the policy: preprocessor, filter, the user's."""
+    from ray.rllib.policy.sample_batch import SampleBatch
+    from ray.rllib.utils.typing import AgentConnectorDataType
+
+    pipeline = getattr(policy, "agent_connectors", None)
+    if pipeline is None:
+        raise ModelError("the checkpoint has no connectors: train with `enable_connectors`, RLlib's default")
+    pipeline.in_eval()
+    steps = [step for step in pipeline.connectors if type(step).__name__ not in EPISODE]
+
+    def transform(value):
+        given = [AgentConnectorDataType("0", "0", {SampleBatch.OBS: value})]
+        for step in steps:
+            given = step(given)
+        return given[0].data[SampleBatch.OBS]
+
+    return transform
+
+
+class OldPolicy:
+    """A policy as the model asks it: spaces, and `act`."""
+
+    def __init__(self, policy, observation_space, changes):
+        self.observation_space, self.action_space = observation_space, policy.action_space_struct
+        self.initial_state = [numpy.asarray(part) for part in policy.get_initial_state()]
+        self.policy, self._changes = policy, changes
+        for name, view in policy.model.view_requirements.items():
+            known = name == "obs" or name.startswith(("state_in_", "state_out_"))
+            if view.used_for_compute_actions and (not known or not isinstance(view.shift, int)):
+                raise ModelError("the policy looks back on {!r} of its episode, which is not offered".format(name))
+
+    def act(self, observations, states, explore):
+        """Decide on a list of observations, each with its state (a list of arrays): as many dictionaries."""
+        if self.initial_state and len(observations) > 1:
+            # Recurrent models of TensorFlow take one size of batch: the first that they saw.
+            return [self.act([one], [state], explore)[0] for one, state in zip(observations, states)]
+        import tree
+        from ray.rllib.policy.sample_batch import SampleBatch
+        from ray.rllib.utils.spaces import space_utils
+
+        config = self.policy.config
+        seen = [self._seen(observation) for observation in observations]
+        batch = {SampleBatch.OBS: tree.map_structure(lambda *rows: numpy.stack(rows), *seen)}
+        for number in range(len(self.initial_state)):
+            batch["state_in_{}".format(number)] = numpy.stack([state[number] for state in states])
+        actions, state_out, extra = self.policy.compute_actions_from_input_dict(SampleBatch(batch), explore=explore)
+        chosen = []
+        for row in range(len(observations)):
+            action = tree.map_structure(lambda part: numpy.asarray(part)[row], actions)  # noqa: B023 - used at once
+            found = {"chosen": action, "state_out": [part[row] for part in state_out]}
+            if config.get("normalize_actions"):
+                action = space_utils.unsquash_action(action, self.action_space)
+            elif config.get("clip_actions"):
+                action = space_utils.clip_action(action, self.action_space)
+            found["action"] = action
+            for name, key in (("logits", "action_dist_inputs"), ("value", "vf_preds"), ("q_values", "q_values")):
+                if key in extra:
+                    found[name] = extra[key][row]
+            chosen.append(found)
+        return chosen
+
+    def _seen(self, observation):
+        for change in self._changes:
+            observation = change(observation)
+        return observation
