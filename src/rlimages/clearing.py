@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from rlimages import distribution, journal, proof, destination, retention
+from rlimages import destination, distribution, journal, proof, retention
 from rlimages.cosign import repository_of_signatures
 from rlimages.errors import RegistryError
 from rlimages.journal import Journal

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlimages import ecr, destination, sdkconfig, tree
+from rlimages import destination, ecr, sdkconfig, tree
 from rlimages.cell import Cell
 from rlimages.errors import SelectionError, UsageError
 from rlimages.project import Project
