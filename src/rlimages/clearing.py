@@ -10,11 +10,12 @@ from pathlib import Path
 
 from rlimages import destination, distribution, journal, proof, retention
 from rlimages.cosign import repository_of_signatures
-from rlimages.errors import RegistryError
+from rlimages.errors import Interrupted, RegistryError
 from rlimages.journal import Journal
 from rlimages.places import Opened, open_places
 from rlimages.project import Project
 from rlimages.retention import Decision, Kind, Rules, Stored
+from rlimages.shell import Stop
 from rlimages.wire import PATIENCE
 
 _OVER = ("released", "rolled back")
@@ -41,11 +42,12 @@ def clear(
     delete: bool,
     environ: Mapping[str, str],
     now: datetime,
+    stop: Stop,
 ) -> Iterator[Fate]:
     """Go through all repositories of a target. Without `delete` nothing is changed anywhere.
 
     Raises `RegistryError` where a target can't be asked; one that is promoted from this one is asked before anything is
-    deleted.
+    deleted. Raises `Interrupted` between two repositories.
     """
     targets = destination.targets(project)
     target = targets.find(name)
@@ -60,6 +62,8 @@ def clear(
     for opened in open_places(name, target, project.cells, environ=environ, patience=PATIENCE):
         with opened.registry:
             for repository, wanted in _repositories(project, opened).items():
+                if stop.is_set():
+                    raise Interrupted("interrupted; what is told above is done")
                 law = Rules(
                     wanted=wanted,
                     keep=tuple(keep),

@@ -71,16 +71,17 @@ def gc(ctx: click.Context, /, target: str, older_than: str, keep: tuple[str, ...
 
     Exit codes: 0, or 7 where something could not be asked or deleted.
     """
-    from rlimages import clearing, project, retention
+    from rlimages import clearing, project, retention, shell
 
-    fates = []
-    for fate in clearing.clear(
-        project.load(ctx.obj, Path.cwd()), target, older_than=retention.span(older_than), keep=keep, delete=delete,
-        environ=os.environ, now=datetime.now(UTC),
-    ):  # fmt: skip
-        fates.append(fate)
-        if not as_json and fate.decision.goes:
-            click.echo(_line(fate, delete=delete))
+    fates, stop = [], shell.Stop()
+    with shell.stopping_on_signals(stop):
+        for fate in clearing.clear(
+            project.load(ctx.obj, Path.cwd()), target, older_than=retention.span(older_than), keep=keep, delete=delete,
+            environ=os.environ, now=datetime.now(UTC), stop=stop,
+        ):  # fmt: skip
+            fates.append(fate)
+            if not as_json and fate.decision.goes:
+                click.echo(_line(fate, delete=delete))
     going = [fate for fate in fates if fate.decision.goes]
     if as_json:
         click.echo(json.dumps([_facts(fate, delete=delete) for fate in fates], indent=2))
