@@ -3,6 +3,7 @@
 import json
 import os
 import ssl
+import subprocess
 import time
 from contextlib import suppress
 
@@ -12,8 +13,11 @@ import pytest
 from aws import ACCOUNT, PASSWORD, REGIONS, Cloud, host
 from tiny_project import CELL, TEMPLATE, rlimages, write
 
+from rlimages.cosign import Subject
 from rlimages.distribution import digest
 from rlimages.registry import Registry
+from rlimages.shell import Stop
+from rlimages.signing import Cosign, Key
 
 TYPES = ("application/vnd.docker.distribution.manifest.v2+json", "application/vnd.oci.image.manifest.v1+json")
 REGION, PREFIX = REGIONS[0], "gc"
@@ -216,3 +220,19 @@ def test_a_kept_tag_stays(plain, upstream) -> None:
     rlimages(root, "gc", "--target", "pre", "--older-than", "0h", "--keep", "tiny-0.*", "--delete")
     with Registry(upstream) as registry:
         assert "tiny-0.9-cpu" in registry.tags(repository)
+
+
+def test_what_cosign_signed_goes_with_its_image(plain, upstream, tmp_path) -> None:
+    root, repository = plain
+    environ = {**os.environ, "COSIGN_PASSWORD": "word"}
+    subprocess.run(["cosign", "generate-key-pair"], cwd=tmp_path, env=environ, check=True, capture_output=True)
+    cosign = Cosign(tmp_path, environ=environ, stop=Stop())
+    with Registry(upstream) as registry:
+        old, new = (registry.manifest(repository, tag).digest for tag in ("tiny-0.9-cpu", "tiny-1.0-cpu"))
+        for one in (old, new):
+            subject = Subject(host=upstream, repository=repository, digest=one)
+            cosign.sign(subject, Key(name=str(tmp_path / "cosign.key"), password="word"), {})
+        assert len(registry.tags(f"{repository}-signatures")) == 2
+        ended = rlimages(root, "gc", "--target", "pre", "--older-than", "0h", "--delete")
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert registry.tags(f"{repository}-signatures") == (f"{new.replace(':', '-')}.sig",)
