@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlimages import __version__, admission, attestation, emulation, options
+from rlimages import __version__, admission, attestation, emulation, estate, options
 from rlimages.errors import FactoryError, StaleError, ToolError, UsageError
 
 if TYPE_CHECKING:
@@ -308,6 +308,8 @@ def doctor(ctx: click.Context, /, registry: str, as_json: bool) -> None:
 for verb in (emulation.train, emulation.serve, emulation.invoke, emulation.transform):
     main.add_command(verb)
 for verb in (admission.accept, attestation.sbom, attestation.verify):
+    main.add_command(verb)
+for verb in (estate.sdk_config, estate.gc):
     main.add_command(verb)
 
 

@@ -144,6 +144,12 @@ def read(content: bytes, announced: str, where: str) -> Manifest:
         raise RegistryError(f"{where}: what answers there is not a registry ({error})") from error
 
 
+def subject(manifest: Manifest) -> str:
+    """The digest of the manifest that this one is about; empty where it is about none."""
+    told = json.loads(manifest.content).get("subject") or {}
+    return str(told.get("digest", "")) if isinstance(told, dict) else ""
+
+
 def parts(index: Manifest, where: str) -> tuple[Part, ...]:
     """What an index names. Raises `RegistryError` naming `where` for anything else than an index."""
     try:

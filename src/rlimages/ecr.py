@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MAX_FILTERS = 5
 """Exclusion filters that a repository's tag mutability takes (ECR, PutImageTagMutability)."""
+MAX_DELETED = 100
+"""Images that one BatchDeleteImage takes."""
 _EARLY = 15 * 60
 """Seconds before its end (12 hours) at which a token is renewed, so that no upload outlives it."""
 _MISSING = ("RepositoryNotFoundException", "ScanNotFoundException")
@@ -94,22 +96,35 @@ class Ecr:
 
     def untag(self, repository: str, tag: str) -> bool:
         """Remove one tag; the image stays while it has another."""
-        with self._asking("BatchDeleteImage"):
-            told = self._ecr.batch_delete_image(
-                registryId=self.where.account, repositoryName=repository, imageIds=[{"imageTag": tag}]
-            )
-        for failure in told.get("failures", ()):
-            if failure["failureCode"] != "ImageNotFound":
-                raise RegistryError(f"{self.where.host}/{repository}:{tag} was not removed: {failure['failureReason']}")
+        for reason in self.delete(repository, [tag]).values():
+            raise RegistryError(f"{self.where.host}/{repository}:{tag} was not removed: {reason}")
         return True
 
+    def delete(self, repository: str, names: Sequence[str]) -> dict[str, str]:
+        """Delete images by digest, and remove tags; with the last tag its image goes. Name -> why it is still there."""
+        left = {}
+        for start in range(0, len(names), MAX_DELETED):
+            ids = [{"imageDigest" if ":" in name else "imageTag": name} for name in names[start : start + MAX_DELETED]]
+            with self._asking("BatchDeleteImage"):
+                told = self._ecr.batch_delete_image(
+                    registryId=self.where.account, repositoryName=repository, imageIds=ids
+                )
+            for failure in told.get("failures", ()):
+                if failure["failureCode"] != "ImageNotFound":
+                    named = failure["imageId"]
+                    left[named.get("imageTag") or named["imageDigest"]] = failure["failureReason"]
+        return left
+
     def images(self, repository: str) -> Iterable[Mapping[str, Any]]:
-        """What ECR's DescribeImages tells of each image of a repository."""
-        with self._asking("DescribeImages"):
-            pages = self._ecr.get_paginator("describe_images").paginate(
-                registryId=self.where.account, repositoryName=repository
-            )
-            return [image for page in pages for image in page["imageDetails"]]
+        """What ECR's DescribeImages tells of each image of a repository; nothing where there is no such repository."""
+        try:
+            with self._asking("DescribeImages"):
+                pages = self._ecr.get_paginator("describe_images").paginate(
+                    registryId=self.where.account, repositoryName=repository
+                )
+                return [image for page in pages for image in page["imageDetails"]]
+        except _MissingError:
+            return []
 
     def scan_findings(self, repository: str, digest: str) -> Mapping[str, Any] | None:
         """What DescribeImageScanFindings tells of an image, all pages as one; None where no scan was ever begun."""

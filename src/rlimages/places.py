@@ -50,7 +50,7 @@ def open_places(
     if target.registry is not None:
         host, _, prefix = target.registry.partition("/")
         meter = Meter()
-        known = DockerCredentials(docker_folder(environ))
+        known = HostCredentials(environ)
         login = RegistryLogin(known)
         place = Place(name=name, host=host, prefix=prefix, floating=floating)
         registry = Registry(host, login=login, meter=meter, patience=patience)

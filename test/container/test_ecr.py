@@ -1,13 +1,16 @@
 """The ECR publish job, against AWS on loopback: two regions, TLS, passwords, repositories that do not exist yet."""
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import boto3
 import httpx
 import pytest
-from aws import PASSWORD, REGIONS, Cloud, host, secrets
+from aws import ACCOUNT, PASSWORD, REGIONS, Cloud, host, secrets
 from botocore.exceptions import ClientError
-from tiny_project import CELL, rlimages, write
+from tiny_project import CELL, ROOT, rlimages, write
 
 OLD = {"tagStatus": "untagged", "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 14}
 POLICY = {"rules": [{"rulePriority": 1, "selection": OLD, "action": {"type": "expire"}}]}
@@ -129,3 +132,18 @@ def test_an_image_in_ecr_is_judged_with_the_same_credentials(project, cloud, tmp
     assert "REFUSED  programs         no `train` is on PATH" in ended.stdout, ended.stderr
     assert "passed   manifest" in ended.stdout
     assert ended.returncode == 8
+
+
+def test_the_script_of_old_publishes_to_an_account_without_docker_login(project, cloud, tmp_path) -> None:
+    root, _ = project
+    shutil.copytree(ROOT / "scripts", root / "scripts")
+    (tmp_path / "rlimages").write_text(f'#!/bin/sh\nexec {sys.executable} -m rlimages "$@"\n')
+    (tmp_path / "rlimages").chmod(0o755)
+    assert rlimages(root, "build", "--select", CELL).returncode == 0
+    words = ["-t", "tiny", "-v", "1.0", "--line", "debian", "-i", ACCOUNT, "-r", "eu-west-1"]
+    environ = {**cloud.environ, "PATH": f"{tmp_path}:{cloud.environ['PATH']}"}
+    ended = subprocess.run(
+        [root / "scripts/publish.sh", *words], env=environ, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert held(cloud, "eu-west-1", "tiny", "tiny-1.0-cpu")

@@ -15,9 +15,9 @@ plan results
 shell tree memory located tarball distribution meter layers artifact following health
 shipment wire journal leaks
 cosign archive accounts schema selector render catalog describe diagnose report lock pipconfig buildkit job metric hosting batch
-validation pipes checkpoints
+validation pipes checkpoints retention
 clashes ground uri schedule targets scan sbom buildhost container profiles
-matrix host peek specimen leftovers
+matrix sdkconfig host peek specimen leftovers
 instance
 engine registry login runs rules invocation
 ecr proof acceptance lending inventory
@@ -27,12 +27,12 @@ stages places
 sealing
 project pipeline publishing promotion
 lookup destination standing
-releasing promoting
+releasing promoting introducing clearing
 locking doctor running training serving accepting
 transforming describing
 progress options
 emulation
-admission attestation
+admission attestation estate
 cli
 __main__
 """
