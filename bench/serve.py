@@ -25,7 +25,7 @@ import httpx
 from rlimages.project import load
 
 ROOT = Path(__file__).resolve().parents[1]
-CLIENTS = 128
+CLIENTS = 32
 """Connections of the second load."""
 LEARN = """
 import random
