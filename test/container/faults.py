@@ -12,7 +12,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 STATUSES = {"401": 401, "403": 403, "429": 429, "500": 500, "503": 503}
 FAULTS = (*STATUSES, "reset", "answer lost", "slow", "truncated", "wrong digest")
-"""`refused` is what the proxy does once it is closed; see `Proxy.refuse`."""
 _HOP = {"connection", "transfer-encoding", "keep-alive", "content-length"}
 
 Plan = Callable[[int], str]
