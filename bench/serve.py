@@ -25,8 +25,8 @@ import httpx
 from rlimages.project import load
 
 ROOT = Path(__file__).resolve().parents[1]
-CLIENTS = 32
-"""Connections of the second load."""
+CLIENTS = (32, 128)
+"""Connections of the loads at half of the peak: the more there are, the less does one that waits hold others back."""
 LEARN = """
 import random
 from sagemaker_rl import vw_examples
@@ -166,8 +166,9 @@ def main() -> None:
             print("| --- | --- | --- | --- | --- | --- | --- | --- |")
             peak = drive(container, asked, body, asked.connections, None)
             print(row(f"peak, {asked.connections} connections", peak), flush=True)
-            half = drive(container, asked, body, CLIENTS, peak["rate"] / 2)
-            print(row(f"half of it, {CLIENTS} clients by chance", half))
+            for clients in CLIENTS:
+                half = drive(container, asked, body, clients, peak["rate"] / 2)
+                print(row(f"half of it, {clients} clients by chance", half), flush=True)
 
 
 if __name__ == "__main__":
