@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from rlimages.errors import Interrupted, RegistryError
+from rlimages.meter import QUOTAS
 from rlimages.publishing import PlaceResult
 from rlimages.report import duration
 
@@ -15,8 +16,11 @@ def lines(places: Sequence[PlaceResult]) -> Iterator[str]:
 
 
 def traffic(place: PlaceResult) -> str:
-    """What it took, with ECR's names of the calls."""
-    calls = ", ".join(f"{count} {call}" for call, count in place.calls.items())
+    """What it took, with ECR's names of the calls and what it allows of each in a second."""
+    calls = ", ".join(
+        f"{count} {call}" + (f" ({QUOTAS[call]}/s allowed)" if call in QUOTAS else "")
+        for call, count in place.calls.items()
+    )
     return f"{place.uploads} blobs ({place.bytes / 1e6:.0f} MB) sent in {duration(place.seconds)}; {calls}"
 
 

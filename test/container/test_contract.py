@@ -101,7 +101,7 @@ def job(request, tmp_path) -> Iterator[Callable[..., Job]]:
     def make(cell: str, *scripts: str, **options) -> Job:
         image = training_job.image_of(CELLS[cell])
         if not training_job.is_here(image):
-            pytest.skip(f"there is no {image}")
+            pytest.fail(f"there is no {image}; build it first", pytrace=False)
         files = dict(options.pop("files", {"job.py": "".join(scripts)}))
         name = f"rlimages-contract-{tmp_path.name}-{len(made)}"
         made.append(Job(image, tmp_path / f"ml{len(made)}", files, name=name, **options))
@@ -131,7 +131,7 @@ def seen(cell, tmp_path_factory) -> tuple[dict, Ended]:
     """What a script of one job sees, and how the job ended."""
     image = training_job.image_of(CELLS[cell])
     if not training_job.is_here(image):
-        pytest.skip(f"there is no {image}")
+        pytest.fail(f"there is no {image}; build it first", pytrace=False)
     folder = tmp_path_factory.mktemp("seen") / "ml"
     ended = Job(image, folder, {"job.py": SEE}, parameters=PARAMETERS, name=f"rlimages-contract-{cell}").run()
     assert ended.succeeded, ended.err
