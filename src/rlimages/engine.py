@@ -247,7 +247,9 @@ def build_argv(step: BuildStep, *, metadata: Path, progress: str = "rawjson") ->
     """The exact command of one build, to be run in the project's root, which is its context."""
     argv = ["docker", "buildx", "build", f"--progress={progress}", "--provenance=false", "--sbom=false", "--load"]
     argv += [f"--metadata-file={metadata}", f"--file={step.recipe}", f"--tag={step.image}"]
+    argv += ["--no-cache"] if step.no_cache else []
     argv += [f"--build-arg={name}={value}" for name, value in step.arguments]
+    argv += [f"--build-arg=SOURCE_DATE_EPOCH={step.epoch}"] if step.epoch is not None else []
     argv += [f"--build-context={name}={source}" for name, source in step.contexts]
     argv += [f"--label={name}={value}" for name, value in step.labels]
     return [*argv, "."]

@@ -33,6 +33,10 @@ class BuildStep:
     """Ids of the cells that must be built first."""
     timeout: int
     """Seconds."""
+    epoch: int | None = None
+    """Seconds since 1970 that become the image's date of creation; None for now."""
+    no_cache: bool = False
+    """Build from nothing, whatever the builder remembers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
