@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -69,13 +69,19 @@ def prepare(
     """
     files = pipconfig.configuration_files(environ, home) if config_files is None else config_files
     settings = pipconfig.read(environ, files)
-    lenders = (*wheels, *settings.wheel_folders)
+    lenders, indexes = (*wheels, *settings.wheel_folders), settings.local_indexes
     folders: dict[str, Path] = {}
     lent: set[Path] = set()
+
+    @cache
+    def offered(name: str) -> tuple[tuple[Path, str], ...]:
+        return tuple(_offered(name, lenders, indexes))
+
     for name, lock in locks.items():
-        found = {path.name: path for pin in pins(lock) for path in _files(pin, lenders, settings.local_indexes)}
+        wanted = pins(lock) if lenders or indexes else ()
+        found = {path.name: path for pin in wanted for path in _files(pin, offered(pin.name))}
         if found:
-            found.update({path.name: path for path in _tools(lenders, settings.local_indexes)})
+            found.update({path.name: path for tool in TOOLS for path in _wheels(offered(tool))})
         lent.update(found.values())
         if _fill(folder / name, settings, found):
             folders[name] = folder / name
@@ -119,15 +125,14 @@ def without_credentials(url: str) -> str:
     return urlunsplit((parts.scheme, host if host == parts.netloc else f"***@{host}", parts.path, "", ""))
 
 
-def _files(pin: Pin, folders: Sequence[Path], indexes: Sequence[Path]) -> Iterator[Path]:
-    for path, digest in _offered(pin.name, folders, indexes):
+def _files(pin: Pin, offered: Iterable[tuple[Path, str]]) -> Iterator[Path]:
+    for path, digest in offered:
         if _names(path) == (pin.name, pin.version) and (not pin.hashes or (digest or _sha256(path)) in pin.hashes):
             yield path
 
 
-def _tools(folders: Sequence[Path], indexes: Sequence[Path]) -> Iterator[Path]:
-    for tool in TOOLS:
-        yield from (path for path, _ in _offered(tool, folders, indexes) if path.suffix == ".whl")
+def _wheels(offered: Iterable[tuple[Path, str]]) -> Iterator[Path]:
+    return (path for path, _ in offered if path.suffix == ".whl")
 
 
 def _offered(name: str, folders: Sequence[Path], indexes: Sequence[Path]) -> Iterator[tuple[Path, str]]:
