@@ -1,0 +1,123 @@
+"""Projects of any size, made up: to measure how the factory's time grows, and what many small images cost."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rlimages import lock, tree
+from rlimages.project import Project, load
+
+ROOT = Path(__file__).resolve().parents[1]
+TOOLKITS = 10
+BASES = 5
+"""Of a large project; each has an image for each of the two processors."""
+PACKAGES = 30
+HASHES = 8
+"""Packages of a lock and hashes of a package: 21 kB, as the project's own shorter locks."""
+DAY = "2024-01-01"
+LARGE_TEMPLATE = """\
+{% import "macros/stages.j2" as stages %}
+{% import "macros/packages.j2" as packages %}
+{% import "macros/hostname.j2" as hostname %}
+{% import "macros/python.j2" as python %}
+{% import "macros/image.j2" as image %}
+{{ stages.bases(recipe, registry) }}
+FROM base-${processor} AS os
+{{ packages.install(cell.base, cell.system.run) }}
+
+FROM os AS build
+{{ packages.install(cell.base, cell.system.build) }}
+{{ hostname.compile() }}
+{{ python.environment(recipe) }}
+
+FROM os
+{{ python.copy_environment() }}
+{{ hostname.copy() }}
+{{ image.own_files(recipe) }}
+{{ image.environment(cell) }}
+{{ image.labels(recipe, "Synthetic") }}
+{{ image.entrypoint() }}
+"""
+SMALL_TEMPLATE = """\
+{% import "macros/stages.j2" as stages %}
+{{ stages.bases(recipe, registry) }}
+FROM base-${processor}
+RUN echo {{ cell.version }} >/version
+COPY {{ cell.toolkit }}/rootfs/{{ cell.version }} /file
+LABEL rlimages.cell="{{ cell.id }}"
+"""
+
+
+def large(root: Path, cells: int) -> Project:
+    """A project of so many cells with all that the real one has: packages, locks, five bases, both processors."""
+    versions = -(-cells // (2 * BASES))
+    bases = {f"base-{n}": _base(f"line{n}", f"debian:{n}", gpu=f"debian:{n}-gpu") for n in range(BASES)}
+    toolkits: dict[str, Any] = {}
+    for number in range(versions):
+        name, left = f"tool{number % TOOLKITS}", cells - number * 2 * BASES
+        images = [
+            {"base": base, "repository": name, "tag": f"{number}-{base}-{{processor}}"}
+            | ({"processors": ["cpu"]} if left - 2 * place == 1 else {})
+            for place, base in enumerate(bases)
+            if left - 2 * place > 0
+        ]
+        toolkits.setdefault(name, {})[f"1.{number}"] = {
+            "as_of": DAY,
+            "pip": [f"tool=={number}.0", "numpy==1.24.3", "gym>=0.17", "sagemaker-training<5"],
+            "apt": {"run": ["python3", "tini"], "build": ["gcc", "libc6-dev", "python3-dev"]},
+            "env": {"TOOL": str(number)},
+            "images": images,
+        }
+    for part in ("macros", "build", "rootfs"):
+        shutil.copytree(ROOT / "templates" / part, root / "templates" / part)
+    _write(root, bases, toolkits, LARGE_TEMPLATE)
+    project = load(root / tree.MATRIX, root)
+    for asked in project.lock_inputs(project.cells):
+        pins = "".join(_pins(f"{asked.cell.version} {asked.cell.line}"))
+        (root / asked.cell.lock).parent.mkdir(parents=True, exist_ok=True)
+        (root / asked.cell.lock).write_text(lock.text(asked, pins))
+    return project
+
+
+def small(root: Path, cells: int, base: str) -> Project:
+    """A project of so many tiny images: one command and one file each, on an image that is here."""
+    bases = {"base": _base("small", base)}
+    versions = {
+        f"1.{number}": {
+            "as_of": DAY,
+            "images": [{"base": "base", "repository": "tiny", "tag": f"tiny-{number}"}],
+        }
+        for number in range(cells)
+    }
+    shutil.copytree(ROOT / "templates/macros", root / "templates/macros")
+    _write(root, bases, {"tiny": versions}, SMALL_TEMPLATE)
+    files = root / "tiny/rootfs"
+    files.mkdir(parents=True)
+    for version in versions:
+        (files / version).write_text(f"{version}\n")
+    shutil.copy(ROOT / ".dockerignore", root)
+    return load(root / tree.MATRIX, root)
+
+
+def _base(line: str, image: str, gpu: str = "") -> dict[str, Any]:
+    images = {"cpu": image} | ({"gpu": gpu} if gpu else {})
+    return {"line": line, "image": images, "os": "debian12", "python": "3.11", "interpreter": "python3"}
+
+
+def _write(root: Path, bases: dict[str, Any], toolkits: dict[str, Any], template: str) -> None:
+    import yaml
+
+    for toolkit in toolkits:
+        tree.write(root / "templates" / f"{toolkit}.Dockerfile.j2", template)
+    document = {"version": 1, "tools": {"uv": "0.13.9"}, "bases": bases, "toolkits": toolkits}
+    tree.write(root / tree.MATRIX, yaml.safe_dump(json.loads(json.dumps(document)), sort_keys=False))
+
+
+def _pins(seed: str) -> Iterator[str]:
+    """The lines of a lock; the two processors of an image mostly have the same, as the real ones do."""
+    for number in range(PACKAGES):
+        hashes = (hashlib.sha256(f"{seed} {number} {file}".encode()).hexdigest() for file in range(HASHES))
+        yield f"package{number}==1.{number}" + "".join(f" \\\n    --hash=sha256:{found}" for found in hashes) + "\n"
