@@ -1,0 +1,76 @@
+"""The comparison as a picture: figures in, SVG out. Readable on light and on dark pages."""
+
+from collections.abc import Iterator, Mapping
+from xml.sax.saxutils import escape
+
+from builders import BAKE, OURS, PLAIN
+from figures import Summaries, Summary
+from table import seconds
+
+ORDER = (PLAIN, BAKE, OURS)
+WIDTH, LEFT, RIGHT = 860, 250, 150
+"""Of the picture, of the names beside the bars, of the figures behind them."""
+BAR, GAP, GROUP, TOP, BOTTOM = 20, 4, 62, 56, 40
+STYLE = """\
+text { font: 13px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif; fill: #24292f }
+.title { font-size: 16px; font-weight: 600 }
+.group { font-weight: 600 }
+.soft { fill: #57606a }
+.other { fill: #afb8c1 }
+.ours { fill: #0969da }
+.figure { font-variant-numeric: tabular-nums }
+.won { font-weight: 600; fill: #0969da }
+.rule { stroke: #d0d7de }
+@media (prefers-color-scheme: dark) {
+  text { fill: #e6edf3 }
+  .soft { fill: #9198a1 }
+  .other { fill: #545d68 }
+  .ours { fill: #4493f8 }
+  .won { fill: #4493f8 }
+  .rule { stroke: #3d444d }
+}"""
+
+
+def picture(found: Summaries, titles: Mapping[str, str], caption: str) -> str:
+    """Three bars a scenario: each scenario has a scale of its own, its longest bar is the slowest of the three."""
+    shown = {name: contenders for name, contenders in found.items() if set(ORDER) <= contenders.keys()}
+    height = TOP + len(shown) * (3 * (BAR + GAP) + GROUP) - GROUP // 2 + BOTTOM
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
+        f'role="img" aria-label="{escape(_told(shown, titles), {chr(34): "&quot;"})}">',
+        f"<style>\n{STYLE}\n</style>",
+        '<text class="title" x="0" y="20">How long it takes: lower is better</text>',
+    ]
+    top = TOP
+    for name, contenders in shown.items():
+        lines += _group(titles[name], contenders, top)
+        top += 3 * (BAR + GAP) + GROUP
+    lines.append(f'<text class="soft" x="0" y="{height - 10}">{escape(caption)}</text>')
+    return "\n".join([*lines, "</svg>\n"])
+
+
+def _group(title: str, contenders: Mapping[str, Summary], top: int) -> Iterator[str]:
+    slowest = max(contenders[who].median for who in ORDER)
+    yield f'<text class="group" x="0" y="{top}">{escape(title.replace("`", ""))}</text>'
+    yield f'<line class="rule" x1="0" x2="{WIDTH}" y1="{top + 8}" y2="{top + 8}"/>'
+    ours = contenders[OURS].median
+    for place, who in enumerate(ORDER):
+        taken, y = contenders[who].median, top + 18 + place * (BAR + GAP)
+        length = max(2.0, (WIDTH - LEFT - RIGHT) * taken / slowest)
+        mine = who == OURS
+        yield f'<text x="{LEFT - 12}" y="{y + 15}" text-anchor="end">{escape(who)}</text>'
+        kind = "ours" if mine else "other"
+        yield f'<rect class="{kind}" x="{LEFT}" y="{y}" width="{length:.1f}" height="{BAR}" rx="3"/>'
+        factor = "" if mine else f" · {seconds(taken / ours)}×"
+        yield (
+            f'<text class="figure{" won" if mine else ""}" x="{LEFT + length + 8:.1f}" y="{y + 15}">'
+            f"{seconds(taken)} s{factor}</text>"
+        )
+
+
+def _told(shown: Summaries, titles: Mapping[str, str]) -> str:
+    """The same for those who don't see it."""
+    return "; ".join(
+        f"{titles[name].replace('`', '')}: " + ", ".join(f"{who} {seconds(all_[who].median)} s" for who in ORDER)
+        for name, all_ in shown.items()
+    )
