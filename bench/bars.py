@@ -8,9 +8,9 @@ from figures import Summaries, Summary
 from table import seconds
 
 ORDER = (PLAIN, BAKE, OURS)
-WIDTH, LEFT, RIGHT = 860, 250, 150
-"""Of the picture, of the names beside the bars, of the figures behind them."""
-BAR, GAP, GROUP, TOP, BOTTOM = 20, 4, 62, 56, 40
+WIDTH, LEFT, RIGHT, EDGE = 860, 250, 150, 8
+"""Of the picture, of the names beside the bars, of the figures behind them, of what stays empty."""
+BAR, GAP, GROUP, TOP, BOTTOM = 20, 4, 54, 60, 40
 STYLE = """\
 text { font: 13px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif; fill: #24292f }
 .title { font-size: 16px; font-weight: 600 }
@@ -39,20 +39,20 @@ def picture(found: Summaries, titles: Mapping[str, str], caption: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
         f'role="img" aria-label="{escape(_told(shown, titles), {chr(34): "&quot;"})}">',
         f"<style>\n{STYLE}\n</style>",
-        '<text class="title" x="0" y="20">How long it takes: lower is better</text>',
+        f'<text class="title" x="{EDGE}" y="24">How long it takes: lower is better</text>',
     ]
     top = TOP
     for name, contenders in shown.items():
         lines += _group(titles[name], contenders, top)
         top += 3 * (BAR + GAP) + GROUP
-    lines.append(f'<text class="soft" x="0" y="{height - 10}">{escape(caption)}</text>')
+    lines.append(f'<text class="soft" x="{EDGE}" y="{height - 12}">{escape(caption)}</text>')
     return "\n".join([*lines, "</svg>\n"])
 
 
 def _group(title: str, contenders: Mapping[str, Summary], top: int) -> Iterator[str]:
     slowest = max(contenders[who].median for who in ORDER)
-    yield f'<text class="group" x="0" y="{top}">{escape(title.replace("`", ""))}</text>'
-    yield f'<line class="rule" x1="0" x2="{WIDTH}" y1="{top + 8}" y2="{top + 8}"/>'
+    yield f'<text class="group" x="{EDGE}" y="{top}">{escape(title.replace("`", ""))}</text>'
+    yield f'<line class="rule" x1="{EDGE}" x2="{WIDTH - EDGE}" y1="{top + 8}" y2="{top + 8}"/>'
     ours = contenders[OURS].median
     for place, who in enumerate(ORDER):
         taken, y = contenders[who].median, top + 18 + place * (BAR + GAP)

@@ -61,8 +61,9 @@ class Ledger:
 
     def add(self, figure: Figure) -> None:
         """Keep one more."""
+        cut = self._path.is_file() and not self._path.read_bytes().endswith(b"\n")
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(figure)) + "\n")
+            file.write("\n" * cut + json.dumps(asdict(figure)) + "\n")
 
     @property
     def machine(self) -> dict[str, Any]:
@@ -72,17 +73,16 @@ class Ledger:
     @property
     def figures(self) -> tuple[Figure, ...]:
         """In the order of time."""
-        _, *rest = (*self._lines(),) or ({},)
-        return tuple(Figure(**line) for line in rest)
+        return tuple(Figure(**line) for line in self._lines() if "scenario" in line)
 
     def _lines(self) -> Iterator[dict[str, Any]]:
-        """A last line that was cut off when the power was counts as not measured."""
+        """A line that was cut off counts as not measured."""
         text = self._path.read_text(encoding="utf-8") if self._path.is_file() else ""
         for line in text.splitlines():
             try:
                 yield json.loads(line)
             except ValueError:
-                return
+                continue
 
 
 def summaries(figures: Iterable[Figure]) -> Summaries:

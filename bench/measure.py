@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from bars import picture
 from builders import Job
 from figures import Figure, Ledger, rotated, summaries
 from sandbox import ROOT, opened
-from scenarios import Growth, Scenario, everything
+from scenarios import Growth, Program, Scenario, everything
 from timed import Failed
 
 CELLS = "*-cpu-debian"
@@ -67,9 +67,12 @@ def main() -> int:
         with opened(asked.home, keep=asked.keep) as sandbox:
             job = Job(sandbox=sandbox, root=sandbox.project, patterns=tuple(asked.select or [CELLS]))
             here = {**machine.described(sandbox), "cells": list(job.patterns), "quick": asked.quick}
-            begin(ledger, here, goes_on=asked.goes_on)
+            begin(ledger, tables(asked.out), here, goes_on=asked.goes_on)
             for scenario in chosen:
-                measure(scenario, job, ledger, rounds[scenario.name])
+                if isinstance(scenario, Program):
+                    tabulate(scenario, job, asked.out, rounds[scenario.name])
+                else:
+                    measure(scenario, job, ledger, rounds[scenario.name])
     except Failed as error:
         say(f"bench: {error}")
         return 1
@@ -80,11 +83,13 @@ def main() -> int:
     return 0
 
 
-def begin(ledger: Ledger, here: Mapping[str, Any], *, goes_on: bool) -> None:
+def begin(ledger: Ledger, tables: Iterable[Path], here: Mapping[str, Any], *, goes_on: bool) -> None:
     """Start anew, or go on with what was measured of the very same."""
     before = ledger.machine
     if not (goes_on and before):
         ledger.begin(here)
+        for file in tables:
+            file.unlink(missing_ok=True)
         return
     other = [name for name in here if name != "date" and here[name] != before.get(name)]
     if other:
@@ -113,12 +118,28 @@ def measure(scenario: Scenario, job: Job, ledger: Ledger, rounds: int) -> None:
         say(f"  round {number + 1} of {rounds}, {who}: {table.seconds(taken.seconds)} s")
 
 
+def tables(out: Path) -> list[Path]:
+    """Where other programs' tables are kept."""
+    return [out / f"{scenario.name}.md" for scenario in everything() if isinstance(scenario, Program)]
+
+
+def tabulate(scenario: Program, job: Job, out: Path, rounds: int) -> None:
+    """Have another program measure, but where its table is there already."""
+    file = out / f"{scenario.name}.md"
+    if file.is_file():
+        return
+    say(f"{scenario.name}: {scenario.title}")
+    scenario.prepare(job)
+    file.write_text(scenario.table(job, rounds), encoding="utf-8")
+
+
 def write(asked: argparse.Namespace, ledger: Ledger) -> None:
     """The table, the picture and the figures; and the table into the README, where that is asked for."""
     found, here = summaries(ledger.figures), ledger.machine
     titles = {scenario.name: scenario.title for scenario in everything()}
     told = machine.sentence(here)
-    text = table.page(found, titles, told, "bench/run", quick=here["quick"])
+    others = [file.read_text(encoding="utf-8") for file in tables(asked.out) if file.is_file()]
+    text = table.page(found, titles, others, told, "bench/run", quick=here["quick"])
     (asked.out / "table.md").write_text(text, encoding="utf-8")
     caption = (
         f"{here['cores']} cores, Docker {here['engine']}, buildx {here['buildx']}; medians of {table.rounds(found)}"

@@ -30,7 +30,12 @@ class Relay:
 
     def start(self) -> None:
         """Take calls until this process ends."""
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more calls."""
+        self._server.shutdown()
+        self._server.server_close()
 
     def reset(self) -> None:
         """Count from nothing."""

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from builders import BUILDERS, OURS, Job
 from figures import Taken
 from relay import Relay
 from sandbox import FACTORY
-from timed import Failed, timed
+from timed import Failed, output, timed
 
 SMALL = 200
 SIZES = (10, 100, 1_000, 10_000)
@@ -35,6 +36,26 @@ class Scenario:
     def take(self, job: Job, who: str) -> Taken:
         """One attempt."""
         raise NotImplementedError
+
+
+class Program(Scenario):
+    """Another program of this folder that prints a table of its own."""
+
+    contenders = (OURS,)
+
+    def __init__(self, name: str, title: str, *, repeats: bool) -> None:
+        """`repeats` says whether it knows rounds."""
+        self.name, self.title = name, title
+        self._repeats = repeats
+
+    def prepare(self, job: Job) -> None:
+        _built(job)
+
+    def table(self, job: Job, rounds: int) -> str:
+        """What it prints; one that finds something too slow or too large says so with exit code 1."""
+        words = [sys.executable, str(job.root / f"bench/{self.name}.py"), *job.patterns]
+        words += ["--rounds", str(rounds)] if self._repeats else []
+        return output(words, cwd=job.root, env=job.sandbox.env, passed=(0, 1))
 
 
 class Cold(Scenario):
@@ -229,8 +250,14 @@ def growths() -> tuple[Growth, ...]:
 
 
 def everything() -> tuple[Scenario, ...]:
-    """All that is measured in rounds, the cheap ones first."""
-    return (*growths(), Cold(), Unchanged(), Planned(), File(), LockLine(), Published(), Small())
+    """All that is measured, in this order."""
+    building = (Cold(), Unchanged(), Planned(), File(), LockLine(), Published(), Small())
+    programs = (
+        Program("startup", "from `docker run` to the first line of a script", repeats=True),
+        Program("sizes", "images beside a plain installation", repeats=False),
+    )
+    there = [program for program in programs if (Path(__file__).parent / f"{program.name}.py").is_file()]
+    return (*growths(), *building, *there)
 
 
 def _built(job: Job) -> None:
