@@ -108,7 +108,7 @@ def opened(folder: Path, *, keep: bool) -> Iterator[Sandbox]:
             told = output(["bash", "-c", f'eval "$("{ROOT}/scripts/engine" env)" && env -0'], cwd=ROOT, env=own)
             env = dict(entry.partition("=")[::2] for entry in told.split("\0") if entry)
             project = _copy(home / "project")
-            env.update(PYTHONPATH=str(project / "src"), XDG_CACHE_HOME=str(home / "cache"), CI="1")
+            env.update(PYTHONPATH=str(project / "src"), XDG_CACHE_HOME=str(home / "cache"))
             yield Sandbox(home=home, project=project, env=env, port=port)
         finally:
             if not keep:

@@ -152,16 +152,17 @@ class Changed(Scenario):
 
 
 class File(Changed):
-    """A Python file that is copied into one image."""
+    """A script that is copied into one image."""
 
     name, title = "file", "one file of one cell changed"
 
     def _chosen(self, job: Job) -> Path:
         toolkit = _toolkit(_alone(job))
-        files = sorted((job.root / toolkit / "rootfs").rglob("*.py"))
-        if not files:
-            raise Failed(f"{toolkit}/rootfs has no Python file to change")
-        return files[0]
+        files = sorted(path for path in (job.root / toolkit / "rootfs").rglob("*") if path.is_file())
+        scripts = [path for path in files if path.suffix == ".py" or path.read_bytes()[:2] == b"#!"]
+        if not scripts:
+            raise Failed(f"{toolkit}/rootfs has no script to change")
+        return scripts[0]
 
     def _edited(self, text: str, number: int) -> str:
         return f"{text}# {number}\n"
