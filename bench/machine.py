@@ -10,8 +10,8 @@ from typing import Any
 from sandbox import ROOT, Sandbox
 from timed import Failed, output
 
-IMAGES = 25
-"""GB: six images, their layers and what the builder remembers of them."""
+IMAGE = 4
+"""GB: one image, its layers and what the builder remembers of it."""
 FILES = 2
 """GB: synthetic projects and the programs of the engine."""
 
@@ -43,9 +43,9 @@ def sentence(machine: dict[str, Any]) -> str:
     )
 
 
-def insist_on_space(folder: Path, *, images: bool) -> str:
-    """How much is free, and needed with or without images. Raises `Failed` where it is too little."""
-    needed = IMAGES if images else FILES
+def insist_on_space(folder: Path, *, images: int) -> str:
+    """How much is free, and needed for so many images. Raises `Failed` where it is too little."""
+    needed = IMAGE * images + FILES
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free / 1e9
     if free < needed:

@@ -27,6 +27,10 @@ from sandbox import ROOT, opened
 from scenarios import Growth, Program, Scenario, everything
 from timed import Failed
 
+from rlimages.errors import FactoryError
+from rlimages.project import load
+from rlimages.selector import select
+
 CELLS = "*-cpu-debian"
 
 
@@ -63,9 +67,12 @@ def main() -> int:
     }
     ledger = Ledger(asked.out / "measurements.jsonl")
     try:
-        say(machine.insist_on_space(asked.home, images=any(not isinstance(s, Growth) for s in chosen)))
+        patterns = tuple(asked.select or [CELLS])
+        cells = select(load(ROOT / "build_matrix.yaml", ROOT).cells, patterns)
+        building = any(not isinstance(scenario, Growth) for scenario in chosen)
+        say(machine.insist_on_space(asked.home, images=len(cells) if building else 0))
         with opened(asked.home, keep=asked.keep) as sandbox:
-            job = Job(sandbox=sandbox, root=sandbox.project, patterns=tuple(asked.select or [CELLS]))
+            job = Job(sandbox=sandbox, root=sandbox.project, patterns=patterns)
             here = {**machine.described(sandbox), "cells": list(job.patterns), "quick": asked.quick}
             begin(ledger, tables(asked.out), here, goes_on=asked.goes_on)
             for scenario in chosen:
@@ -73,7 +80,7 @@ def main() -> int:
                     tabulate(scenario, job, asked.out, rounds[scenario.name])
                 else:
                     measure(scenario, job, ledger, rounds[scenario.name])
-    except Failed as error:
+    except (Failed, FactoryError) as error:
         say(f"bench: {error}")
         return 1
     except KeyboardInterrupt:

@@ -1,11 +1,13 @@
 """A project on disk: load its matrix, and keep what is generated from it in step."""
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import unified_diff
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,9 +53,14 @@ class Project:
         return tuple(dict.fromkeys(cell.toolkit for cell in self.cells))
 
     @cached_property
+    def ancestors(self) -> "tuple[Project, ...]":
+        """The project itself, its parents, and theirs."""
+        return (self, *(self.parents.ancestors if self.parents else ()))
+
+    @cached_property
     def roots(self) -> tuple[Path, ...]:
         """Where templates and checks are looked for: here, then in the parents."""
-        return (self.root, *(self.parents.roots if self.parents else ()))
+        return tuple(project.root for project in self.ancestors)
 
     @cached_property
     def family(self) -> "Mapping[str, tuple[Project, Cell]]":
@@ -92,7 +99,7 @@ class Project:
             tuple(root / "templates" for root in self.roots),
             self.base_arguments(),
             self.matrix.tools,
-            rootfs=[toolkit for toolkit in self.toolkits if (self.root / toolkit / "rootfs").is_dir()],
+            rootfs=[toolkit for toolkit in self.toolkits if self._has_rootfs(toolkit)],
         )
         chosen = {cell.recipe for cell in cells or self.cells}
         files = {r.path: renderer.render(r) for r in recipes(self.cells) if r.path in chosen}
@@ -146,6 +153,31 @@ class Project:
         for path in self.orphans() if cells is None else ():
             yield f"{path}: belongs to no cell\n"
 
+    def stale(self, cells: tuple[Cell, ...]) -> str:
+        """The first file of these cells' recipes that `write` would change; empty where there is none.
+
+        The answer depends on files alone, so it is remembered for their contents: nothing is rendered twice.
+        """
+
+        def first() -> str:
+            files = self.generated(cells).items()
+            return next((path for path, text in files if tree.read(self.root / path) != text), "")
+
+        return memory.remembered(f"stale {self._contents(cells)}", str, first, os.environ)
+
+    def _contents(self, cells: tuple[Cell, ...]) -> str:
+        """Digest of all that decides what the recipes of these cells are, and of what they are."""
+        told = hashlib.sha256(repr([toolkit for toolkit in self.toolkits if self._has_rootfs(toolkit)]).encode())
+        recipes = [self.root / path for path in dict.fromkeys(cell.recipe for cell in cells)]
+        templates = [sorted((root / "templates").rglob("*")) for root in self.roots]
+        matrices = [project.root / project.matrix.name for project in self.ancestors]
+        for path in chain(matrices, recipes, *templates):
+            told.update(f"{path}\n{_digest(path)}\n".encode())
+        return told.hexdigest()
+
+    def _has_rootfs(self, toolkit: str) -> bool:
+        return (self.root / toolkit / "rootfs").is_dir()
+
     def lock_inputs(self, cells: tuple[Cell, ...]) -> "tuple[LockInputs, ...]":
         """What decides the locks of these cells; one that asks for no package has none."""
         return tuple(self._lock_input(cell) for cell in cells if cell.requirements.direct)
@@ -158,6 +190,14 @@ class Project:
             return lock.inputs(cell, self.matrix.frameworks[framework.name].distribution if framework else None)
         owner, parent = self.family[cell.extends]
         return lock.inherited(cell, owner._lock_input(parent), tree.read(owner.root / parent.lock) or "")
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file's content; empty where there is none."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def load(matrix_file: Path | None, start: Path) -> Project:

@@ -234,8 +234,8 @@ def _fitting_jobs() -> int:
 
 
 def _insist_on_step(project: Project, cells: tuple[Cell, ...]) -> None:
-    for path, text in project.generated(cells).items():
-        if tree.read(project.root / path) != text:
-            raise StaleError(f"{path} is not what the matrix and the templates give; run `rlimages render`")
+    stale = project.stale(cells)
+    if stale:
+        raise StaleError(f"{stale} is not what the matrix and the templates give; run `rlimages render`")
     for problem in lock.stale(project.lock_inputs(cells), project.root, ()):
         raise StaleError(problem)
