@@ -1,12 +1,15 @@
 """Run a program and say what it took."""
 
 import os
+import signal
 import subprocess
-import time
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from figures import Taken
+
+STOPWATCH = Path(__file__).with_name("stopwatch.py")
 
 
 class Failed(Exception):
@@ -18,21 +21,21 @@ def timed(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, 
 
     `log` gets what it says. Raises `Failed` unless its exit code is one of `passed`.
     """
-    with log.open("wb") as said:
-        began = time.perf_counter()
-        process = subprocess.Popen(argv, cwd=cwd, env=dict(env), stdin=subprocess.DEVNULL, stdout=said, stderr=said)
-        try:
-            _, status, usage = os.wait4(process.pid, 0)
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
-        seconds = time.perf_counter() - began
-    process.returncode = code = os.waitstatus_to_exitcode(status)
-    if code not in passed:
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+    result = log.with_suffix(".result")
+    result.unlink(missing_ok=True)
+    words = [sys.executable, "-I", "-S", str(STOPWATCH), str(result), str(log), *argv]
+    watch = subprocess.Popen(words, cwd=cwd, env=dict(env), stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        watch.wait()
+    except BaseException:
+        os.killpg(watch.pid, signal.SIGTERM)
+        watch.wait()
+        raise
+    code, seconds, memory = result.read_text().split() if result.is_file() else (watch.returncode, 0, 0)
+    if int(code) not in passed or watch.returncode:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.is_file() else ""
         raise Failed(f"{' '.join(argv[:6])} … ended with {code}; {log} ends with:\n{tail}")
-    return Taken(seconds=seconds, facts={"memory": usage.ru_maxrss * 1024})
+    return Taken(seconds=float(seconds), facts={"memory": float(memory)})
 
 
 def output(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], passed: Sequence[int] = (0,)) -> str:

@@ -1,6 +1,7 @@
 """What the benchmark makes of its measurements, and what it builds with: everything but the measuring."""
 
 import importlib
+import os
 import socketserver
 import sys
 import threading
@@ -17,7 +18,7 @@ import pytest
 from rlimages.engine import build_argv
 
 FOLDER = Path(__file__).resolve().parents[2] / "bench"
-NAMES = ("bake", "bars", "figures", "relay", "synthetic", "table")
+NAMES = ("bake", "bars", "figures", "relay", "synthetic", "table", "timed")
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +155,22 @@ def test_the_picture_is_xml_whose_longest_bar_is_the_slowest(bench: Any, found: 
     assert len(lengths) == 3
     assert lengths[0] / lengths[2] == pytest.approx(30, rel=0.01)
     assert "docker buildx bake 5.00 s" in picture.attrib["aria-label"]
+
+
+def test_memory_is_that_of_the_program_alone(bench: Any, tmp_path: Path) -> None:
+    ballast = bytearray(100 << 20)
+    words = {"cwd": tmp_path, "env": os.environ, "log": tmp_path / "log"}
+    taken = bench.timed.timed([sys.executable, "-I", "-S", "-c", "print('said')"], **words)
+    assert taken.facts["memory"] < len(ballast) / 2
+    assert taken.seconds > 0
+    assert (tmp_path / "log").read_text() == "said\n"
+
+
+def test_a_program_that_fails_is_quoted(bench: Any, tmp_path: Path) -> None:
+    words = {"cwd": tmp_path, "env": os.environ, "log": tmp_path / "log"}
+    with pytest.raises(bench.timed.Failed, match=r"ended with 3; .*\nwhy"):
+        bench.timed.timed(["sh", "-c", "echo why; exit 3"], **words)
+    assert bench.timed.timed(["sh", "-c", "exit 3"], **words, passed=(0, 3)).seconds > 0
 
 
 def test_the_relay_counts_what_goes_up(bench: Any) -> None:
