@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sandbox import ROOT, Sandbox
+from sandbox import FILES, ROOT, Sandbox
 from timed import Failed, output
 
 IMAGE = 4
@@ -18,7 +18,7 @@ FILES = 2
 
 def described(sandbox: Sandbox) -> dict[str, Any]:
     """The machine, the programs and the state of the checkout."""
-    clean = not output(["git", "status", "--porcelain"], cwd=ROOT, env=os.environ).strip()
+    clean = not output(["git", "status", "--porcelain", *FILES], cwd=ROOT, env=os.environ).strip()
     return {
         "cores": os.cpu_count(),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),

@@ -75,19 +75,30 @@ def main() -> int:
             job = Job(sandbox=sandbox, root=sandbox.project, patterns=patterns)
             here = {**machine.described(sandbox), "cells": list(job.patterns), "quick": asked.quick}
             begin(ledger, tables(asked.out), here, goes_on=asked.goes_on)
-            for scenario in chosen:
-                if isinstance(scenario, Program):
-                    tabulate(scenario, job, asked.out, rounds[scenario.name])
-                else:
-                    measure(scenario, job, ledger, rounds[scenario.name])
+            broken = [s.name for s in chosen if not passed(s, job, ledger, asked.out, rounds[s.name])]
     except (Failed, FactoryError) as error:
         say(f"bench: {error}")
         return 1
     except KeyboardInterrupt:
         say("bench: interrupted; bench/run --continue goes on")
         return 130
-    write(asked, ledger)
-    return 0
+    write(asked.out, ledger, readme=asked.readme and not broken)
+    if broken:
+        say(f"bench: no figures of {', '.join(broken)}; --continue tries them again")
+    return 1 if broken else 0
+
+
+def passed(scenario: Scenario, job: Job, ledger: Ledger, out: Path, rounds: int) -> bool:
+    """Measure one scenario; one that breaks does not take the others with it."""
+    try:
+        if isinstance(scenario, Program):
+            tabulate(scenario, job, out, rounds)
+        else:
+            measure(scenario, job, ledger, rounds)
+    except Failed as error:
+        say(f"bench: {scenario.name}: {error}")
+        return False
+    return True
 
 
 def begin(ledger: Ledger, tables: Iterable[Path], here: Mapping[str, Any], *, goes_on: bool) -> None:
@@ -140,18 +151,18 @@ def tabulate(scenario: Program, job: Job, out: Path, rounds: int) -> None:
     file.write_text(scenario.table(job, rounds), encoding="utf-8")
 
 
-def write(asked: argparse.Namespace, ledger: Ledger) -> None:
+def write(out: Path, ledger: Ledger, *, readme: bool) -> None:
     """The table, the picture and the figures; and the table into the README, where that is asked for."""
     found, here = summaries(ledger.figures), ledger.machine
     titles = {scenario.name: scenario.title for scenario in everything()}
     told = machine.sentence(here)
-    others = [file.read_text(encoding="utf-8") for file in tables(asked.out) if file.is_file()]
+    others = [file.read_text(encoding="utf-8") for file in tables(out) if file.is_file()]
     text = table.page(found, titles, others, told, "bench/run", quick=here["quick"])
-    (asked.out / "table.md").write_text(text, encoding="utf-8")
+    (out / "table.md").write_text(text, encoding="utf-8")
     caption = (
         f"{here['cores']} cores, Docker {here['engine']}, buildx {here['buildx']}; medians of {table.rounds(found)}"
     )
-    (asked.out / "bars.svg").write_text(picture(found, titles, caption), encoding="utf-8")
+    (out / "bars.svg").write_text(picture(found, titles, caption), encoding="utf-8")
     values = {
         scenario: {
             who: {"seconds": list(it.seconds), "median": it.median, **it.facts} for who, it in contenders.items()
@@ -159,11 +170,11 @@ def write(asked: argparse.Namespace, ledger: Ledger) -> None:
         for scenario, contenders in found.items()
     }
     content = json.dumps({"machine": here, "scenarios": values}, indent=2, ensure_ascii=False)
-    (asked.out / "results.json").write_text(content + "\n", encoding="utf-8")
-    if asked.readme:
+    (out / "results.json").write_text(content + "\n", encoding="utf-8")
+    if readme:
         table.put(ROOT / "README.md", f"{text}\n![The same as bars](bench/results/bars.svg)\n")
     print(text)
-    say(f"written to {asked.out}")
+    say(f"written to {out}")
 
 
 def say(line: str) -> None:

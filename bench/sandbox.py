@@ -27,6 +27,9 @@ GIT = (
     "core.hooksPath=/dev/null",
 )
 
+FILES = ("--", ".", ":!bench/results")
+"""What of a checkout is measured: all but what measuring writes."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sandbox:
@@ -134,7 +137,7 @@ def _port(file: Path) -> int:
 def _copy(target: Path) -> Path:
     """The files that git tracks here, as they are now, in a repository of their own."""
     shutil.rmtree(target, ignore_errors=True)
-    names = output(["git", "ls-files", "-z"], cwd=ROOT, env=os.environ).split("\0")
+    names = output(["git", "ls-files", "-z", *FILES], cwd=ROOT, env=os.environ).split("\0")
     for name in filter(None, names):
         source = ROOT / name
         if source.is_symlink() or source.is_file():
