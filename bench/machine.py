@@ -12,7 +12,7 @@ from timed import Failed, output
 
 IMAGE = 4
 """GB: one image, its layers and what the builder remembers of it."""
-FILES = 2
+SPARE = 2
 """GB: synthetic projects and the programs of the engine."""
 
 
@@ -45,7 +45,7 @@ def sentence(machine: dict[str, Any]) -> str:
 
 def insist_on_space(folder: Path, *, images: int) -> str:
     """How much is free, and needed for so many images. Raises `Failed` where it is too little."""
-    needed = IMAGE * images + FILES
+    needed = IMAGE * images + SPARE
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free / 1e9
     if free < needed:

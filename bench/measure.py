@@ -37,7 +37,7 @@ CELLS = "*-cpu-debian"
 def options() -> argparse.Namespace:
     names = [scenario.name for scenario in everything()]
     parser = argparse.ArgumentParser(prog="bench/run", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", action="append", choices=names, help="one scenario; may be repeated")
+    parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"one of {', '}.join(names)}; may be repeated")
     parser.add_argument("--select", action="append", metavar="PATTERN", help=f"the cells that are built ({CELLS})")
     parser.add_argument("--rounds", type=int, default=3, help="how often each contender is measured (%(default)s)")
     parser.add_argument("--cold-rounds", type=int, help="the same for cold builds; as --rounds, if not said")
