@@ -50,22 +50,20 @@ def picture(found: Summaries, titles: Mapping[str, str], caption: str) -> str:
 
 
 def _group(title: str, contenders: Mapping[str, Summary], top: int) -> Iterator[str]:
-    slowest = max(contenders[who].median for who in ORDER)
+    slowest = max(contenders[who].median or 0 for who in ORDER)
     yield f'<text class="group" x="{EDGE}" y="{top}">{escape(title.replace("`", ""))}</text>'
     yield f'<line class="rule" x1="{EDGE}" x2="{WIDTH - EDGE}" y1="{top + 8}" y2="{top + 8}"/>'
-    ours = contenders[OURS].median
+    ours = contenders[OURS].median or slowest
     for place, who in enumerate(ORDER):
         taken, y = contenders[who].median, top + 18 + place * (BAR + GAP)
-        length = max(2.0, (WIDTH - LEFT - RIGHT) * taken / slowest)
+        length = max(2.0, (WIDTH - LEFT - RIGHT) * taken / slowest) if taken else 0.0
         mine = who == OURS
         yield f'<text x="{LEFT - 12}" y="{y + 15}" text-anchor="end">{escape(who)}</text>'
         kind = "ours" if mine else "other"
         yield f'<rect class="{kind}" x="{LEFT}" y="{y}" width="{length:.1f}" height="{BAR}" rx="3"/>'
-        factor = "" if mine else f" · {seconds(taken / ours)}×"
-        yield (
-            f'<text class="figure{" won" if mine else ""}" x="{LEFT + length + 8:.1f}" y="{y + 15}">'
-            f"{seconds(taken)} s{factor}</text>"
-        )
+        factor = "" if mine or not taken else f" · {seconds(taken / ours)}×"
+        figure = f"{seconds(taken)} s{factor}" if taken else "breaks"
+        yield (f'<text class="figure{" won" if mine else ""}" x="{LEFT + length + 8:.1f}" y="{y + 15}">{figure}</text>')
 
 
 def _told(shown: Summaries, titles: Mapping[str, str]) -> str:

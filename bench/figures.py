@@ -26,7 +26,8 @@ class Figure:
     """The contender, or the size of what was measured."""
     round: int
     """From 0."""
-    seconds: float
+    seconds: float | None
+    """None where it broke."""
     facts: Mapping[str, float]
 
 
@@ -35,13 +36,16 @@ class Summary:
     """All rounds of one contender, in one scenario."""
 
     seconds: tuple[float, ...]
+    """Of the rounds that passed."""
     facts: Mapping[str, float]
     """The median of each."""
+    broke: int = 0
+    """Rounds that did not pass."""
 
     @property
-    def median(self) -> float:
-        """Of the seconds."""
-        return statistics.median(self.seconds)
+    def median(self) -> float | None:
+        """Of the seconds; None where no round passed."""
+        return statistics.median(self.seconds) if self.seconds else None
 
 
 Summaries = Mapping[str, Mapping[str, Summary]]
@@ -99,7 +103,8 @@ def summaries(figures: Iterable[Figure]) -> Summaries:
 def _summary(rounds: list[Figure]) -> Summary:
     names = dict.fromkeys(name for figure in rounds for name in figure.facts)
     return Summary(
-        seconds=tuple(figure.seconds for figure in rounds),
+        seconds=tuple(figure.seconds for figure in rounds if figure.seconds is not None),
+        broke=sum(figure.seconds is None for figure in rounds),
         facts={name: statistics.median(f.facts[name] for f in rounds if name in f.facts) for name in names},
     )
 

@@ -24,8 +24,8 @@ from bars import picture
 from builders import Job
 from figures import Figure, Ledger, rotated, summaries
 from sandbox import ROOT, opened
-from scenarios import Growth, Program, Scenario, everything
-from timed import Failed
+from scenarios import PEERS, Growth, Program, Scenario, everything
+from timed import Ended, Failed
 
 from rlimages.errors import FactoryError
 from rlimages.project import load
@@ -37,7 +37,8 @@ CELLS = "*-cpu-debian"
 def options() -> argparse.Namespace:
     names = [scenario.name for scenario in everything()]
     parser = argparse.ArgumentParser(prog="bench/run", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"one of {', '}.join(names)}; may be repeated")
+    known = f"one of {', '.join(names)}; may be repeated"
+    parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=known)
     parser.add_argument("--select", action="append", metavar="PATTERN", help=f"the cells that are built ({CELLS})")
     parser.add_argument("--rounds", type=int, default=3, help="how often each contender is measured (%(default)s)")
     parser.add_argument("--cold-rounds", type=int, help="the same for cold builds; as --rounds, if not said")
@@ -131,9 +132,21 @@ def measure(scenario: Scenario, job: Job, ledger: Ledger, rounds: int) -> None:
     scenario.prepare(job)
     say(f"  prepared in {time.monotonic() - began:.0f} s")
     for number, who in todo:
+        seconds, facts = attempt(scenario, job, who)
+        ledger.add(Figure(scenario=scenario.name, who=who, round=number, seconds=seconds, facts=facts))
+        say(f"  round {number + 1} of {rounds}, {who}: {'broke' if seconds is None else table.seconds(seconds) + ' s'}")
+
+
+def attempt(scenario: Scenario, job: Job, who: str) -> tuple[float | None, Mapping[str, float]]:
+    """Seconds and what else was counted; no seconds where another program than ours breaks: that is an answer too."""
+    try:
         taken = scenario.take(job, who)
-        ledger.add(Figure(scenario=scenario.name, who=who, round=number, seconds=taken.seconds, facts=taken.facts))
-        say(f"  round {number + 1} of {rounds}, {who}: {table.seconds(taken.seconds)} s")
+    except Ended as error:
+        if who not in PEERS:
+            raise
+        say(f"  {error}")
+        return None, {}
+    return taken.seconds, taken.facts
 
 
 def tables(out: Path) -> list[Path]:
@@ -165,7 +178,8 @@ def write(out: Path, ledger: Ledger, *, readme: bool) -> None:
     (out / "bars.svg").write_text(picture(found, titles, caption), encoding="utf-8")
     values = {
         scenario: {
-            who: {"seconds": list(it.seconds), "median": it.median, **it.facts} for who, it in contenders.items()
+            who: {"seconds": list(it.seconds), "median": it.median, "broke": it.broke, **it.facts}
+            for who, it in contenders.items()
         }
         for scenario, contenders in found.items()
     }

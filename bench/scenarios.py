@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import synthetic
-from builders import BUILDERS, OURS, Job
+from builders import BAKE, BUILDERS, OURS, PLAIN, Job
 from figures import Taken
 from relay import Relay
 from sandbox import FACTORY
@@ -18,6 +18,7 @@ from timed import Failed, output, timed
 SMALL = 200
 SIZES = (10, 100, 1_000, 10_000)
 PUSH = "docker push"
+PEERS = (PLAIN, BAKE, PUSH)
 
 
 class Scenario:

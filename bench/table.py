@@ -1,7 +1,7 @@
 """The figures as Markdown. Values in, text out."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from builders import BAKE, OURS, PLAIN
@@ -72,7 +72,7 @@ def grown(found: Summaries, titles: Mapping[str, str]) -> str:
     for scenario, sizes in found.items():
         if not set(map(str, SIZES)) <= sizes.keys():
             continue
-        medians = [f"{sizes[str(size)].median:.2f}" for size in SIZES]
+        medians = [f"{sizes[str(size)].median or 0:.2f}" for size in SIZES]
         rows.append([titles[scenario], *medians, f"{growth(sizes):.2f}", _memory(sizes[str(SIZES[-1])])])
     head = [f"{size:,} cells, s" for size in SIZES]
     return markdown(["", *head, "time a cell, × that at 1,000", f"MB at {SIZES[-1]:,}"], rows)
@@ -81,29 +81,37 @@ def grown(found: Summaries, titles: Mapping[str, str]) -> str:
 def growth(sizes: Mapping[str, Summary]) -> float:
     """Time a cell at the largest size, against that at the one before: 1 is linear, less is better."""
     less, most = SIZES[-2:]
-    return (sizes[str(most)].median / most) / (sizes[str(less)].median / less)
+    return ((sizes[str(most)].median or 0) / most) / ((sizes[str(less)].median or 0) / less)
 
 
 def rounds(found: Summaries) -> str:
     """How often each was taken."""
-    counts = sorted({len(summary.seconds) for contenders in found.values() for summary in contenders.values()})
+    counts = sorted(
+        {len(summary.seconds) + summary.broke for contenders in found.values() for summary in contenders.values()}
+    )
     return f"{'–'.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} rounds" if counts else "no rounds"
 
 
 def spread(summary: Summary) -> str:
-    """`1.23 (1.20–1.31)`: median, lowest, highest."""
+    """`1.23 (1.20–1.31)`: median, lowest, highest; and how often it broke."""
+    of = len(summary.seconds) + summary.broke
+    broke = f"{summary.broke} of {of} broke" if summary.broke else ""
+    if summary.median is None:
+        return broke
     low, high = min(summary.seconds), max(summary.seconds)
-    return f"{seconds(summary.median)} ({seconds(low)}–{seconds(high)})"
+    return ", ".join(filter(None, [f"{seconds(summary.median)} ({seconds(low)}–{seconds(high)})", broke]))
 
 
-def seconds(value: float) -> str:
+def seconds(value: float | None) -> str:
     """Three digits, as many as such a measurement can carry."""
+    if value is None:
+        return "–"
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
 def ratio(other: Summary, ours: Summary) -> str:
     """How many times as long the other took."""
-    return f"**{seconds(other.median / ours.median)}**"
+    return f"**{seconds(other.median / ours.median)}**" if other.median and ours.median else "–"
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -124,12 +132,3 @@ def put(readme: Path, content: str) -> None:
 
 def _memory(summary: Summary) -> str:
     return f"{summary.facts['memory'] / 1e6:.0f}"
-
-
-def missing(found: Summaries, wanted: Mapping[str, Sequence[str]], rounds: Mapping[str, int]) -> Iterator[str]:
-    """What was asked for and is not there yet, a sentence each."""
-    for scenario, contenders in wanted.items():
-        for who in contenders:
-            taken = found.get(scenario, {}).get(who)
-            if taken is None or len(taken.seconds) < rounds[scenario]:
-                yield f"{scenario}, {who}: {len(taken.seconds) if taken else 0} of {rounds[scenario]} rounds"

@@ -16,10 +16,14 @@ class Failed(Exception):
     """A program did not do what the benchmark needs; the sentence has its last words."""
 
 
+class Ended(Failed):
+    """A program that was measured ended with an error."""
+
+
 def timed(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, passed: Sequence[int] = (0,)) -> Taken:
     """Wall time of a program and the most memory that it had (`memory`, in bytes, of the largest process alone).
 
-    `log` gets what it says. Raises `Failed` unless its exit code is one of `passed`.
+    `log` gets what it says. Raises `Ended` unless its exit code is one of `passed`.
     """
     result = log.with_suffix(".result")
     result.unlink(missing_ok=True)
@@ -34,7 +38,7 @@ def timed(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, 
     code, seconds, memory = result.read_text().split() if result.is_file() else (watch.returncode, 0, 0)
     if int(code) not in passed or watch.returncode:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.is_file() else ""
-        raise Failed(f"{' '.join(argv[:6])} … ended with {code}; {log} ends with:\n{tail}")
+        raise Ended(f"{' '.join(argv[:6])} … ended with {code}; {log} ends with:\n{tail}")
     return Taken(seconds=float(seconds), facts={"memory": float(memory)})
 
 

@@ -61,6 +61,19 @@ def test_a_summary_has_the_median_of_the_rounds(bench: Any) -> None:
     assert (summary.median, summary.facts["sent"]) == (2.0, 20)
 
 
+def test_a_contender_that_broke_is_shown_and_not_counted(bench: Any, found: Any) -> None:
+    rounds = [
+        bench.figures.Figure(scenario="unchanged", who="docker buildx bake", round=n, seconds=seconds, facts={})
+        for n, seconds in enumerate([None, 4.0, None])
+    ]
+    summary = bench.figures.summaries(rounds)["unchanged"]["docker buildx bake"]
+    assert bench.table.spread(summary) == "4.00 (4.00–4.00), 2 of 3 broke"
+    never = bench.figures.summaries(rounds[:1])["unchanged"]["docker buildx bake"]
+    found["unchanged"]["docker buildx bake"] = never
+    assert "| 1 of 1 broke | **30.0** | – |" in bench.table.compared(found, TITLES)
+    assert "breaks" in bench.bars.picture(found, TITLES, "")
+
+
 def test_each_contender_is_first_once(bench: Any) -> None:
     rounds = [bench.figures.rotated(("a", "b", "c"), number) for number in range(3)]
     assert [order[0] for order in rounds] == ["a", "b", "c"]
