@@ -30,7 +30,7 @@ def described(sandbox: Sandbox) -> dict[str, Any]:
         "date": datetime.now(UTC).date().isoformat(),
         "revision": output(["git", "rev-parse", "--short=10", "HEAD"], cwd=ROOT, env=os.environ).strip()
         + ("" if clean else " and changes"),
-        "tree": output(["git", "rev-parse", "HEAD^{tree}"], cwd=sandbox.project, env=os.environ).strip(),
+        "tree": sandbox.tree,
     }
 
 

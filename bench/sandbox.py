@@ -1,6 +1,7 @@
 """An engine, a registry and a copy of the project of the benchmark's own: the user's are never touched."""
 
 import fcntl
+import hashlib
 import os
 import shutil
 import socket
@@ -15,18 +16,6 @@ from timed import Failed, output
 
 ROOT = Path(__file__).resolve().parents[1]
 FACTORY = (sys.executable, "-m", "rlimages")
-GIT = (
-    "git",
-    "-c",
-    "user.name=bench",
-    "-c",
-    "user.email=bench@localhost",
-    "-c",
-    "commit.gpgsign=false",
-    "-c",
-    "core.hooksPath=/dev/null",
-)
-
 FILES = ("--", ".", ":!bench/results")
 """What of a checkout is measured: all but what measuring writes."""
 
@@ -38,6 +27,8 @@ class Sandbox:
     home: Path
     project: Path
     """The copy."""
+    tree: str
+    """Digest of its files."""
     env: Mapping[str, str]
     """For every program: the engine, the copy's factory, a cache folder of its own."""
     port: int
@@ -110,9 +101,10 @@ def opened(folder: Path, *, keep: bool) -> Iterator[Sandbox]:
             _engine(own, "up", "--registry")
             told = output(["bash", "-c", f'eval "$("{ROOT}/scripts/engine" env)" && env -0'], cwd=ROOT, env=own)
             env = dict(entry.partition("=")[::2] for entry in told.split("\0") if entry)
-            project = _copy(home / "project")
+            project = home / "project"
+            tree = _copy(project)
             env.update(PYTHONPATH=str(project / "src"), XDG_CACHE_HOME=str(home / "cache"))
-            yield Sandbox(home=home, project=project, env=env, port=port)
+            yield Sandbox(home=home, project=project, tree=tree, env=env, port=port)
         finally:
             if not keep:
                 _engine(own, "down", "--purge")
@@ -134,15 +126,19 @@ def _port(file: Path) -> int:
     return int(file.read_text())
 
 
-def _copy(target: Path) -> Path:
-    """The files that git tracks here, as they are now, in a repository of their own."""
+def _copy(target: Path) -> str:
+    """The files that git tracks here, as they are now, and their digest; no repository.
+
+    In one, every commit and every change would give all images another label, and plain builds would make all anew.
+    """
     shutil.rmtree(target, ignore_errors=True)
+    told = hashlib.sha256()
     names = output(["git", "ls-files", "-z", *FILES], cwd=ROOT, env=os.environ).split("\0")
     for name in filter(None, names):
         source = ROOT / name
         if source.is_symlink() or source.is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target / name, follow_symlinks=False)
-    for words in (("init", "--quiet"), ("add", "--all"), ("commit", "--quiet", "--message", "measured")):
-        output([*GIT, *words], cwd=target, env=os.environ)
-    return target
+            content = str(source.readlink()).encode() if source.is_symlink() else source.read_bytes()
+            told.update(f"{name} {len(content)}\n".encode() + content)
+    return told.hexdigest()

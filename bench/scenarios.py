@@ -263,8 +263,9 @@ def everything() -> tuple[Scenario, ...]:
 
 
 def _built(job: Job) -> None:
-    """All cells up to date."""
-    job.sandbox.rlimages("build", *job.selection, root=job.root)
+    """All cells up to date, as the factory sees it and as Docker does."""
+    job.build(OURS)
+    job.build(PLAIN)
 
 
 def _bases(job: Job) -> tuple[str, ...]:
