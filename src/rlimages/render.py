@@ -6,9 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from jinja2 import TemplateError as JinjaError
-
 from rlimages.cell import EMPTY, Base, Cell, Processor
 from rlimages.errors import TemplateError
 
@@ -79,6 +76,8 @@ class Renderer:
         `defaults` gives, by account table, the default `account`, `region` and `domain`; `tools` exact versions;
         `rootfs` has the toolkits whose folder holds files for the image.
         """
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
         self._defaults = defaults
         self._rootfs = rootfs
         self._environment = Environment(
@@ -92,6 +91,8 @@ class Renderer:
 
     def render(self, recipe: Recipe) -> str:
         """The text of one Dockerfile. Raises `TemplateError` naming the template and its line."""
+        from jinja2 import TemplateError as JinjaError
+
         registry = recipe.cell.base.registry
         try:
             text = self._environment.get_template(recipe.template).render(
