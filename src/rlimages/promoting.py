@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
-from rlimages import promotion, proof, publishing, sealing
+from rlimages import packing, promotion, proof, publishing, sealing
 from rlimages.cell import Cell
 from rlimages.destination import (
     PROOFS,
@@ -120,7 +120,7 @@ def _work(
             near = promotion.shared(origin.places, released.items)
             boms = _attested(origin, there, released, book, environ, stop)
         else:
-            fetch = publishing.from_store(lambda image: lambda: engine.save(image), state)
+            fetch = packing.everywhere(packing.from_store(lambda image: lambda: engine.save(image), state))
             ready = [_ready(cell, released) for cell in project.cells if cell.id in released.cells]
             boms = contents_of(ready, there, project, engine, book.path.parent)
         told = publishing.deliver(
@@ -136,7 +136,7 @@ def _work(
             tell=tell,
         )
     if all(place.state is State.RELEASED for place in told):
-        publishing.clear(state)
+        packing.clear(state)
     return told
 
 

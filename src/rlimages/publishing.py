@@ -7,22 +7,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Lock
 from time import monotonic
 from types import MappingProxyType
 from typing import Any
 
-from rlimages import archive, journal, proof
-from rlimages.archive import Save, Shelf
+from rlimages import journal, proof
 from rlimages.cell import Cell
-from rlimages.distribution import Blob
 from rlimages.errors import FactoryError, Interrupted, RegistryError, SelectionError
 from rlimages.journal import Journal
 from rlimages.places import Opened
 from rlimages.proof import Proof
 from rlimages.release import Delivery
 from rlimages.shell import Stop
-from rlimages.shipment import Content, Fetch, Item, State
+from rlimages.shipment import Fetch, Item, State
 from rlimages.wire import answers, is_loopback
 
 AT_ONCE = 4
@@ -158,27 +155,6 @@ def roll_back(
         return _serve(release, book, opened, Delivery.roll_back, stop=stop, may_go_back=True, shared=(), tell=tell)
 
     return _everywhere(places, one)
-
-
-def from_store(save: Callable[[str], Save], state: Path) -> Callable[[Opened], Fetch]:
-    """Images of the local store; `save` gives how to save one, by its id. Each is packed once for all places."""
-    blobs, shelf = state / "blobs", Shelf(state / "packed")
-    locks: dict[str, Lock] = {}
-    guard = Lock()
-
-    def fetch(item: Item, wanted: Callable[[Blob], bool]) -> Content:
-        with guard:
-            lock = locks.setdefault(item.image, Lock())
-        with lock:
-            return archive.pack(item.image, save(item.image), blobs, shelf, wanted=wanted)
-
-    return lambda _opened: fetch
-
-
-def clear(state: Path) -> None:
-    """Forget packed layers; what they became is still known, so that only what a registry lacks is packed again."""
-    for path in (state / "blobs").glob("*"):
-        path.unlink(missing_ok=True)
 
 
 def _everywhere(places: Sequence[Opened], one: Callable[[Opened], PlaceResult]) -> tuple[PlaceResult, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from threading import Lock
 from time import monotonic
 
-from rlimages import acceptance, inspection, profiles, proof, publishing
+from rlimages import acceptance, inspection, packing, profiles, proof, publishing
 from rlimages.cell import Cell
 from rlimages.destination import (
     PROOFS,
@@ -18,9 +18,10 @@ from rlimages.destination import (
     contents_of,
     seal_for,
 )
+from rlimages.distribution import Manifest
 from rlimages.engine import DockerEngine
 from rlimages.pipeline import Event
-from rlimages.profiles import Profiles
+from rlimages.profiles import Profile
 from rlimages.project import Project
 from rlimages.proof import Proof
 from rlimages.publishing import PlaceResult
@@ -29,7 +30,6 @@ from rlimages.shell import Stop
 from rlimages.shipment import State
 from rlimages.stages import Stage
 from rlimages.standing import traffic
-from rlimages.targets import RawTarget
 
 
 def release(
@@ -54,18 +54,22 @@ def release(
     if not ready or (missing and there.name):
         reason = f"nothing was released to {there.name}: {', '.join(missing)} did not pass" if ready else ""
         return _held_back(report, reason), ()
-    _insist_on_profiles(ready, profiles.load(project.root), there.target, engine)
     state, began = project.root / STATE, monotonic()
     items = [publishing.item_of(cell.cell, cell.image.id) for cell in ready if cell.image]
-    released, book = publishing.begin(state / RELEASES, there.label, items)
     herald = _Herald(on_event, len(there.places))
+    fetch = packing.from_store(lambda image: lambda: engine.save(image), state)
+    wanted = [profiles.load(project.root).find(name) for name in there.target.accept]
+    if wanted:  # what packing can't change is said before it, which takes minutes
+        _insist(ready, wanted, engine, {})
+        _insist(ready, wanted, engine, packing.ahead(items, there.places, fetch, stop=stop, tell=herald.moved))
+    released, book = publishing.begin(state / RELEASES, there.label, items)
     for opened in there.places:
         herald.moved(opened.place.name, "")
     told = publishing.deliver(
         released,
         book,
         there.places,
-        publishing.from_store(lambda image: lambda: engine.save(image), state),
+        packing.everywhere(fetch),
         stop=stop,
         proofs=dict(_proofs(ready, checks_of(project), state)),
         may_go_back=may_go_back,
@@ -75,21 +79,23 @@ def release(
     for place in told:
         herald.ended(place)
     if all(place.state is State.RELEASED for place in told):
-        publishing.clear(state)
+        packing.clear(state)
     cells = tuple(_published(cell, told, ready) for cell in report.cells)
     notes = (*report.notes, *_notes(released.name, told))
     return replace(report, cells=cells, notes=notes, seconds=report.seconds + monotonic() - began), told
 
 
-def _insist_on_profiles(
-    ready: Sequence[CellReport], profiles: Profiles, target: RawTarget, engine: DockerEngine
+def _insist(
+    ready: Sequence[CellReport], wanted: Sequence[Profile], engine: DockerEngine, packed: Mapping[str, Manifest]
 ) -> None:
-    wanted = [profiles.find(name) for name in target.accept]
+    """Judge all images; `packed`: cell -> what will be sent. Raises `GateError`."""
     acceptance.insist(
         verdict
         for cell in ready
         if cell.image
-        for verdict in inspection.gate(engine, cell.image.id, cell.cell.tags, wanted, called=cell.cell.id)
+        for verdict in inspection.gate(
+            engine, cell.image.id, cell.cell.tags, wanted, called=cell.cell.id, manifest=packed.get(cell.cell.id)
+        )
     )
 
 

@@ -24,7 +24,7 @@ ecr proof acceptance lending inventory
 signing
 bases build smoke emulate release inspection endpoint transform
 stages places
-sealing
+sealing packing
 project pipeline publishing promotion
 lookup destination standing
 releasing promoting introducing clearing
