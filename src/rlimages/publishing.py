@@ -1,7 +1,7 @@
 """Publish images to a target: all places at once, each a transaction of its own, with one journal to go on from."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -31,6 +31,21 @@ Seal = Callable[[Opened, Mapping[Item, str]], None]
 """Does what a target asks of its images, which are there under these digests."""
 
 
+DEMANDED = "demanded"
+"""Event of a journal: what a place demanded of an image, and what came of it, in the words of `Demand`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Demand:
+    """What a place demanded of one image, and what came of it."""
+
+    cell: str
+    demand: str
+    """`scan`, `signature` or `contents`."""
+    passed: bool
+    said: str
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlaceResult:
     """How one place stands at the end of a release."""
@@ -45,6 +60,8 @@ class PlaceResult:
     """Cell -> the full names of its image here."""
     moved: Mapping[str, tuple[str, ...]]
     """Cell -> the tags that this release had to move."""
+    demands: tuple[Demand, ...]
+    """What came of what the place demanded of the images, the last time."""
     calls: Mapping[str, int]
     """ECR's name of a call -> how often."""
     uploads: int
@@ -226,8 +243,15 @@ def _result(release: Release, book: Journal, opened: Opened, state: State, reaso
             item.cell: tuple(entry["tag"] for entry in book.told("moving", place=place.name, cell=item.cell))
             for item in release.items
         },
+        demands=tuple(_demands(book, place.name)),
         calls=opened.meter.calls,
         uploads=sum(opened.meter.uploads.values()),
         bytes=opened.meter.bytes,
         seconds=0.0,
     )
+
+
+def _demands(book: Journal, place: str) -> Iterator[Demand]:
+    latest = {(entry["cell"], entry["demand"]): entry for entry in book.told(DEMANDED, place=place)}
+    for (cell, demand), entry in latest.items():
+        yield Demand(cell=cell, demand=demand, passed=entry["passed"], said=entry["said"])

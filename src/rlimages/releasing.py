@@ -25,7 +25,7 @@ from rlimages.profiles import Profile
 from rlimages.project import Project
 from rlimages.proof import Proof
 from rlimages.publishing import PlaceResult
-from rlimages.results import CellReport, Outcome, PublishResult, RunReport
+from rlimages.results import CellReport, DemandResult, Outcome, PublishResult, RunReport
 from rlimages.shell import Stop
 from rlimages.shipment import State
 from rlimages.stages import Stage
@@ -111,7 +111,7 @@ def _proofs(ready: Sequence[CellReport], checks: ChecksOf, state: Path) -> Itera
 def _published(cell: CellReport, places: Sequence[PlaceResult], ready: Sequence[CellReport]) -> CellReport:
     if cell not in ready:
         return cell
-    return replace(cell, publish=tuple(_each(cell.cell, places)))
+    return replace(cell, publish=tuple(_each(cell.cell, places)), demands=tuple(_demands(cell.cell, places)))
 
 
 def _each(cell: Cell, places: Sequence[PlaceResult]) -> Iterator[PublishResult]:
@@ -127,6 +127,14 @@ def _each(cell: Cell, places: Sequence[PlaceResult]) -> Iterator[PublishResult]:
                 digest=place.digests.get(cell.id, "") if passed else "",
                 seconds=place.seconds / (len(place.references) * len(place.references[cell.id])),
             )
+
+
+def _demands(cell: Cell, places: Sequence[PlaceResult]) -> Iterator[DemandResult]:
+    for place in places:
+        for told in place.demands:
+            if told.cell == cell.id:
+                outcome = Outcome.PASSED if told.passed else Outcome.FAILED
+                yield DemandResult(cell=cell, demand=told.demand, place=place.place, outcome=outcome, reason=told.said)
 
 
 def _held_back(report: RunReport, reason: str) -> RunReport:

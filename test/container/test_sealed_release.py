@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from xml.etree import ElementTree
 
 import boto3
 import pytest
@@ -178,6 +179,20 @@ def test_the_bill_of_materials_is_saved_and_promoted_as_it_is(released) -> None:
     assert {"dpkg", "libc6"} <= names
 
 
+def test_the_reports_have_a_line_for_each_signature_and_each_bill_of_materials(released) -> None:
+    path = max(released.root.glob(".rlimages/runs/*/report.json"))
+    (cell,) = json.loads(path.read_text())["cells"]
+    assert [(told["demand"], told["place"], told["outcome"]) for told in cell["demands"]] == [
+        ("signature", "pre/us-west-2", "passed"),
+        ("contents", "pre/us-west-2", "passed"),
+    ]
+    cases = [case.get("name") for case in ElementTree.parse(path.with_name("junit.xml")).iter("testcase")]
+    assert {"signature in pre/us-west-2", "contents in pre/us-west-2"} <= {*cases}
+    for region in REGIONS:
+        assert f"production/{region}: released" in released.said
+    assert released.said.count(f"{CELL}: signature passed: by sha256:") == 2
+
+
 def test_an_image_that_somebody_put_under_a_tag_does_not_verify(released) -> None:
     repository = f"{released.prefix}/tiny"
     with released.region(REGIONS[1]) as opened:
@@ -239,10 +254,12 @@ def test_a_finding_stands_in_the_way_until_somebody_accepts_it_and_again_when_th
         ended = promote(review_by)
         assert ended.returncode == 7, ended.stdout + ended.stderr
         assert f"{CELL}: CVE-9999-9999 (high) in moto_fake" in ended.stdout
+        assert f"{CELL}: scan FAILED: " in ended.stdout
         assert not {*TAGS} & {*bench.tags(repository)}
     assert "me@example.com accepted it until 2026-01-31: review it" in ended.stderr
     later = time.strftime("%Y-%m-%d", time.gmtime(time.time() + 86400 * 30))
     ended = promote(later)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert f"waived: CVE-9999-9999 (high) in moto_fake 9.9.9: of a test (me@example.com, until {later})" in ended.stderr
+    assert f"{CELL}: scan passed: " in ended.stdout
     assert {bench.held(repository, tag).digest for tag in TAGS} == {tested.digest}
