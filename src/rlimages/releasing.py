@@ -6,7 +6,7 @@ from pathlib import Path
 from threading import Lock
 from time import monotonic
 
-from rlimages import acceptance, inspection, packing, profiles, proof, publishing
+from rlimages import acceptance, inspection, ledger, packing, profiles, proof, publishing
 from rlimages.cell import Cell
 from rlimages.destination import (
     PROOFS,
@@ -55,14 +55,14 @@ def release(
         reason = f"nothing was released to {there.name}: {', '.join(missing)} did not pass" if ready else ""
         return _held_back(report, reason), ()
     state, began = project.root / STATE, monotonic()
-    items = [publishing.item_of(cell.cell, cell.image.id) for cell in ready if cell.image]
+    items = [ledger.item_of(cell.cell, cell.image.id) for cell in ready if cell.image]
     herald = _Herald(on_event, len(there.places))
     fetch = packing.from_store(lambda image: lambda: engine.save(image), state)
     wanted = [profiles.load(project.root).find(name) for name in there.target.accept]
     if wanted:  # what packing can't change is said before it, which takes minutes
         _insist(ready, wanted, engine, {})
         _insist(ready, wanted, engine, packing.ahead(items, there.places, fetch, stop=stop, tell=herald.moved))
-    released, book = publishing.begin(state / RELEASES, there.label, items)
+    released, book = ledger.begin(state / RELEASES, there.label, items)
     for opened in there.places:
         herald.moved(opened.place.name, "")
     told = publishing.deliver(

@@ -14,13 +14,13 @@ cell
 plan results
 shell tree memory located tarball distribution meter layers artifact following health
 shipment wire journal leaks
-cosign archive accounts schema selector render catalog describe diagnose report lock pipconfig buildkit job metric hosting batch
+cosign archive accounts ledger mutability schema selector render catalog describe diagnose report lock pipconfig buildkit job metric hosting batch
 validation pipes checkpoints retention
 clashes ground uri schedule targets scan sbom buildhost container profiles
 matrix sdkconfig host peek specimen leftovers
 instance
 engine registry login runs rules invocation
-ecr proof acceptance lending inventory
+ecr proof precedence acceptance lending inventory
 signing
 bases build smoke emulate release inspection endpoint transform
 stages places
