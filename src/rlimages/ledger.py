@@ -35,7 +35,10 @@ def begin(folder: Path, target: str, items: Iterable[Item], source: str = "") ->
     name = f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
     release = Release(name=name, target=target, items=tuple(items), source=source)
     book = Journal(folder / name / journal.NAME)
-    told = [{"cell": i.cell, "repository": i.repository, "image": i.image, "tags": list(i.tags)} for i in release.items]
+    told = [
+        {"cell": i.cell, "repository": i.repository, "image": i.image, "tags": list(i.tags), "build": i.build}
+        for i in release.items
+    ]
     book.write("release", target=target, source=source, items=told)
     return release, book
 
@@ -51,12 +54,18 @@ def reopen(folder: Path, name: str) -> tuple[Release, Journal]:
     book = Journal(folder / chosen / journal.NAME)
     told: Mapping[str, Any] = next(book.told("release"), {})
     items = tuple(
-        Item(cell=i["cell"], repository=i["repository"], image=i["image"], tags=tuple(i["tags"]))
+        Item(
+            cell=i["cell"],
+            repository=i["repository"],
+            image=i["image"],
+            tags=tuple(i["tags"]),
+            build=i.get("build", ""),
+        )
         for i in told.get("items", ())
     )
     return Release(name=chosen, target=told.get("target", ""), items=items, source=told.get("source", "")), book
 
 
-def item_of(cell: Cell, image: str) -> Item:
-    """A cell's image under all the names that the matrix gives it."""
-    return Item(cell=cell.id, repository=cell.repository, image=image, tags=cell.tags)
+def item_of(cell: Cell, image: str, build: str = "") -> Item:
+    """A cell's image under all the names that the matrix gives it; `build` is its build digest."""
+    return Item(cell=cell.id, repository=cell.repository, image=image, tags=cell.tags, build=build)

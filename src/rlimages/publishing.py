@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from time import monotonic
 from types import MappingProxyType
 
 from rlimages import proof
+from rlimages.distribution import Manifest
 from rlimages.errors import FactoryError, Interrupted, RegistryError
 from rlimages.journal import Journal
 from rlimages.ledger import Release
@@ -15,7 +16,7 @@ from rlimages.places import Opened
 from rlimages.proof import Proof
 from rlimages.release import Delivery
 from rlimages.shell import Stop
-from rlimages.shipment import Fetch, Item, State
+from rlimages.shipment import Fetch, Item, State, build_tag
 from rlimages.wire import answers, is_loopback
 
 AT_ONCE = 4
@@ -99,11 +100,24 @@ def deliver(
                     proof.attach(proofs[item.cell], delivery.staged(item), opened.registry, repository)
             seal(opened, {item: delivery.staged(item).digest for item in release.items})
             delivery.move()
+            for item in release.items:
+                _remember(opened, item, delivery.staged(item))
 
         near = shared(opened)
         return _serve(release, book, opened, work, stop=stop, may_go_back=may_go_back, shared=near, tell=tell)
 
     return _everywhere(places, one)
+
+
+def _remember(opened: Opened, item: Item, manifest: Manifest) -> None:
+    """Let an image be found by what it was made from. Where that fails the next run builds it again, and no more."""
+    repository, tag = opened.place.repository(item), build_tag(item.build)
+    if not item.build:
+        return
+    with suppress(RegistryError):
+        held = opened.registry.manifest(repository, tag)
+        if held is None or held.digest != manifest.digest:
+            opened.registry.put_manifest(repository, tag, manifest)
 
 
 def roll_back(

@@ -1,0 +1,154 @@
+"""Foresee what a run would do to every cell of the matrix: what is held is asked, nothing is changed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from rlimages import ancestry, destination, recall, running, schedule, smoke
+from rlimages.cell import Cell
+from rlimages.destination import PROOFS, STATE, Destination, checks_of
+from rlimages.engine import DockerEngine
+from rlimages.errors import ToolError
+from rlimages.forecast import Forecast, Outlook
+from rlimages.holdings import Holdings
+from rlimages.plan import Action, BuildPlan, BuildStep
+from rlimages.project import Project
+from rlimages.recall import Recalled
+from rlimages.running import Wishes
+from rlimages.shell import Stop
+from rlimages.smoke import Check
+
+
+def foresee(
+    project: Project,
+    cells: Sequence[Cell],
+    wishes: Wishes,
+    *,
+    patterns: Sequence[str],
+    since: str,
+    environ: Mapping[str, str],
+) -> Forecast:
+    """What a run with these wishes would do. `since` compares with a commit, and asks no engine.
+
+    Raises what a run would raise before its first build, but for an engine that does not answer: then nothing is known
+    to be there, and a note says so.
+    """
+    todo = running.outline(project, cells, wishes)
+    engine = DockerEngine(run="plan", stop=Stop())
+    notes: list[str] = []
+    try:
+        holdings = Holdings() if since else engine.holdings()
+    except ToolError as error:
+        holdings = Holdings()
+        notes.append(f"what is here is not known: {error}")
+    if not since:
+        todo = running.without_orphans(todo, holdings, project)
+    decided = running.decided(project, todo, holdings, wishes)
+    if since:
+        decided = _since(decided, ancestry.affected(project, since), since)
+    names: dict[str, tuple[str, ...]] = {}
+    recalled: Mapping[str, Recalled] = {}
+    if wishes.to or wishes.target:
+        there = destination.destination(project, cells, to=wishes.to, target=wishes.target, environ=environ)
+        decided, recalled = recall.recall(decided, there.places[0], checks_of(project), project.root / STATE / PROOFS)
+        names = {cell.id: tuple(_names(cell, there)) for cell in cells}
+        for opened in there.places:
+            opened.registry.close()
+    plan = _all(decided, project, patterns)
+    notes += _unlocked(project, decided)
+    proven = {} if since else dict(_proven(decided, engine, project))
+    proven.update((name, frozenset(one.proof.checks)) for name, one in recalled.items())
+    suites = _Suites(project)
+    told = tuple(_outlook(step, suites, names, proven) for step in plan.steps)
+    return Forecast(
+        cells=told,
+        jobs=decided.jobs,
+        free=None,
+        send=None,
+        notes=tuple(notes),
+    )
+
+
+def _since(plan: BuildPlan, affected: Mapping[str, tuple[str, ...]], commit: str) -> BuildPlan:
+    """A plan that builds what is affected, and nothing else."""
+    steps = []
+    for step in plan.steps:
+        why = affected.get(step.cell.id, ())
+        if not why:
+            steps.append(replace(step, action=Action.SKIP, reason=f"not affected since {commit}", changes=()))
+            continue
+        more = f", and {len(why) - 1} more" if len(why) > 1 else ""
+        steps.append(replace(step, action=Action.BUILD, reason=why[0] + more, changes=why))
+    return replace(plan, steps=tuple(steps))
+
+
+def _all(plan: BuildPlan, project: Project, patterns: Sequence[str]) -> BuildPlan:
+    """The plan with every cell of the matrix, in its order; what was not chosen says so, and where it stands."""
+    known = {step.cell.id: step for step in plan.steps}
+    if len(known) == len(project.cells):
+        return plan
+    rule = " ".join(f"--select '{pattern}'" for pattern in patterns)
+    rest = {cell.id: f"left out by {rule} ({cell.where})" for cell in project.cells if cell.id not in known}
+    others = schedule.make_plan([c for c in project.cells if c.id in rest], skip=rest, jobs=plan.jobs)
+    known.update({step.cell.id: step for step in others.steps})
+    return replace(plan, steps=tuple(known[cell.id] for cell in project.cells))
+
+
+def _unlocked(project: Project, plan: BuildPlan) -> Iterator[str]:
+    """Bases of the plan whose digest nobody knows, said once for all."""
+    locked = project.locked_bases
+    wanted = dict.fromkeys(step.cell.base.image for step in plan.steps if not step.cell.extends)
+    floating = [name for name in wanted if name not in locked]
+    if floating:
+        count = f"{len(floating)} of {len(wanted)} bases are not locked"
+        shown = ", ".join(floating[:3]) + (" …" if len(floating) > 3 else "")
+        yield f"{count} and count as the local store has them: {shown}; `rlimages bases --update` locks them"
+
+
+def _names(cell: Cell, there: Destination) -> Iterator[str]:
+    """The names that a cell gets where it is published to."""
+    for place in (opened.place for opened in there.places):
+        repository = "/".join(filter(None, [place.host, place.prefix, cell.repository]))
+        yield from (f"{repository}:{tag}" for tag in cell.tags)
+
+
+def _proven(plan: BuildPlan, engine: DockerEngine, project: Project) -> Iterator[tuple[str, frozenset[str]]]:
+    """Cell -> its checks that passed before for the image that it keeps."""
+    suites = _Suites(project)
+    for step in plan.of(Action.REUSE, Action.RETAG):
+        image = engine.inspect(step.held)
+        if image is not None:
+            proofs = project.root / STATE / "proofs"
+            passed = (check.name for check in suites.of(step.cell) if smoke.proven(step.cell, image, check, proofs))
+            yield step.cell.id, frozenset(passed)
+
+
+def _outlook(
+    step: BuildStep, suites: "_Suites", names: Mapping[str, tuple[str, ...]], proven: Mapping[str, frozenset[str]]
+) -> Outlook:
+    if step.action is Action.SKIP:
+        return Outlook(step=step, seconds=None, space=None, checks=(), proven=0, publishes=())
+    before = proven.get(step.cell.id, frozenset())
+    return Outlook(
+        step=step,
+        seconds=None,
+        space=None,
+        checks=tuple(check.name for check in suites.of(step.cell) if check.name not in before),
+        proven=len(before),
+        publishes=names.get(step.cell.id, ()),
+    )
+
+
+class _Suites:
+    """Finds the checks of cells; those of one toolkit, without parents, are looked for once."""
+
+    def __init__(self, project: Project) -> None:
+        self._roots = project.roots
+        self._matrix = {name: cell for name, (_, cell) in project.family.items()}
+        self._known: dict[str, tuple[Check, ...]] = {}
+
+    def of(self, cell: Cell) -> tuple[Check, ...]:
+        if cell.extends:
+            return smoke.find_checks(self._roots, cell, self._matrix)
+        if cell.toolkit not in self._known:
+            self._known[cell.toolkit] = smoke.find_checks(self._roots, cell, self._matrix)
+        return tuple(replace(check, cell=cell) for check in self._known[cell.toolkit])
