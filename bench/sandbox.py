@@ -101,6 +101,8 @@ def opened(folder: Path, *, keep: bool) -> Iterator[Sandbox]:
             _engine(own, "up", "--registry")
             told = output(["bash", "-c", f'eval "$("{ROOT}/scripts/engine" env)" && env -0'], cwd=ROOT, env=own)
             env = dict(entry.partition("=")[::2] for entry in told.split("\0") if entry)
+            for name in ("BUILDX_BUILDER", "DOCKER_CONTEXT"):
+                env.pop(name, None)  # another builder than this engine's own
             project = home / "project"
             tree = _copy(project)
             env.update(PYTHONPATH=str(project / "src"), XDG_CACHE_HOME=str(home / "cache"))
