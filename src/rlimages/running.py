@@ -1,12 +1,12 @@
 """A run from its wishes to its report: check that files are in step, prepare, plan, go, write down."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rlimages import bases, buildhost, destination, lock, pipeline, releasing, runs, schedule, tree
+from rlimages import bases, buildhost, destination, lock, packing, pipeline, releasing, room, runs, schedule, tree
 from rlimages.bases import BaseResult
+from rlimages.booking import Booking
 from rlimages.cell import Cell
 from rlimages.destination import STATE
 from rlimages.engine import DockerEngine, Engine
@@ -37,6 +37,12 @@ class Wishes:
     wheels: tuple[Path, ...] = ()
     jobs: int | None = None
     timeout: int | None = None
+    cache_from: tuple[str, ...] = ()
+    """Registries whose images lend their layers."""
+    inline_cache: bool = False
+    """Make images that can lend theirs."""
+    disk_floor: int = room.FLOOR
+    """Bytes that builds leave free where the engine keeps its data."""
     fresh: bool = False
     """Run checks again that passed before for this very image."""
 
@@ -62,6 +68,8 @@ def prepare(project: Project, cells: Sequence[Cell], wishes: Wishes, *, environ:
         registries=project.base_arguments(chosen, wishes.region),
         overrides=overrides(wishes),
         buildhosts=hosts.folders,
+        caches=wishes.cache_from,
+        inline_cache=wishes.inline_cache,
         jobs=wishes.jobs or _fitting_jobs(),
         timeout=wishes.timeout,
     )
@@ -87,6 +95,9 @@ def run(
     engine = DockerEngine(run=folder.name, stop=stop)
     engine.version()
     notes = list(prepared.notes)
+    booking = _booking(engine, wishes, stop)
+    if Stage.BUILD in wishes.stages and booking.free() is None:
+        notes.append("the engine's data is not on this machine, so its disk is not watched")
     for note in notes:
         on_note(note)
     for reference in open_bases(prepared.plan) if Stage.BUILD in wishes.stages else ():
@@ -103,6 +114,9 @@ def run(
         stages=wishes.stages,
         matrix={name: cell for name, (_, cell) in project.family.items()},
         proofs=None if wishes.fresh else project.root / STATE / "proofs",
+        booking=booking,
+        state=project.root / STATE,
+        on_passed=packing.packer(engine.save, project.root / STATE, stop) if there is not None else None,
         command=wishes.command,
         notes=notes,
         stop=stop,
@@ -168,8 +182,20 @@ def overrides(wishes: Wishes) -> tuple[Override, ...]:
 
 
 def _fitting_jobs() -> int:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return schedule.default_jobs(cores=os.cpu_count() or 1, memory=memory)
+    here = room.look()
+    return schedule.default_jobs(cores=here.cores, memory=here.memory)
+
+
+def _booking(engine: DockerEngine, wishes: Wishes, stop: Stop) -> Booking:
+    """Disk is watched always, memory unless the user has said how many may go on at once."""
+    data = engine.data()
+    return Booking(
+        memory=None if wishes.jobs else room.look().memory,
+        floor=wishes.disk_floor,
+        free=lambda: room.free(data) if data else None,
+        reliefs=(engine.shrink,),
+        stop=stop,
+    )
 
 
 def _insist_on_step(project: Project, cells: tuple[Cell, ...]) -> None:

@@ -15,14 +15,15 @@ plan results
 shell tree memory located tarball distribution meter layers artifact following health
 shipment wire journal leaks
 cosign archive accounts schema selector render catalog describe diagnose report lock pipconfig buildkit job metric hosting batch
-validation pipes checkpoints retention
+validation pipes checkpoints retention history room
+booking yard
 clashes ground uri schedule targets scan sbom buildhost container profiles
 matrix sdkconfig host peek specimen leftovers
 instance
 engine registry login runs rules invocation
 ecr proof acceptance lending inventory
 signing
-bases build smoke emulate release inspection endpoint transform
+bases build smoke emulate release inspection endpoint transform packing
 stages places
 sealing
 project pipeline publishing promotion

@@ -104,9 +104,9 @@ def test_a_time_limit_of_the_command_line_replaces_the_matrixs(cell) -> None:
 
 @pytest.mark.parametrize(
     ("cores", "memory", "jobs"),
-    [(2, 24 * GIB, 2), (64, 512 * GIB, 4), (8, 8 * GIB, 2), (1, 1 * GIB, 1), (4, 0, 1)],
+    [(2, 24 * GIB, 2), (64, 512 * GIB, 4), (8, 6 * GIB, 3), (1, 1 * GIB, 1), (4, 0, 1)],
 )
-def test_as_many_builds_run_as_fit_the_machine(cores, memory, jobs) -> None:
+def test_as_many_cells_go_on_as_fit_the_machine(cores, memory, jobs) -> None:
     assert default_jobs(cores=cores, memory=memory) == jobs
 
 
