@@ -19,7 +19,7 @@ MEMORY_PER_CHECK = 2 * 2**30
 """Bytes: what a check that trains with Ray takes at its height."""
 UNKNOWN_IMAGE = 4 * 10**9
 """Bytes that a build is expected to take of whose cell nothing is known."""
-GROWTH = 2.5
+GROWTH = 3
 """What a cold build adds to the engine's data, in sizes of its image: see docs/building.md, "Disk"."""
 _GLANCE = 0.2
 """Seconds between two looks at `stop`."""
@@ -34,7 +34,7 @@ class NoRoomError(FactoryError):
 
 def expected(size: int | None) -> int:
     """Bytes that the build of an image of this size (unpacked; None for unknown) will take of the engine's disk."""
-    return UNKNOWN_IMAGE if size is None else int(size * GROWTH)
+    return UNKNOWN_IMAGE if size is None else size * GROWTH
 
 
 @dataclass(kw_only=True)

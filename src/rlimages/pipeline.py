@@ -75,7 +75,8 @@ def run(
     began = time.monotonic()
     started = datetime.now(UTC).isoformat(timespec="seconds")
     past = history.read(state) if state else History()
-    removed = [*engine.cleanup(), *(engine.forget(past.images()) if past.images() else ())]
+    held = frozenset(step.held for step in plan.steps)
+    removed = [*engine.cleanup(), *engine.forget(past.images() - held)]
     booking = booking or Booking()
     place = Workplace(
         root=root,
@@ -90,6 +91,7 @@ def run(
         booking=booking,
         state=state,
         past=past,
+        held=held,
     )
     reports = _walk(plan, place, _Herald(len(plan.steps), on_event), on_passed)
     return RunReport(

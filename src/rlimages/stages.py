@@ -15,7 +15,7 @@ from rlimages.cell import Cell
 from rlimages.engine import Engine, LocalImage
 from rlimages.errors import FactoryError
 from rlimages.history import History, Taken
-from rlimages.plan import BuildStep
+from rlimages.plan import Action, BuildStep
 from rlimages.report import tally
 from rlimages.results import BuildResult, CellReport, Failure, FailureKind, Outcome, SmokeResult
 from rlimages.shell import Stop
@@ -61,6 +61,8 @@ class Workplace:
     """The folder `.rlimages`, where it is written down what each cell took; None writes nothing down."""
     past: History = field(default_factory=History)
     """What was written down before."""
+    held: frozenset[str] = frozenset()
+    """Ids of the images that cells keep, perhaps under no name yet."""
 
     def logs(self, cell: Cell) -> Path:
         """The folder of a cell's logs."""
@@ -94,6 +96,10 @@ def unbuilt(cell: Cell, reason: str) -> BuildResult:
 
 def _build(step: BuildStep, report: CellReport, place: Workplace, tell: Tell) -> CellReport:
     clock = _Clock(Stage.BUILD, tell)
+    if step.action is not Action.BUILD:
+        result = _kept(step, place.engine)
+        clock.ended(result.outcome, result.reason)
+        return replace(report, build=result)
     size = expected(place.past.estimate_size(step.cell))
     try:
         with place.booking.build(size, clock.moved):
@@ -116,7 +122,7 @@ def _write_down_build(cell: Cell, result: BuildResult, place: Workplace) -> None
     made = Taken(seconds=result.worked, size=result.image.size, on=_now()) if result.worked else None
     with suppress(OSError):  # a history that can't be written costs a good estimate, not a good image
         history.add(place.state, cell, build=made, image=result.image.id)
-    place.booking.notes += place.engine.forget(history.read(place.state).images())
+    place.booking.notes += place.engine.forget(history.read(place.state).images() - place.held)
 
 
 def _write_down_checks(cell: Cell, results: tuple[SmokeResult, ...], place: Workplace) -> None:
@@ -127,6 +133,21 @@ def _write_down_checks(cell: Cell, results: tuple[SmokeResult, ...], place: Work
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _kept(step: BuildStep, engine: Engine) -> BuildResult:
+    """An image that need not be built, under its name."""
+    if step.action is Action.RETAG:
+        engine.name(step.held, step.image)
+    found = engine.inspect(step.held)
+    return BuildResult(
+        cell=step.cell,
+        outcome=Outcome.PASSED if found else Outcome.FAILED,
+        reason=step.reason if found else f"the image {step.held} was removed just now; run this again",
+        seconds=0.0,
+        log="",
+        image=found.image if found else None,
+    )
 
 
 def _image(step: BuildStep, report: CellReport, engine: Engine) -> LocalImage | None:
