@@ -14,6 +14,7 @@ from rlimages.plan import Action, BuildPlan, BuildStep
 from rlimages.project import Project
 from rlimages.running import Wishes
 from rlimages.shell import Stop
+from rlimages.smoke import Check
 
 
 def foresee(
@@ -47,7 +48,8 @@ def foresee(
     notes += _unlocked(project, decided)
     names = dict(_names(project, decided, wishes, environ))
     proven = {} if since else dict(_proven(decided, holdings, engine, project))
-    told = tuple(_outlook(step, project, names, proven) for step in plan.steps)
+    suites = _Suites(project)
+    told = tuple(_outlook(step, suites, names, proven) for step in plan.steps)
     return Forecast(
         cells=told,
         jobs=decided.jobs,
@@ -118,29 +120,42 @@ def _proven(
     plan: BuildPlan, holdings: Holdings, engine: DockerEngine, project: Project
 ) -> Iterator[tuple[str, frozenset[str]]]:
     """Cell -> its checks that passed before for the image that it keeps."""
-    matrix = {name: cell for name, (_, cell) in project.family.items()}
+    suites = _Suites(project)
     for step in plan.of(Action.REUSE, Action.RETAG):
         image = engine.inspect(step.held)
         if image is not None:
-            checks = smoke.find_checks(project.roots, step.cell, matrix)
             proofs = project.root / STATE / "proofs"
-            passed = (check.name for check in checks if smoke.proven(step.cell, image, check, proofs))
+            passed = (check.name for check in suites.of(step.cell) if smoke.proven(step.cell, image, check, proofs))
             yield step.cell.id, frozenset(passed)
 
 
 def _outlook(
-    step: BuildStep, project: Project, names: Mapping[str, tuple[str, ...]], proven: Mapping[str, frozenset[str]]
+    step: BuildStep, suites: "_Suites", names: Mapping[str, tuple[str, ...]], proven: Mapping[str, frozenset[str]]
 ) -> Outlook:
     if step.action is Action.SKIP:
         return Outlook(step=step, seconds=None, space=None, checks=(), proven=0, publishes=())
-    matrix = {name: cell for name, (_, cell) in project.family.items()}
     before = proven.get(step.cell.id, frozenset())
-    checks = tuple(check.name for check in smoke.find_checks(project.roots, step.cell, matrix))
     return Outlook(
         step=step,
         seconds=None,
         space=None,
-        checks=tuple(name for name in checks if name not in before),
+        checks=tuple(check.name for check in suites.of(step.cell) if check.name not in before),
         proven=len(before),
         publishes=names.get(step.cell.id, ()),
     )
+
+
+class _Suites:
+    """Finds the checks of cells; those of one toolkit, without parents, are looked for once."""
+
+    def __init__(self, project: Project) -> None:
+        self._roots = project.roots
+        self._matrix = {name: cell for name, (_, cell) in project.family.items()}
+        self._known: dict[str, tuple[Check, ...]] = {}
+
+    def of(self, cell: Cell) -> tuple[Check, ...]:
+        if cell.extends:
+            return smoke.find_checks(self._roots, cell, self._matrix)
+        if cell.toolkit not in self._known:
+            self._known[cell.toolkit] = smoke.find_checks(self._roots, cell, self._matrix)
+        return tuple(replace(check, cell=cell) for check in self._known[cell.toolkit])

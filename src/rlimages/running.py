@@ -95,13 +95,12 @@ def decided(project: Project, todo: BuildPlan, holdings: Holdings, wishes: Wishe
         project.root,
         holdings,
         bases=project.locked_bases,
-        labels=revision.labels(project.root),
         afresh=wishes.no_cache,
     )
 
 
 def lent(project: Project, todo: BuildPlan, wishes: Wishes, *, environ: Mapping[str, str]) -> Prepared:
-    """The same, with what this machine lends to the builds of it."""
+    """The same, with what images say of themselves, and what this machine lends to builds."""
     builds = todo.of(Action.BUILD)
     if not builds:
         return Prepared(plan=todo, notes=())
@@ -109,7 +108,8 @@ def lent(project: Project, todo: BuildPlan, wishes: Wishes, *, environ: Mapping[
     hosts = buildhost.prepare(
         project.root / STATE / "buildhost", locks, environ=environ, home=Path.home(), wheels=wishes.wheels
     )
-    return Prepared(plan=schedule.lend(todo, hosts.folders), notes=hosts.notes)
+    told = planning.labelled(todo, project.root, revision.labels(project.root))
+    return Prepared(plan=schedule.lend(told, hosts.folders), notes=hosts.notes)
 
 
 def run(

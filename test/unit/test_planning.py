@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from rlimages import forecast
-from rlimages.digest import BUILD_LABEL, INPUTS_LABEL
+from rlimages.digest import INPUTS_LABEL
 from rlimages.forecast import Forecast, Outlook
-from rlimages.holdings import Holding, Holdings
+from rlimages.holdings import BUILD_LABEL, Holding, Holdings
 from rlimages.plan import Action, BuildPlan, BuildStep
-from rlimages.planning import decide
+from rlimages.planning import decide, labelled
 
 DIGEST = "sha256:" + "b" * 64
 BASE = Holding(id="sha256:" + "a" * 64, names=("debian:bookworm-slim",), digests=(), labels={}, size=1)
@@ -34,8 +34,8 @@ def lay_out(tmp_path: Path, make_step: Callable[..., BuildStep]) -> Callable[...
 
 
 def one(root: Path, step: BuildStep, *held: Holding, **words: object) -> BuildStep:
-    (decided,) = decide(BuildPlan(steps=(step,), jobs=1), root, Holdings((BASE, *held)), **words).steps  # type: ignore[arg-type]
-    return decided
+    decided = decide(BuildPlan(steps=(step,), jobs=1), root, Holdings((BASE, *held)), **words)  # type: ignore[arg-type]
+    return labelled(decided, root).steps[0]
 
 
 def built(step: BuildStep, *names: str) -> Holding:
@@ -96,7 +96,7 @@ def test_a_parent_that_changes_makes_its_child_change(tmp_path: Path, lay_out) -
         child, cell=replace(child.cell, extends=parent.cell.id, base=replace(child.cell.base, image=parent.image))
     )
     plan = BuildPlan(steps=(parent, child), jobs=1)
-    first = decide(plan, tmp_path, Holdings((BASE,)))
+    first = labelled(decide(plan, tmp_path, Holdings((BASE,))), tmp_path)
     images = [replace(built(step, step.image), id=f"sha256:{index}") for index, step in enumerate(first.steps)]
     kept = decide(plan, tmp_path, Holdings((BASE, *images)))
     assert [step.action for step in kept.steps] == [Action.REUSE, Action.REUSE]
