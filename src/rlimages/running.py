@@ -9,6 +9,7 @@ from rlimages import (
     bases,
     buildhost,
     destination,
+    history,
     lock,
     packing,
     pipeline,
@@ -135,7 +136,6 @@ def run(
         notes.append(line)
         on_note(line)
 
-    booking = _booking(engine, wishes, stop)
     if Stage.BUILD in wishes.stages:
         engine.version()
         holdings = _with_bases(todo, engine, project, on_note=on_note, note=note)
@@ -144,8 +144,9 @@ def run(
         todo = prepared.plan
         for line in prepared.notes:
             note(line)
-        if todo.of(Action.BUILD) and booking.free() is None:
-            note("the engine's data is not on this machine, so its disk is not watched")
+    booking = _booking(project, todo, engine, wishes, stop)
+    if Stage.BUILD in wishes.stages and todo.of(Action.BUILD) and booking.free() is None:
+        note("the engine's data is not on this machine, so its disk is not watched")
     report = pipeline.run(
         todo,
         root=project.root,
@@ -241,8 +242,9 @@ def _fitting_jobs() -> int:
     return schedule.default_jobs(cores=here.cores, memory=here.memory)
 
 
-def _booking(engine: DockerEngine, wishes: Wishes, stop: Stop) -> Booking:
+def _booking(project: Project, todo: BuildPlan, engine: DockerEngine, wishes: Wishes, stop: Stop) -> Booking:
     """Disk is watched always, memory unless the user has said how many may go on at once."""
+    held = frozenset(step.held for step in todo.steps)
     data = cache(engine.data)
 
     def free() -> int | None:
@@ -253,7 +255,10 @@ def _booking(engine: DockerEngine, wishes: Wishes, stop: Stop) -> Booking:
         memory=None if wishes.jobs else room.look().memory,
         floor=wishes.disk_floor,
         free=free,
-        reliefs=(engine.shrink,),
+        reliefs=(
+            lambda _wanted: engine.forget(history.read(project.root / STATE).images() - held),
+            engine.shrink,
+        ),
         stop=stop,
     )
 
