@@ -35,7 +35,8 @@ def look(root: Path = Path("/")) -> Room:
     groups = list(_groups(root))
     memory = min([_available(root), *(left for group in groups if (left := _memory_left(group)) is not None)])
     quotas = [quota for group in groups if (quota := _quota(group)) is not None]
-    cores = min([len(os.sched_getaffinity(0)), *(max(1, math.floor(quota)) for quota in quotas)])
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = min([own, *(max(1, math.floor(quota)) for quota in quotas)])
     return Room(cores=cores, memory=max(0, memory))
 
 
@@ -63,7 +64,10 @@ def free(folder: Path) -> int | None:
 
 def _available(root: Path) -> int:
     found = re.search(r"^MemAvailable:\s+(\d+) kB$", _text(root / "proc/meminfo"), re.MULTILINE)
-    return int(found[1]) * 1024 if found else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    if found:
+        return int(found[1]) * 1024
+    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf(pages)
 
 
 def _groups(root: Path) -> Iterator[Path]:

@@ -181,6 +181,14 @@ def test_an_option_that_makes_no_sense_is_one_sentence(words, sentence) -> None:
 
 
 def test_a_cache_in_a_registry_is_in_the_command_of_the_build() -> None:
-    words = ("plan", "--select", "vw-9.11.9-cpu-debian", "--commands", "--no-cache", "--cache-from", "127.0.0.1:5000/ci")
+    words = (
+        "plan",
+        "--select",
+        "vw-9.11.9-cpu-debian",
+        "--commands",
+        "--no-cache",
+        "--cache-from",
+        "127.0.0.1:5000/ci",
+    )
     (line,) = [line for line in say(*words).stdout.splitlines() if line.startswith("docker")]
     assert "ref=127.0.0.1:5000/ci/sagemaker-rl-vw-container:vw-9.11.9-cpu-py311-debian12" in line
