@@ -8,7 +8,7 @@ import fcntl
 import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import median
@@ -112,12 +112,8 @@ class History:
 
 def read(folder: Path) -> History:
     """What the folder `.rlimages` remembers. A broken file counts as none, and the note says so."""
-    file = folder / FILE
-    try:
-        text = tree.read(file)
-        return History(records=_parse(json.loads(text))) if text is not None else History()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return History(note=f"{file}: not readable as a history ({error!r}); it is begun anew")
+    records, note = _read(folder)
+    return History(records=records, note=note)
 
 
 def add(folder: Path, cell: Cell, *, build: Taken | None = None, checks: Taken | None = None, image: str = "") -> None:
@@ -125,17 +121,40 @@ def add(folder: Path, cell: Cell, *, build: Taken | None = None, checks: Taken |
     if not (build or checks or image):
         return
     with _alone(folder):
-        records = dict(read(folder).records)
+        records, _ = _read(folder)
         old = records.get(cell.id, Record(toolkit=cell.toolkit))
-        records[cell.id] = replace(
+        new = replace(
             old,
             toolkit=cell.toolkit,
             builds=(*old.builds, *([build] if build else []))[-KEPT:],
             checks=(*old.checks, *([checks] if checks else []))[-KEPT:],
             images=(*(known for known in old.images if known != image), *([image] if image else []))[-KEPT_IMAGES:],
         )
-        cells = {name: asdict(record) for name, record in sorted(records.items())}
-        tree.write(folder / FILE, json.dumps({"version": _FORM, "cells": cells}, indent=1) + "\n")
+        tree.write(folder / FILE, _text({**records, cell.id: new}))
+
+
+def _read(folder: Path) -> tuple[Mapping[str, Record], str]:
+    file = folder / FILE
+    try:
+        text = tree.read(file)
+        return (_parse(json.loads(text)) if text is not None else {}), ""
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return {}, f"{file}: not readable as a history ({error!r}); it is begun anew"
+
+
+def _text(records: Mapping[str, Record]) -> str:
+    """JSON with a line for each cell: `json` is slow where it has to break lines itself."""
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(_facts(record))}" for name, record in sorted(records.items()))
+    return f'{{"version": {_FORM}, "cells": {{\n{lines}\n}}}}\n'
+
+
+def _facts(record: Record) -> Mapping[str, Any]:
+    return {
+        "toolkit": record.toolkit,
+        "builds": [{"seconds": it.seconds, "on": it.on, "size": it.size} for it in record.builds],
+        "checks": [{"seconds": it.seconds, "on": it.on, "size": it.size} for it in record.checks],
+        "images": record.images,
+    }
 
 
 def _parse(said: Any) -> Mapping[str, Record]:
