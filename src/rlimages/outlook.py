@@ -3,15 +3,16 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from rlimages import ancestry, destination, running, schedule, smoke
+from rlimages import ancestry, destination, recall, running, schedule, smoke
 from rlimages.cell import Cell
-from rlimages.destination import STATE
+from rlimages.destination import PROOFS, STATE, Destination, checks_of
 from rlimages.engine import DockerEngine
 from rlimages.errors import ToolError
 from rlimages.forecast import Forecast, Outlook
 from rlimages.holdings import Holdings
 from rlimages.plan import Action, BuildPlan, BuildStep
 from rlimages.project import Project
+from rlimages.recall import Recalled
 from rlimages.running import Wishes
 from rlimages.shell import Stop
 from rlimages.smoke import Check
@@ -44,10 +45,18 @@ def foresee(
     decided = running.decided(project, todo, holdings, wishes)
     if since:
         decided = _since(decided, ancestry.affected(project, since), since)
+    names: dict[str, tuple[str, ...]] = {}
+    recalled: Mapping[str, Recalled] = {}
+    if wishes.to or wishes.target:
+        there = destination.destination(project, cells, to=wishes.to, target=wishes.target, environ=environ)
+        decided, recalled = recall.recall(decided, there.places[0], checks_of(project), project.root / STATE / PROOFS)
+        names = {cell.id: tuple(_names(cell, there)) for cell in cells}
+        for opened in there.places:
+            opened.registry.close()
     plan = _all(decided, project, patterns)
     notes += _unlocked(project, decided)
-    names = dict(_names(project, decided, wishes, environ))
-    proven = {} if since else dict(_proven(decided, holdings, engine, project))
+    proven = {} if since else dict(_proven(decided, engine, project))
+    proven.update((name, frozenset(one.proof.checks)) for name, one in recalled.items())
     suites = _Suites(project)
     told = tuple(_outlook(step, suites, names, proven) for step in plan.steps)
     return Forecast(
@@ -95,30 +104,14 @@ def _unlocked(project: Project, plan: BuildPlan) -> Iterator[str]:
         yield f"{count} and count as the local store has them: {shown}; `rlimages bases --update` locks them"
 
 
-def _names(
-    project: Project, plan: BuildPlan, wishes: Wishes, environ: Mapping[str, str]
-) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Cell -> the names that it gets where it is published to."""
-    if not (wishes.to or wishes.target):
-        return
-    cells = [step.cell for step in plan.steps]
-    there = destination.destination(project, cells, to=wishes.to, target=wishes.target, environ=environ)
-    for cell in cells:
-        yield (
-            cell.id,
-            tuple(
-                f"{opened.place.host}/{'/'.join(filter(None, [opened.place.prefix, cell.repository]))}:{tag}"
-                for opened in there.places
-                for tag in cell.tags
-            ),
-        )
-    for opened in there.places:
-        opened.registry.close()
+def _names(cell: Cell, there: Destination) -> Iterator[str]:
+    """The names that a cell gets where it is published to."""
+    for place in (opened.place for opened in there.places):
+        repository = "/".join(filter(None, [place.host, place.prefix, cell.repository]))
+        yield from (f"{repository}:{tag}" for tag in cell.tags)
 
 
-def _proven(
-    plan: BuildPlan, holdings: Holdings, engine: DockerEngine, project: Project
-) -> Iterator[tuple[str, frozenset[str]]]:
+def _proven(plan: BuildPlan, engine: DockerEngine, project: Project) -> Iterator[tuple[str, frozenset[str]]]:
     """Cell -> its checks that passed before for the image that it keeps."""
     suites = _Suites(project)
     for step in plan.of(Action.REUSE, Action.RETAG):

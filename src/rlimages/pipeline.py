@@ -56,6 +56,7 @@ def run(
     stages: Collection[Stage] = tuple(Stage),
     matrix: Mapping[str, Cell] = MappingProxyType({}),
     proofs: Path | None = None,
+    elsewhere: Mapping[str, CellReport] = MappingProxyType({}),
     check_timeout: float = TIMEOUT,
     booking: Booking | None = None,
     state: Path | None = None,
@@ -68,7 +69,7 @@ def run(
     """Take each cell of the plan as far as it goes, `plan.jobs` at a time, and report what happened to all of them.
 
     The words are those of `stages.Workplace`; `folder` is named as the run is, and logs go to its `logs/<cell>/`.
-    `on_passed` gets each cell that passed, one at a time, while others are built; the run waits for it to return.
+    `on_passed` gets each cell that passed here, one at a time, while others are built; the run waits for it to return.
     When `stop` is set, all that runs ends, and the report still comes. What an earlier run left behind is removed first
     and noted. Raises `ToolError`, before anything is done, when no engine answers.
     """
@@ -86,6 +87,7 @@ def run(
         stages=stages,
         matrix={**{step.cell.id: step.cell for step in plan.steps}, **matrix},
         proofs=proofs,
+        elsewhere=elsewhere,
         check_timeout=check_timeout,
         stop=stop or Stop(),
         booking=booking,
@@ -132,7 +134,7 @@ def _walk(
                     name = running.pop(future)
                     reports[name] = future.result()
                     order.done(name)
-                    if on_passed and reports[name].outcome is Outcome.PASSED:
+                    if on_passed and name not in place.elsewhere and reports[name].outcome is Outcome.PASSED:
                         passed.append(aside.submit(on_passed, reports[name]))
             while wait(passed, timeout=_GLANCE).not_done:
                 continue

@@ -60,7 +60,7 @@ def ground(
     """What a step stands on: its parent's build digest, or its base's digest; empty where nobody knows it.
 
     A base that is locked counts as locked. One that is not, or that something stands in for, counts as the local store
-    has it. `known` has the build digests of earlier steps; a parent outside the plan counts as its image says of itself.
+    has it. `known` has the build digests of earlier steps; a parent outside the plan counts as its image says itself.
     """
     cell = step.cell
     stand_in = dict(step.contexts).get(step.base, "").removeprefix("docker-image://")

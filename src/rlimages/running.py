@@ -14,6 +14,7 @@ from rlimages import (
     packing,
     pipeline,
     planning,
+    recall,
     releasing,
     revision,
     room,
@@ -24,13 +25,14 @@ from rlimages import (
 from rlimages.bases import BaseResult
 from rlimages.booking import Booking
 from rlimages.cell import Cell
-from rlimages.destination import STATE
+from rlimages.destination import STATE, checks_of
 from rlimages.engine import DockerEngine, Engine
 from rlimages.errors import MatrixError, StaleError
 from rlimages.holdings import Holdings
 from rlimages.pipeline import Event, Stage
 from rlimages.plan import Action, BuildPlan
 from rlimages.project import Project
+from rlimages.recall import Recalled
 from rlimages.results import RunReport
 from rlimages.schedule import Override
 from rlimages.shell import Stop
@@ -131,6 +133,7 @@ def run(
     folder = runs.open_run(project.root / STATE)
     engine = DockerEngine(run=folder.name, stop=stop)
     notes: list[str] = []
+    recalled: Mapping[str, Recalled] = {}
 
     def note(line: str) -> None:
         notes.append(line)
@@ -140,6 +143,10 @@ def run(
         engine.version()
         holdings = _with_bases(todo, engine, project, on_note=on_note, note=note)
         todo = decided(project, without_orphans(todo, holdings, project), holdings, wishes)
+        if there is not None and not wishes.fresh:
+            todo, recalled = recall.recall(
+                todo, there.places[0], checks_of(project), project.root / STATE / destination.PROOFS
+            )
         prepared = lent(project, todo, wishes, environ=environ)
         todo = prepared.plan
         for line in prepared.notes:
@@ -159,6 +166,7 @@ def run(
         booking=booking,
         state=project.root / STATE,
         on_passed=packing.packer(engine.save, project.root / STATE, stop) if there is not None else None,
+        elsewhere={name: one.report for name, one in recalled.items()},
         command=wishes.command,
         notes=notes,
         stop=stop,
@@ -176,6 +184,7 @@ def run(
                 stop=stop,
                 on_event=on_event,
                 may_go_back=wishes.allow_older,
+                recalled=recalled,
             )
     finally:
         runs.write_report(folder, report)
