@@ -13,9 +13,9 @@ from rlimages.engine import Built
 from rlimages.errors import ToolError
 from rlimages.history import Taken
 from rlimages.plan import Action, BuildPlan
-from rlimages.results import FailureKind, Outcome
+from rlimages.results import CellReport, FailureKind, Outcome
 from rlimages.shell import Ended, Stop
-from rlimages.stages import Stage
+from rlimages.stages import Stage, unbuilt
 
 BROKEN = Built(ended=Ended(code=1, seconds=0), trouble="main.cc:1:1: error: no")
 
@@ -337,6 +337,14 @@ def test_what_passed_is_handed_on_while_others_are_built(run, make_step, engine)
     run(quick, slow, broken, jobs=2, on_passed=lambda cell: handed.append(cell.cell.id) or told.set())
     assert in_time == [True]
     assert sorted(handed) == sorted([quick.cell.id, slow.cell.id])
+
+
+def test_what_a_registry_has_already_is_not_handed_on(run, make_step, engine) -> None:
+    here, there = make_step("1.0"), make_step("2.0")
+    known = CellReport(cell=there.cell, build=replace(unbuilt(there.cell, "it is there"), outcome=Outcome.PASSED))
+    handed = []
+    run(here, there, elsewhere={there.cell.id: known}, on_passed=lambda cell: handed.append(cell.cell.id))
+    assert handed == [here.cell.id]
 
 
 def test_a_defect_in_what_hears_of_passed_cells_is_not_hidden(run, step) -> None:
