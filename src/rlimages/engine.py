@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +37,8 @@ ENDPOINT_LABEL = "rlimages.endpoint"
 """On the containers of endpoints that anyone may invoke: the name of the endpoint."""
 _PIECE = 1 << 20
 """Bytes of a saved image at a time."""
+_PRUNING = 600
+"""Seconds that an engine may take to remove build cache: it deletes file by file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -248,8 +250,10 @@ class DockerEngine:
 
     def shrink(self, wanted: int) -> tuple[str, ...]:
         """Remove `wanted` bytes of old build cache, on an engine that `scripts/engine` started; else nothing."""
-        with _answering():
-            return tuple(yard.shrink(self._client, wanted, os.environ))
+        import docker
+
+        with _answering(), closing(docker.from_env(timeout=_PRUNING)) as client:
+            return tuple(yard.shrink(client, wanted, os.environ))
 
     def _forget(self, image: LocalImage | None) -> None:
         """Remove an image that lost its last name to a newer one, or every rebuild would leave gigabytes behind."""
