@@ -32,11 +32,14 @@ def is_ours(environ: Mapping[str, str]) -> bool:
 def shrink(client: "DockerClient", wanted: int, environ: Mapping[str, str]) -> Iterator[str]:
     """Remove `wanted` bytes of build cache, the oldest first; one sentence, if any went.
 
-    Somebody else's engine is left alone, and so is what an image or a build that goes on still stands on.
+    Somebody else's engine is left alone, and so is what an image or a build that goes on still stands on. Where all of
+    it would not be enough, none goes: a build that fails anyway must not slow down the next.
     """
     if not is_ours(environ):
         return
     held = sum(int(record["Size"]) for record in client.api.df()["BuildCache"] or () if not record.get("Shared"))
-    freed = int(client.api.prune_builds(keep_storage=max(0, held - wanted))["SpaceReclaimed"] or 0)
+    if held < wanted:
+        return
+    freed = int(client.api.prune_builds(keep_storage=held - wanted)["SpaceReclaimed"] or 0)
     if freed:
         yield f"removed {spoken(freed)} of old build cache"

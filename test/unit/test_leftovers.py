@@ -67,10 +67,11 @@ def test_of_our_own_build_cache_goes_as_much_as_is_wanted(environ) -> None:
     assert client.pruned == [5 * 10**9]
 
 
-def test_all_of_it_goes_where_it_is_less_than_what_is_wanted() -> None:
-    client = Client(cache=None)
-    list(yard.shrink(client, 10**9, OURS))
-    assert client.pruned == [0]
+@pytest.mark.parametrize("cache", [None, [{"Size": 10**9 - 1}]])
+def test_none_of_it_goes_where_all_of_it_would_not_be_enough(cache) -> None:
+    client = Client(cache=cache)
+    assert list(yard.shrink(client, 10**9, OURS)) == []
+    assert not client.pruned
 
 
 def test_an_engine_on_this_machine_keeps_its_data_in_a_folder_here(tmp_path) -> None:
