@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
-from rlimages import promotion, proof, publishing, sealing
+from rlimages import ledger, packing, promotion, proof, publishing, sealing
 from rlimages.cell import Cell
 from rlimages.destination import (
     PROOFS,
@@ -20,10 +20,11 @@ from rlimages.destination import (
 from rlimages.engine import DockerEngine
 from rlimages.errors import UsageError
 from rlimages.journal import Journal
+from rlimages.ledger import Release
 from rlimages.places import Opened, open_places
 from rlimages.project import Project
 from rlimages.proof import Proof
-from rlimages.publishing import PlaceResult, Release
+from rlimages.publishing import PlaceResult
 from rlimages.results import CellReport, Image
 from rlimages.shell import Stop
 from rlimages.shipment import State
@@ -55,9 +56,7 @@ def promote(
         chosen = promotion.candidates(cells, origin, checks_of(project), project.root / STATE / PROOFS)
     finally:
         origin.registry.close()
-    released, book = publishing.begin(
-        project.root / STATE / RELEASES, there.label, [one.item for one in chosen], source
-    )
+    released, book = ledger.begin(project.root / STATE / RELEASES, there.label, [one.item for one in chosen], source)
     records = {one.item.cell: one.proof for one in chosen}
     return released.name, _work(project, released, book, there, records, environ, stop, may_go_back, on_note)
 
@@ -74,7 +73,7 @@ def go_on(
 ) -> tuple[PlaceResult, ...]:
     """Resume a release by its name, or roll it back. Raises `SelectionError` where there is none."""
     state = project.root / STATE
-    released, book = publishing.reopen(state / RELEASES, name)
+    released, book = ledger.reopen(state / RELEASES, name)
     cells = [cell for cell in project.cells if cell.id in released.cells]
     named = (project.root / FILE).exists() and released.target in targets(project).by_name
     words = {"target": released.target} if named else {"to": released.target}
@@ -120,7 +119,7 @@ def _work(
             near = promotion.shared(origin.places, released.items)
             boms = _attested(origin, there, released, book, environ, stop)
         else:
-            fetch = publishing.from_store(lambda image: lambda: engine.save(image), state)
+            fetch = packing.everywhere(packing.from_store(lambda image: lambda: engine.save(image), state))
             ready = [_ready(cell, released) for cell in project.cells if cell.id in released.cells]
             boms = contents_of(ready, there, project, engine, book.path.parent)
         told = publishing.deliver(
@@ -136,7 +135,7 @@ def _work(
             tell=tell,
         )
     if all(place.state is State.RELEASED for place in told):
-        publishing.clear(state)
+        packing.clear(state)
     return told
 
 

@@ -2,8 +2,10 @@
 
 import json
 import os
+import subprocess
 import time
 
+import httpx
 import pytest
 from tiny_project import CELL, TEMPLATE, rlimages, write
 
@@ -123,3 +125,29 @@ def test_what_the_gate_refuses_is_not_sent(project, upstream) -> None:
     assert "sagemaker-training refuses it: programs" in ended.stderr
     with Registry(upstream) as there:
         assert there.tags(f"{stamp}-test/tiny") == ()
+
+
+def test_an_image_that_is_too_large_when_packed_changes_nothing_at_the_registry(project, upstream) -> None:
+    root, stamp = project
+    targets = json.loads((root / "targets.yaml").read_text())
+    targets["targets"]["pre-production"]["accept"] = ["small"]
+    (root / "targets.yaml").write_text(json.dumps(targets))
+    rules = {"as_of": "2026-11-21", "extends": "sagemaker-training", "programs": {"train": None}}
+    labels = dict.fromkeys(("org.opencontainers.image.title", "org.opencontainers.image.version"))
+
+    def publish(limit: str) -> subprocess.CompletedProcess[str]:
+        told = {"version": 1, "profiles": {"small": {**rules, "labels": labels, "compressed": limit}}}
+        (root / "acceptance.yaml").write_text(json.dumps(told))
+        return rlimages(root, "run", "--select", CELL, "--target", "pre-production")
+
+    def repositories() -> list[str]:
+        return httpx.get(f"http://{upstream}/v2/_catalog?n=1000", trust_env=False).json()["repositories"]
+
+    ended = publish("1 MiB")
+    assert ended.returncode == 8, ended.stdout + ended.stderr
+    assert f"{CELL}: small refuses it: compressed-size: its layers have" in ended.stderr
+    assert f"{stamp}-test/tiny" not in repositories()
+    assert not (root / ".rlimages/releases").exists()
+    ended = publish("1 GiB")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert f"{stamp}-test/tiny" in repositories()
