@@ -178,17 +178,3 @@ def test_the_commands_of_the_documentation_are_understood(page: Path) -> None:
 def test_an_option_that_makes_no_sense_is_one_sentence(words, sentence) -> None:
     result = say("plan", "--select", "vw-9.11.9-cpu-debian", "--commands", *words)
     assert (result.exit_code, result.stderr) == (2, f"rlimages: {sentence}\n")
-
-
-def test_a_cache_in_a_registry_is_in_the_command_of_the_build() -> None:
-    words = (
-        "plan",
-        "--select",
-        "vw-9.11.9-cpu-debian",
-        "--commands",
-        "--no-cache",
-        "--cache-from",
-        "127.0.0.1:5000/ci",
-    )
-    (line,) = [line for line in say(*words).stdout.splitlines() if line.startswith("docker")]
-    assert "ref=127.0.0.1:5000/ci/sagemaker-rl-vw-container:vw-9.11.9-cpu-py311-debian12" in line
