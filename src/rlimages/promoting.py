@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
-from rlimages import ledger, packing, promotion, proof, publishing, sealing
+from rlimages import acceptance, inspection, ledger, packing, profiles, promotion, proof, publishing, sealing
 from rlimages.cell import Cell
 from rlimages.destination import (
     PROOFS,
@@ -22,9 +23,12 @@ from rlimages.errors import UsageError
 from rlimages.journal import Journal
 from rlimages.ledger import Release
 from rlimages.places import Opened, open_places
+from rlimages.profiles import Profile
 from rlimages.project import Project
+from rlimages.promotion import Candidate
 from rlimages.proof import Proof
 from rlimages.publishing import PlaceResult
+from rlimages.registry import Reference
 from rlimages.results import CellReport, Image
 from rlimages.shell import Stop
 from rlimages.shipment import State
@@ -44,7 +48,8 @@ def promote(
 ) -> tuple[str, tuple[PlaceResult, ...]]:
     """Promote cells from target `source` (by default what `promote_from` says) to target `name`; the release's name.
 
-    Raises `RegistryError` where an image is missing or has no recorded PASS.
+    Raises `RegistryError` where an image is missing or has no recorded PASS, and `GateError`, before anything is sent,
+    for one that does not fit a profile that only `name` demands.
     """
     known = targets(project)
     source = source or known.find(name).promote_from or ""
@@ -54,11 +59,31 @@ def promote(
     origin = open_places(source, known.find(source), cells, environ=environ)[0]
     try:
         chosen = promotion.candidates(cells, origin, checks_of(project), project.root / STATE / PROOFS)
+        more = [profile for profile in there.target.accept if profile not in known.find(source).accept]
+        _insist_on_profiles(chosen, origin, [profiles.load(project.root).find(one) for one in more], stop, on_note)
     finally:
         origin.registry.close()
     released, book = ledger.begin(project.root / STATE / RELEASES, there.label, [one.item for one in chosen], source)
     records = {one.item.cell: one.proof for one in chosen}
     return released.name, _work(project, released, book, there, records, environ, stop, may_go_back, on_note)
+
+
+def _insist_on_profiles(
+    chosen: Sequence[Candidate],
+    origin: Opened,
+    wanted: Sequence[Profile],
+    stop: Stop,
+    on_note: Callable[[str], None],
+) -> None:
+    """What the source asked of its images was asked there; for what it did not ask, their layers are read."""
+    verdicts = []
+    for item in (one.item for one in chosen if wanted):
+        on_note(f"{item.cell}: judged by what {origin.place.name} does not ask for")
+        place = Reference(host=origin.place.host, repository=origin.place.repository(item), version=item.tags[0])
+        found = inspection.remote(origin.registry, place, wanted, stop=stop)
+        specimen = replace(found, reference=item.cell, tags=item.tags)
+        verdicts += [acceptance.judge(specimen, profile) for profile in wanted]
+    acceptance.insist(verdicts)
 
 
 def go_on(

@@ -127,6 +127,20 @@ def test_what_the_gate_refuses_is_not_sent(project, upstream) -> None:
         assert there.tags(f"{stamp}-test/tiny") == ()
 
 
+def test_what_only_production_refuses_is_not_promoted(published, upstream) -> None:
+    root, stamp = published
+    targets = json.loads((root / "targets.yaml").read_text())
+    targets["targets"]["production"]["accept"] = ["sagemaker-training"]
+    (root / "targets.yaml").write_text(json.dumps(targets))
+    ended = rlimages(root, "promote", "--target", "production", "--select", CELL)
+    assert ended.returncode == 8, ended.stdout + ended.stderr
+    assert "no `train` is on PATH" in ended.stderr
+    assert held(upstream, f"{stamp}/tiny", "tiny-1.0-cpu") is None
+    targets["targets"]["pre-production"]["accept"] = ["sagemaker-training"]  # as if it had been asked for there
+    (root / "targets.yaml").write_text(json.dumps(targets))
+    assert rlimages(root, "promote", "--target", "production", "--select", CELL).returncode == 0
+
+
 def test_an_image_that_is_too_large_when_packed_changes_nothing_at_the_registry(project, upstream) -> None:
     root, stamp = project
     targets = json.loads((root / "targets.yaml").read_text())
