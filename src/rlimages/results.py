@@ -65,6 +65,8 @@ class BuildResult:
     """Path of the log file; empty when nothing ran."""
     image: Image | None = None
     failure: Failure | None = None
+    worked: float = 0.0
+    """Seconds of the attempt that passed, where a step was really run; 0 where all came from the builder's cache."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

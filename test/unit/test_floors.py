@@ -15,14 +15,15 @@ plan results holdings
 shell tree memory located instructions tarball distribution meter layers artifact following health
 shipment wire journal leaks
 cosign archive accounts ledger mutability schema selector render catalog describe diagnose report lock pipconfig buildkit job metric hosting batch
-validation pipes checkpoints retention digest
+validation pipes checkpoints retention digest history room
+booking yard
 clashes ground uri schedule targets scan sbom buildhost container profiles
 matrix sdkconfig host baselock revision forecast peek specimen leftovers
 instance
 engine registry login runs rules invocation planning
 ecr proof precedence acceptance lending inventory
 signing
-bases build smoke emulate release inspection endpoint transform
+bases build smoke emulate release inspection endpoint transform prepacking
 stages places
 sealing packing
 project pipeline publishing promotion recall
