@@ -1,17 +1,16 @@
 #!/bin/sh
 # Make a virtual environment and install a lock into it, each file checked against its hash.
 #
-#   python-environment.sh ENVIRONMENT LOCK UV DATE [--build-constraint REQUIREMENT]...
+#   python-environment.sh ENVIRONMENT LOCK UV [--build-constraint REQUIREMENT]...
 #
 # Only what the lock names gets in, pip included. UV is the version of uv that installs, from a throw-away place.
-# DATE becomes the time stamp of every file, so that two builds of one lock do not differ. REQUIREMENTs bind the
-# environments that source packages are built in.
+# REQUIREMENTs bind the environments that source packages are built in.
 set -eu
 # shellcheck source=templates/build/buildhost.sh
 . /run/build/buildhost.sh
 
-environment=$1 lock=$2 uv=$3 date=$4
-shift 4
+environment=$1 lock=$2 uv=$3
+shift 3
 
 work=$(mktemp -d)
 : >"$work/build-constraints.txt"
@@ -39,7 +38,6 @@ fi
 
 # Byte-compiled here, or every start of a container would do it again (10 s beside TensorFlow). The stamps of
 # source and bytecode agree, and an edited file is compiled anew.
-find "$environment" -exec touch --no-dereference --date="$date" {} +
-env -u SOURCE_DATE_EPOCH "$python" -m compileall -qq -j 0 "$environment/lib" ||
+find "$environment" -exec touch --no-dereference --date=2000-01-01T00:00:00Z {} +
+env -u SOURCE_DATE_EPOCH PYTHONHASHSEED=0 "$python" -m compileall -qq -j 0 "$environment/lib" ||
     echo "python-environment.sh: some files above are not for this Python and stay uncompiled"
-find "$environment" -newermt "$date" -exec touch --no-dereference --date="$date" {} +

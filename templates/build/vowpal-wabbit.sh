@@ -4,7 +4,8 @@
 #
 #   vowpal-wabbit.sh PYTHON LOCK FOLDER [REQUIREMENT]...
 #
-# FOLDER gets the wheel and what install-wheels.sh wants beside it, the program, and lock.txt: the rest of the lock.
+# FOLDER gets the wheel and what install-wheels.sh wants beside it, and lock.txt: the rest of the lock. The program goes
+# to /own, over the one that own-files.sh has for wheels.
 # REQUIREMENTs are what its setup.py needs.
 set -eu
 # shellcheck source=templates/build/buildhost.sh
@@ -41,4 +42,4 @@ sed -i 's/[$]{PYTHON_LIBRARIES} //' python/CMakeLists.txt
 "$tools/python" setup.py --quiet bdist_wheel --dist-dir "$folder"
 # In the same tree, where the library is compiled already.
 cmake --build build/temp.* --target vw-bin -- -j "$(nproc)"
-install --strip build/temp.*/vowpalwabbit/vw "$folder/vw"
+install -D --strip build/temp.*/vowpalwabbit/vw /own/usr/local/bin/vw

@@ -15,8 +15,8 @@ plan results
 shell tree memory located tarball distribution meter layers artifact following health
 shipment wire journal leaks
 cosign archive accounts schema selector render catalog describe diagnose report lock pipconfig buildkit job metric hosting batch
-validation pipes checkpoints retention
-clashes ground uri schedule targets scan sbom buildhost container profiles
+validation pipes checkpoints retention census
+clashes ground uri schedule targets scan sbom buildhost container profiles compare
 matrix sdkconfig host peek specimen leftovers
 instance
 engine registry login runs rules invocation
