@@ -18,6 +18,7 @@ from rlimages.buildkit import Listener
 from rlimages.container import Checked, engine_errors, run_confined
 from rlimages.distribution import Configuration
 from rlimages.errors import ToolError
+from rlimages.holdings import Holding, Holdings
 from rlimages.host import ContainerHost, open_hosts
 from rlimages.hosting import Endpoint
 from rlimages.instance import Instance, open_instance, published
@@ -78,6 +79,12 @@ class Engine(Protocol):
 
     def inspect(self, reference: str) -> LocalImage | None:
         """What the local store holds under this name or id."""
+
+    def holdings(self) -> Holdings:
+        """All that the local store holds."""
+
+    def name(self, image: str, reference: str) -> None:
+        """Give an image of the local store a name, which another may have had."""
 
     def save(self, image: str) -> Iterator[bytes]:
         """An image of the local store as `docker image save` gives it."""
@@ -156,6 +163,31 @@ class DockerEngine:
             workdir=config.get("WorkingDir") or "",
             created=facts.get("Created") or "",
         )
+
+    def holdings(self) -> Holdings:
+        """All that the local store holds, in one question."""
+        with _answering():
+            found = self._client.api.images()
+        return Holdings(
+            tuple(
+                Holding(
+                    id=image["Id"],
+                    names=tuple(name for name in image["RepoTags"] or () if "<none>" not in name),
+                    digests=tuple(name for name in image["RepoDigests"] or () if "<none>" not in name),
+                    labels=image["Labels"] or {},
+                    size=image["Size"],
+                )
+                for image in found
+            )
+        )
+
+    def name(self, image: str, reference: str) -> None:
+        """Give an image of the local store a name, which another may have had."""
+        repository, _, tag = reference.rpartition(":")
+        before = self.inspect(reference)
+        with _answering():
+            self._client.api.tag(image, repository, tag, force=True)
+        self._forget(before)
 
     def configuration(self, reference: str) -> Configuration | None:
         """What an image of the local store says about itself; None where there is none."""

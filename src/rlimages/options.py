@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from rlimages.errors import UsageError
+
 Command = Callable[..., Any]
 
 
@@ -40,6 +42,7 @@ building = together(
         help="Folders of wheels for the builds, beside those of this machine's pip configuration.",
     ),
     click.option("--jobs", "-j", type=click.IntRange(min=1), help="Builds at once; by default what the machine fits."),
+    click.option("--no-cache", is_flag=True, help="Build also what is up to date, and from nothing."),
     click.option(
         "--timeout", type=click.IntRange(min=1), help="Seconds for one build; by default what the matrix says."
     ),
@@ -51,3 +54,12 @@ to = together(
 )
 fresh = click.option("--fresh", is_flag=True, help="Run checks again that passed before for this very image.")
 at_once = click.option("--jobs", "-j", type=click.IntRange(min=1), help="Cells at once; by default what fits.")
+since = click.option(
+    "--since", default="", metavar="COMMIT", help="Only the cells whose inputs or checks are not what they were there."
+)
+
+
+def insist_on_one_place(words: dict[str, Any]) -> None:
+    """Raises `UsageError` unless exactly one of --to and --target is given."""
+    if bool(words["to"]) == bool(words["target"]):
+        raise UsageError("say where to publish to: --to host[:port][/prefix], or --target with a name in targets.yaml")

@@ -1,4 +1,4 @@
-"""What will happen: one step for each cell, decided before anything touches Docker."""
+"""What will happen: one step for each cell, decided before anything is built."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,6 +10,10 @@ class Action(StrEnum):
     """What a step does with its cell."""
 
     BUILD = "build"
+    REUSE = "reuse"
+    """The image that its name names here was made from these very inputs."""
+    RETAG = "retag"
+    """Such an image is there, under another name or in the registry: it gets the name, and nothing is built."""
     SKIP = "skip"
 
 
@@ -20,10 +24,16 @@ class BuildStep:
     cell: Cell
     action: Action
     reason: str
+    changes: tuple[str, ...] = ()
+    """Why it is built: each input that is not what it was, one sentence each."""
+    held: str = ""
+    """Id of the image that need not be built; empty for what is built."""
     recipe: str
     """Path of the Dockerfile below the context."""
     image: str
     """The local reference that the result gets."""
+    base: str = ""
+    """Reference of what it stands on, with account, region and domain filled in."""
     arguments: tuple[tuple[str, str], ...]
     """Build arguments, in the order of the command line."""
     contexts: tuple[tuple[str, str], ...]
@@ -46,3 +56,7 @@ class BuildPlan:
     steps: tuple[BuildStep, ...]
     jobs: int
     """How many builds run at once."""
+
+    def of(self, *actions: Action) -> tuple[BuildStep, ...]:
+        """The steps that do one of these."""
+        return tuple(step for step in self.steps if step.action in actions)

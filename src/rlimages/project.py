@@ -15,9 +15,11 @@ from rlimages.cell import Cell, Matrix
 from rlimages.errors import MatrixError
 
 if TYPE_CHECKING:
+    from rlimages.baselock import Asked
     from rlimages.lock import LockInputs
     from rlimages.matrix import Relatives
 
+BASELOCK = "build_matrix.lock.yaml"
 SCHEMA = "src/rlimages/build_matrix.schema.json"
 README = "README.md"
 MOUNTED = re.compile(r"\bsource=(templates/build/[A-Za-z0-9._-]+)")
@@ -58,6 +60,17 @@ class Project:
         """Every cell that may be extended, by its id, and whose it is."""
         own = {cell.id: (self, cell) for cell in self.cells}
         return {**(self.parents.family if self.parents else {}), **own}
+
+    @cached_property
+    def asked_bases(self) -> "Mapping[str, Asked]":
+        """What registries said of the bases, by the image as the matrix has it; nothing where nobody asked."""
+        text = tree.read(self.root / BASELOCK)
+        return {} if text is None else memory.remembered(f"{BASELOCK}\n{text}", dict, lambda: _asked(text), os.environ)
+
+    @cached_property
+    def locked_bases(self) -> Mapping[str, str]:
+        """Base, as the matrix has it -> the digest that it is built on."""
+        return {name: asked.digest for name, asked in self.asked_bases.items() if asked.digest}
 
     def base_arguments(
         self, cells: Iterable[Cell] | None = None, region: str | None = None
@@ -177,3 +190,9 @@ def _parse(text: str, name: str, relatives: "Relatives | None" = None) -> Matrix
     from rlimages import matrix
 
     return matrix.parse(text, name, accounts().tables, *([relatives] if relatives else []))
+
+
+def _asked(text: str) -> "dict[str, Asked]":
+    from rlimages import baselock
+
+    return dict(baselock.parse(text))

@@ -93,7 +93,7 @@ def _row(report: CellReport) -> tuple[str, ...]:
     built = report.build
     return (
         report.cell.id,
-        _MARK[built.outcome] if built else "-",
+        _built(built),
         duration(built.seconds) if built and built.log else "-",
         size(report.image.size) if report.image else "-",
         _checks(report.smoke),
@@ -102,6 +102,13 @@ def _row(report: CellReport) -> tuple[str, ...]:
         _seconds(report.publish),
         "" if report.outcome is Outcome.PASSED else str(report.outcome).upper(),
     )
+
+
+def _built(built: BuildResult | None) -> str:
+    """What was not built because its inputs are the same is said: it is no news of today."""
+    if built is None:
+        return "-"
+    return "kept" if built.outcome is Outcome.PASSED and not built.log else _MARK[built.outcome]
 
 
 def _checks(results: Sequence[SmokeResult]) -> str:

@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rlimages import bases, buildhost, destination, lock, pipeline, releasing, runs, schedule, tree
+from rlimages import bases, buildhost, destination, lock, pipeline, planning, releasing, revision, runs, schedule, tree
 from rlimages.bases import BaseResult
 from rlimages.cell import Cell
 from rlimages.destination import STATE
 from rlimages.engine import DockerEngine, Engine
 from rlimages.errors import MatrixError, StaleError
+from rlimages.holdings import Holdings
 from rlimages.pipeline import Event, Stage
 from rlimages.plan import Action, BuildPlan
 from rlimages.project import Project
@@ -39,6 +40,8 @@ class Wishes:
     timeout: int | None = None
     fresh: bool = False
     """Run checks again that passed before for this very image."""
+    no_cache: bool = False
+    """Build also what is up to date, and from nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,23 +52,41 @@ class Prepared:
     notes: tuple[str, ...]
 
 
-def prepare(project: Project, cells: Sequence[Cell], wishes: Wishes, *, environ: Mapping[str, str]) -> Prepared:
-    """Decide what a run would do. Raises `StaleError` where a recipe or lock is not what the matrix gives."""
+def outline(project: Project, cells: Sequence[Cell], wishes: Wishes) -> BuildPlan:
+    """What a run would do that knew of no image. Raises `StaleError` where files are not what the matrix gives."""
     chosen = tuple(cells)
     _insist_on_step(project, chosen)
-    locks = {cell.id: tree.read(project.root / cell.lock) or "" for cell in chosen}
-    hosts = buildhost.prepare(
-        project.root / STATE / "buildhost", locks, environ=environ, home=Path.home(), wheels=wishes.wheels
-    )
-    plan = schedule.make_plan(
+    return schedule.make_plan(
         chosen,
         registries=project.base_arguments(chosen, wishes.region),
         overrides=overrides(wishes),
-        buildhosts=hosts.folders,
         jobs=wishes.jobs or _fitting_jobs(),
         timeout=wishes.timeout,
     )
-    return Prepared(plan=plan, notes=hosts.notes if Stage.BUILD in wishes.stages else ())
+
+
+def decided(project: Project, todo: BuildPlan, holdings: Holdings, wishes: Wishes) -> BuildPlan:
+    """The same, knowing which images there are."""
+    return planning.decide(
+        todo,
+        project.root,
+        holdings,
+        bases=project.locked_bases,
+        labels=revision.labels(project.root),
+        afresh=wishes.no_cache,
+    )
+
+
+def lent(project: Project, todo: BuildPlan, wishes: Wishes, *, environ: Mapping[str, str]) -> Prepared:
+    """The same, with what this machine lends to the builds of it."""
+    builds = todo.of(Action.BUILD)
+    if not builds:
+        return Prepared(plan=todo, notes=())
+    locks = {step.cell.id: tree.read(project.root / step.cell.lock) or "" for step in builds}
+    hosts = buildhost.prepare(
+        project.root / STATE / "buildhost", locks, environ=environ, home=Path.home(), wheels=wishes.wheels
+    )
+    return Prepared(plan=schedule.lend(todo, hosts.folders), notes=hosts.notes)
 
 
 def run(
@@ -79,23 +100,28 @@ def run(
     on_note: Callable[[str], None],
 ) -> tuple[Path, RunReport]:
     """Take the cells through the stages; the folder with the logs and reports, and the report."""
-    prepared = prepare(project, cells, wishes, environ=environ)
+    todo = outline(project, cells, wishes)
     there = None
     if Stage.PUBLISH in wishes.stages:
         there = destination.destination(project, cells, to=wishes.to, target=wishes.target, environ=environ)
     folder = runs.open_run(project.root / STATE)
     engine = DockerEngine(run=folder.name, stop=stop)
-    engine.version()
-    notes = list(prepared.notes)
-    for note in notes:
-        on_note(note)
-    for reference in open_bases(prepared.plan) if Stage.BUILD in wishes.stages else ():
-        on_note(f"base {reference}: bringing it, which takes a minute where it is not here yet")
-        base = bases.ensure(reference)
-        notes.append(f"base {base.reference}: {base.origin}, {base.detail}")
-        on_note(notes[-1])
+    notes: list[str] = []
+
+    def note(line: str) -> None:
+        notes.append(line)
+        on_note(line)
+
+    if Stage.BUILD in wishes.stages:
+        engine.version()
+        holdings = _with_bases(todo, engine, project, on_note=on_note, note=note)
+        todo = decided(project, without_orphans(todo, holdings, project), holdings, wishes)
+        prepared = lent(project, todo, wishes, environ=environ)
+        todo = prepared.plan
+        for line in prepared.notes:
+            note(line)
     report = pipeline.run(
-        without_orphans(prepared.plan, engine, project) if Stage.BUILD in wishes.stages else prepared.plan,
+        todo,
         root=project.root,
         parents=project.roots[1:],
         folder=folder,
@@ -126,13 +152,13 @@ def run(
     return folder, report
 
 
-def without_orphans(todo: BuildPlan, engine: Engine, project: Project) -> BuildPlan:
+def without_orphans(todo: BuildPlan, holdings: Holdings, project: Project) -> BuildPlan:
     """The same, but that a cell is skipped whose parent is neither built in this run nor in the local store."""
     steps = []
     for step in todo.steps:
         base = step.cell.base
         here = step.needs or base.image in dict(step.contexts) or base.registry is not None
-        if step.cell.extends is None or here or engine.inspect(base.image) is not None:
+        if step.cell.extends is None or here or holdings.find(base.image) is not None:
             steps.append(step)
             continue
         owner, _ = project.family[step.cell.extends]
@@ -141,6 +167,20 @@ def without_orphans(todo: BuildPlan, engine: Engine, project: Project) -> BuildP
         reason = f"there is no image {base.image} in the local store; {remedy}"
         steps.append(replace(step, action=Action.SKIP, reason=reason))
     return replace(todo, steps=tuple(steps))
+
+
+def _with_bases(
+    todo: BuildPlan, engine: Engine, project: Project, *, on_note: Callable[[str], None], note: Callable[[str], None]
+) -> Holdings:
+    """What the local store holds, after the open bases came there that were missing and are not locked."""
+    holdings = engine.holdings()
+    locked = project.locked_bases
+    missing = [name for name in open_bases(todo) if name not in locked and holdings.find(name) is None]
+    for reference in missing:
+        on_note(f"base {reference}: bringing it, which takes a minute")
+        base = bases.ensure(reference)
+        note(f"base {base.reference}: {base.origin}, {base.detail}")
+    return engine.holdings() if missing else holdings
 
 
 def bases_of(cells: Sequence[Cell]) -> Iterator[BaseResult]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from string import Template
@@ -44,7 +44,6 @@ def make_plan(
     *,
     registries: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
     overrides: Sequence[Override] = (),
-    buildhosts: Mapping[str, Path] = MappingProxyType({}),
     labels: Mapping[str, str] = EMPTY,
     skip: Mapping[str, str] = EMPTY,
     jobs: int,
@@ -53,7 +52,7 @@ def make_plan(
     """Order the cells, parents first, and decide everything that each build needs.
 
     `registries` gives, by account table key (`cell.base.registry`), the build arguments `account`, `region`, `domain`;
-    `buildhosts`, by cell id, the folder made by `buildhost.prepare`; `skip`, by cell id, the reason not to build it.
+    `skip`, by cell id, the reason not to build it.
     `timeout`, in seconds a build, replaces what the matrix says. Raises `MatrixError` for a circle of cells,
     `UsageError` for an override that no base needs.
     """
@@ -70,17 +69,31 @@ def make_plan(
                 reason=reason or (f"after {parent.id}" if parent else "chosen"),
                 recipe=cell.recipe,
                 image=cell.local_name,
+                base=reference(cell.base, registries),
                 arguments=(
                     ("processor", cell.processor.value),
                     *registries.get(cell.base.registry or "", EMPTY).items(),
                 ),
-                contexts=tuple(_contexts(cell, parent, registries, overrides, buildhosts)),
+                contexts=tuple(_contexts(cell, parent, registries, overrides)),
                 labels=tuple(labels.items()),
                 needs=(parent.id,) if parent else (),
                 timeout=timeout or cell.timeout,
             )
         )
     return BuildPlan(steps=tuple(steps), jobs=jobs)
+
+
+def lend(plan: BuildPlan, buildhosts: Mapping[str, Path]) -> BuildPlan:
+    """The same, with this machine's loans: by cell id, the folder made by `buildhost.prepare`."""
+    return replace(
+        plan,
+        steps=tuple(
+            replace(step, contexts=(("buildhost", str(buildhosts[step.cell.id])), *step.contexts))
+            if step.cell.id in buildhosts
+            else step
+            for step in plan.steps
+        ),
+    )
 
 
 def reference(base: Base, registries: Mapping[str, Mapping[str, str]]) -> str:
@@ -107,11 +120,8 @@ def _contexts(
     parent: Cell | None,
     registries: Mapping[str, Mapping[str, str]],
     overrides: Sequence[Override],
-    buildhosts: Mapping[str, Path],
 ) -> Iterable[tuple[str, str]]:
-    """The named contexts of one build: this machine's loans, and a stand-in for the base. The first override wins."""
-    if cell.id in buildhosts:
-        yield "buildhost", str(buildhosts[cell.id])
+    """What stands in for the base of one build. The first override wins."""
     base = reference(cell.base, registries)
     stand_ins = [override.reference for override in overrides if override.pattern.search(base)]
     if parent is not None and parent.local_name != base:

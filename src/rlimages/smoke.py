@@ -85,7 +85,7 @@ def smoke(
             results.append(_result(cell, check.name, Outcome.SKIPPED, "interrupted before it began"))
             continue
         on_progress(check.name)
-        results.append(_proven(cell, image, check, proofs) or _check(cell, image, check, engine, folder, timeout))
+        results.append(proven(cell, image, check, proofs) or _check(cell, image, check, engine, folder, timeout))
         if proofs and results[-1].outcome is Outcome.PASSED and results[-1].log:
             _prove(image, check, proofs, results[-1])
     return tuple(results)
@@ -144,7 +144,7 @@ def _judge(checked: Checked, timeout: float) -> tuple[Outcome, str]:
     return outcome, checked.last_line or f"exited with {ended.code} and said nothing"
 
 
-def _proven(cell: Cell, image: LocalImage, check: Check, proofs: Path | None) -> SmokeResult | None:
+def proven(cell: Cell, image: LocalImage, check: Check, proofs: Path | None) -> SmokeResult | None:
     """The result of the same check of the same image in an earlier run, when it passed."""
     text = tree.read(_proof(image, check, proofs)) if proofs else None
     if text is None:

@@ -10,7 +10,7 @@ from rlimages.build import build
 from rlimages.cell import Cell
 from rlimages.engine import Engine, LocalImage
 from rlimages.errors import FactoryError
-from rlimages.plan import BuildStep
+from rlimages.plan import Action, BuildStep
 from rlimages.report import tally
 from rlimages.results import BuildResult, CellReport, Outcome
 from rlimages.shell import Stop
@@ -81,9 +81,28 @@ def unbuilt(cell: Cell, reason: str) -> BuildResult:
 
 def _build(step: BuildStep, report: CellReport, place: Workplace, tell: Tell) -> CellReport:
     clock = _Clock(Stage.BUILD, tell)
+    if step.action is not Action.BUILD:
+        result = _kept(step, place.engine)
+        clock.ended(result.outcome, result.reason)
+        return replace(report, build=result)
     result = build(step, place.engine, place.logs(step.cell), root=place.root, stop=place.stop, on_progress=clock.moved)
     clock.ended(result.outcome, result.reason)
     return replace(report, build=result)
+
+
+def _kept(step: BuildStep, engine: Engine) -> BuildResult:
+    """An image that need not be built, under its name."""
+    if step.action is Action.RETAG:
+        engine.name(step.held, step.image)
+    found = engine.inspect(step.held)
+    return BuildResult(
+        cell=step.cell,
+        outcome=Outcome.PASSED if found else Outcome.FAILED,
+        reason=step.reason if found else f"the image {step.held} was removed just now; run this again",
+        seconds=0.0,
+        log="",
+        image=found.image if found else None,
+    )
 
 
 def _image(step: BuildStep, report: CellReport, engine: Engine) -> LocalImage | None:

@@ -6,6 +6,7 @@ import pytest
 
 from rlimages import lock, running, tree
 from rlimages.errors import MatrixError
+from rlimages.holdings import Holding, Holdings
 from rlimages.plan import Action
 from rlimages.project import Project, load
 from rlimages.schedule import make_plan, parse_override
@@ -154,9 +155,9 @@ def test_the_examples_are_in_step(name: str) -> None:
     assert not list(lock.stale(example.lock_inputs(example.cells), example.root, example.toolkits))
 
 
-def test_a_cell_without_its_parents_image_is_skipped_with_what_to_do(child: Project, engine) -> None:
+def test_a_cell_without_its_parents_image_is_skipped_with_what_to_do(child: Project) -> None:
     todo = make_plan(child.cells[:1], jobs=1)
-    (step,) = running.without_orphans(todo, engine, child).steps
+    (step,) = running.without_orphans(todo, Holdings(), child).steps
     assert step.action is Action.SKIP
     assert step.reason == (
         "there is no image sagemaker-rl-ray-container:ray-2.9.3-tf-cpu-py311-debian12 in the local store; "
@@ -164,13 +165,13 @@ def test_a_cell_without_its_parents_image_is_skipped_with_what_to_do(child: Proj
     )
 
 
-def test_a_parent_in_the_store_in_ecr_or_in_another_place_is_enough(child: Project, engine, make_step) -> None:
+def test_a_parent_in_the_store_in_ecr_or_in_another_place_is_enough(child: Project) -> None:
     open_one, *published = child.cells
     elsewhere = [parse_override("ray-container:ray-2.9.3=a.example/ray:2.9.3")]
     for cells, overrides in (([open_one], elsewhere), (published, [])):
         arguments = child.base_arguments(cells)
         todo = make_plan(cells, jobs=1, registries=arguments, overrides=overrides)
-        assert running.without_orphans(todo, engine, child) == todo
-    engine.passes(make_step(image=open_one.base.image))
+        assert running.without_orphans(todo, Holdings(), child) == todo
+    parent = Holding(id="sha256:1", names=(open_one.base.image,), digests=(), labels={}, size=1)
     todo = make_plan([open_one], jobs=1)
-    assert running.without_orphans(todo, engine, child) == todo
+    assert running.without_orphans(todo, Holdings((parent,)), child) == todo

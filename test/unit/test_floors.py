@@ -11,27 +11,28 @@ ROOT = Path(__file__).resolve().parents[2]
 FLOORS = """
 errors
 cell
-plan results
-shell tree memory located tarball distribution meter layers artifact following health
+plan results holdings
+shell tree memory located instructions tarball distribution meter layers artifact following health
 shipment wire journal leaks
 cosign archive accounts schema selector render catalog describe diagnose report lock pipconfig buildkit job metric hosting batch
-validation pipes checkpoints retention census
+validation pipes checkpoints retention digest census
 clashes ground uri schedule targets scan sbom buildhost container profiles compare
-matrix sdkconfig host peek specimen leftovers
+matrix sdkconfig host baselock revision forecast peek specimen leftovers
 instance
-engine registry login runs rules invocation
+engine registry login runs rules invocation planning
 ecr proof acceptance lending inventory
 signing
 bases build smoke emulate release inspection endpoint transform
 stages places
 sealing
 project pipeline publishing promotion
-lookup destination standing
-releasing promoting introducing clearing
+lookup destination standing pinning
+releasing promoting introducing clearing ancestry
 locking doctor running training serving accepting
-transforming describing
+transforming describing outlook
 progress options
-emulation
+doorstep
+emulation production delivery
 admission attestation estate
 cli
 __main__

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rlimages.cell import Base
 from rlimages.errors import MatrixError, UsageError
 from rlimages.plan import Action
-from rlimages.schedule import default_jobs, make_plan, parse_override
+from rlimages.schedule import default_jobs, lend, make_plan, parse_override
 
 GIB = 2**30
 ECR = {"account": "520713654638", "region": "us-west-2", "domain": "amazonaws.com"}
@@ -69,7 +69,7 @@ def test_a_pattern_may_hold_an_equals_sign() -> None:
 
 
 def test_the_buildhost_of_a_cell_is_a_named_context(cell) -> None:
-    step = only(make_plan([cell], buildhosts={cell.id: Path("/x/y")}, jobs=1))
+    step = only(lend(make_plan([cell], jobs=1), {cell.id: Path("/x/y")}))
     assert step.contexts == (("buildhost", "/x/y"),)
 
 
