@@ -10,7 +10,7 @@ import json
 import posixpath
 import re
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import IO, Any, cast
 
@@ -20,6 +20,8 @@ from rlimages.tarball import Pieces
 _PIECE = 1 << 20
 _SMALL = 1 << 20
 """Bytes up to which a file of the archive may be its JSON."""
+_BLOBS = "blobs/sha256"
+"""Where an archive has its layers, each under the digest of its bytes; engines before 25 have other names."""
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _DPKG = "var/lib/dpkg/status"
@@ -72,12 +74,19 @@ class Layer:
     """Of the distribution's packages, where this layer has their list."""
 
 
-def of_archive(pieces: Iterable[bytes], called: str, check: Callable[[], None] = lambda: None) -> Census:
-    """Read an image as `docker image save` gives it; `check` is called now and then and may raise.
+def of_archive(
+    pieces: Iterable[bytes],
+    called: str,
+    *,
+    check: Callable[[], None] = lambda: None,
+    known: MutableMapping[str, Layer] | None = None,
+) -> Census:
+    """Read an image as `docker image save` gives it; `check` is called for each path and may raise.
 
+    `known` has layers by the digest of their unpacked bytes: those in there are not read again, the others get in.
     Raises `ToolError` naming it as `called` where that is not an image.
     """
-    reader = _Reader(check)
+    reader = _Reader(check, {} if known is None else known)
     try:
         with tarfile.open(fileobj=io.BufferedReader(Pieces(iter(pieces)), _PIECE), mode="r|") as archive:
             reader.take(archive)
@@ -125,8 +134,9 @@ def unite(config: bytes, layers: Iterable[Layer]) -> Census:
 
 
 class _Reader:
-    def __init__(self, check: Callable[[], None]) -> None:
+    def __init__(self, check: Callable[[], None], known: MutableMapping[str, Layer]) -> None:
         self._check = check
+        self._known = known
         self._small: dict[str, bytes] = {}
         self._layers: dict[str, Layer] = {}
         self._links: dict[str, str] = {}
@@ -142,14 +152,22 @@ class _Reader:
                 if member.size <= _SMALL:
                     self._small[member.name] = content.read()
                 else:
-                    self._layers[member.name] = read_layer(content, self._check)
+                    self._layers[member.name] = self._read(member.name, content)
 
     def census(self) -> Census:
         told = json.loads(self._small["manifest.json"])[0]
         return unite(self._small[told["Config"]], [self._layer(self._links.get(name, name)) for name in told["Layers"]])
 
     def _layer(self, name: str) -> Layer:
-        return self._layers.get(name) or read_layer(io.BytesIO(self._small[name]), self._check)
+        return self._layers.get(name) or self._read(name, io.BytesIO(self._small[name]))
+
+    def _read(self, name: str, content: IO[bytes]) -> Layer:
+        folder, _, digest = name.rpartition("/")
+        if folder != _BLOBS:
+            return read_layer(content, self._check)
+        if f"sha256:{digest}" not in self._known:
+            self._known[f"sha256:{digest}"] = read_layer(content, self._check)
+        return self._known[f"sha256:{digest}"]
 
 
 def _file(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str, layer: Layer) -> File:

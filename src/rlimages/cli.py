@@ -6,7 +6,18 @@ from typing import Any
 
 import click
 
-from rlimages import __version__, admission, attestation, delivery, doorstep, emulation, estate, options, production
+from rlimages import (
+    __version__,
+    admission,
+    attestation,
+    delivery,
+    doorstep,
+    emulation,
+    estate,
+    options,
+    production,
+    reproduction,
+)
 from rlimages.errors import FactoryError, StaleError, ToolError
 
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # the look for plugins costs a tenth of the start-up
@@ -168,5 +179,5 @@ for verb in (emulation.train, emulation.serve, emulation.invoke, emulation.trans
     main.add_command(verb)
 for verb in (admission.accept, attestation.sbom, attestation.verify):
     main.add_command(verb)
-for verb in (estate.sdk_config, estate.gc):
+for verb in (estate.sdk_config, estate.gc, reproduction.reproduce):
     main.add_command(verb)

@@ -189,6 +189,11 @@ class DockerEngine:
             self._client.api.tag(image, repository, tag, force=True)
         self._forget(before)
 
+    def discard(self, reference: str) -> None:
+        """Take a name from an image of the local store, which is gone when that was its last."""
+        with suppress(*engine_errors()):  # gone already, or something stands on it
+            self._client.api.remove_image(reference)
+
     def configuration(self, reference: str) -> Configuration | None:
         """What an image of the local store says about itself; None where there is none."""
         with _answering():

@@ -205,6 +205,14 @@ def test_compressed_layers_are_read() -> None:
     assert census.of_archive(saved([BASE], pack=gzip.compress), "it").files == image().files
 
 
+def test_a_layer_that_both_have_is_read_once() -> None:
+    known: dict[str, census.Layer] = {}
+    own = {"etc": FOLDER}
+    first, second = (census.of_archive(saved(layers), "it", known=known) for layers in ([BASE], [BASE, own]))
+    assert len(known) == 2
+    assert second.files["usr/bin/train"] is first.files["usr/bin/train"]
+
+
 def test_what_is_no_image_is_one_sentence() -> None:
     with pytest.raises(ToolError, match=r"^it: what the engine saved is not an archive of an image"):
         census.of_archive(iter([b"not a tar archive" * 1000]), "it")
@@ -215,4 +223,4 @@ def test_a_reader_can_be_stopped() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        census.of_archive(saved([BASE]), "it", stop)
+        census.of_archive(saved([BASE]), "it", check=stop)

@@ -18,7 +18,7 @@ cosign archive accounts schema selector render catalog describe diagnose report 
 validation pipes checkpoints retention digest census
 clashes ground uri schedule targets scan sbom buildhost container profiles compare
 matrix sdkconfig host baselock revision forecast peek specimen leftovers
-instance
+instance origin
 engine registry login runs rules invocation planning
 ecr proof acceptance lending inventory
 signing
@@ -28,12 +28,12 @@ sealing
 project pipeline publishing promotion
 lookup destination standing pinning
 releasing promoting introducing clearing ancestry
-locking doctor running training serving accepting
-transforming describing outlook
+locking doctor running training serving accepting original
+transforming describing outlook reproducing
 progress options
 doorstep
 emulation production delivery
-admission attestation estate
+admission attestation estate reproduction
 cli
 __main__
 """
