@@ -1,6 +1,7 @@
 """A run from its wishes to its report: check that files are in step, prepare, plan, go, write down."""
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,6 +90,11 @@ def lent(project: Project, todo: BuildPlan, wishes: Wishes, *, environ: Mapping[
     return Prepared(plan=schedule.lend(todo, hosts.folders), notes=hosts.notes)
 
 
+def dated(todo: BuildPlan, epoch: int) -> BuildPlan:
+    """The same, each image with a date of creation in whole seconds: what can be given to it a second time."""
+    return replace(todo, steps=tuple(replace(step, epoch=epoch) for step in todo.steps))
+
+
 def run(
     project: Project,
     cells: Sequence[Cell],
@@ -117,7 +123,7 @@ def run(
         holdings = _with_bases(todo, engine, project, on_note=on_note, note=note)
         todo = decided(project, without_orphans(todo, holdings, project), holdings, wishes)
         prepared = lent(project, todo, wishes, environ=environ)
-        todo = prepared.plan
+        todo = dated(prepared.plan, int(time.time()))
         for line in prepared.notes:
             note(line)
     report = pipeline.run(
