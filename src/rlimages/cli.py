@@ -68,12 +68,16 @@ def list_(ctx: click.Context, /, patterns: tuple[str, ...], wide: bool, as_json:
 
 @main.command()
 @click.argument("patterns", nargs=-1, required=True, metavar="PATTERN...")
+@click.option("--layers", is_flag=True, help="The layers of their images in the local store, or of other images there.")
 @options.as_json
 @click.pass_context
-def show(ctx: click.Context, /, patterns: tuple[str, ...], as_json: bool) -> None:
-    """Show everything about some cells."""
+def show(ctx: click.Context, /, patterns: tuple[str, ...], layers: bool, as_json: bool) -> None:
+    """Show everything about some cells, or what their images are made of."""
     from rlimages import describe
 
+    if layers:
+        reproduction.show_layers(patterns, ctx.obj, as_json=as_json)
+        return
     shown = [describe.everything(cell) for cell in doorstep.chosen(doorstep.project_of(ctx), patterns)]
     if as_json:
         doorstep.print_json(shown)

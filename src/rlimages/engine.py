@@ -27,6 +27,7 @@ from rlimages.layers import Entry
 from rlimages.plan import BuildStep
 from rlimages.results import Image
 from rlimages.shell import Ended, Stop, run, this_process
+from rlimages.stack import Stored
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -188,6 +189,11 @@ class DockerEngine:
         with _answering():
             self._client.api.tag(image, repository, tag, force=True)
         self._forget(before)
+
+    def stored(self, reference: str) -> Stored | None:
+        """The layers of an image of the local store, and how they came; None where there is none."""
+        with _answering():
+            return peek.stored(self._client, reference)
 
     def discard(self, reference: str) -> None:
         """Take a name from an image of the local store, which is gone when that was its last."""

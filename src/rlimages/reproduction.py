@@ -1,4 +1,4 @@
-"""The verb that makes an image again and says how alike the two are."""
+"""The verbs that take images apart: make one again and say how alike the two are, and show what one is made of."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -70,6 +70,17 @@ def reproduce(
     else:
         doorstep.print_lines(lines(done))
     ctx.exit(0 if done.comparison.level >= Level[level.upper()] else 1)
+
+
+def show_layers(words: Sequence[str], matrix: Path | None, *, as_json: bool) -> None:
+    """Print what images of the local store are made of."""
+    from rlimages import stack, stacking
+
+    told = list(stacking.stacks(words, matrix=matrix))
+    if as_json:
+        doorstep.print_json(stack.facts(told))
+    else:
+        doorstep.print_lines(line for each in told for line in stack.lines(each))
 
 
 def lines(done: "Reproduction") -> Iterator[str]:

@@ -36,6 +36,17 @@ if ! "$python" -m pip --version; then
     exit 1
 fi
 
+# What only serves to compile against a package (the image has no compiler), to run it with Java (nor that) or to test
+# it, and what none of its modules imports: a quarter of the image beside PyTorch.
+site=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
+for package in gevent matplotlib networkx numpy pandas psutil pyarrow pywt scipy skimage sympy zope; do
+    if [ -d "$site/$package" ]; then
+        find "$site/$package" -type d -name tests -prune -exec rm -rf {} +
+    fi
+done
+rm -rf "$site/tensorflow/include" "$site/torch/include" "$site/torch/test" "$site"/torch/bin/test_* \
+    "$site/onnx/backend/test" "$site/ray/jars"
+
 # Byte-compiled here, or every start of a container would do it again (10 s beside TensorFlow). The stamps of
 # source and bytecode agree, and an edited file is compiled anew.
 find "$environment" -exec touch --no-dereference --date=2000-01-01T00:00:00Z {} +

@@ -15,7 +15,7 @@ plan results holdings
 shell tree memory located instructions tarball distribution meter layers artifact following health
 shipment wire journal leaks
 cosign archive accounts schema selector render catalog describe diagnose report lock pipconfig buildkit job metric hosting batch
-validation pipes checkpoints retention digest census
+validation pipes checkpoints retention digest census stack
 clashes ground uri schedule targets scan sbom buildhost container profiles compare
 matrix sdkconfig host baselock revision forecast peek specimen leftovers
 instance origin
@@ -29,7 +29,7 @@ project pipeline publishing promotion
 lookup destination standing pinning
 releasing promoting introducing clearing ancestry
 locking doctor running training serving accepting original
-transforming describing outlook reproducing
+transforming describing outlook reproducing stacking
 progress options
 doorstep
 emulation production delivery
