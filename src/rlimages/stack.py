@@ -108,7 +108,7 @@ def lines(told: Stack) -> Iterator[str]:
         also = f"{len(each.shared_with)} cell{'' if len(each.shared_with) == 1 else 's'}" if each.shared_with else "-"
         made_by = each.made_by if len(each.made_by) <= _WIDE else f"{each.made_by[: _WIDE - 1]}…"
         digest = each.digest.removeprefix("sha256:")[:_SHORT]
-        yield f"  {each.size / 1e6:>8.1f}  {digest}  {also:<9}  {made_by or '(the base)'}"
+        yield f"  {each.size / 1e6:>8.1f}  {digest:<{_SHORT}}  {also:<9}  {made_by or '(the base)'}"
     yield f"  {told.size / 1e6:>8.1f}  in all, {told.shared / 1e6:.1f} of it shared with other cells"
 
 

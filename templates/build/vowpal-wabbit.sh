@@ -14,7 +14,8 @@ set -eu
 python=$1 lock=$2 folder=$3
 shift 3
 
-work=$(mktemp -d)
+# The library has the names of its source files in it.
+work=/tmp/vowpal-wabbit
 mkdir -p "$folder" "$work/source"
 awk -v own="$work/own.txt" -v rest="$folder/lock.txt" '
     /^[^ \t#]/ { name = $0; sub(/[ =].*/, "", name) }
