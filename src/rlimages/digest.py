@@ -18,6 +18,7 @@ in neither. Checks are not either: they judge an image and don't change it.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
@@ -28,13 +29,15 @@ from packaging.utils import canonicalize_name
 
 from rlimages import instructions, tree
 from rlimages.cell import EMPTY, Cell
+from rlimages.holdings import BUILD_LABEL
 from rlimages.instructions import Instruction, Script
 
 SOURCE_LABEL = "rlimages.source"
-BUILD_LABEL = "rlimages.build"
 INPUTS_LABEL = "rlimages.inputs"
 IGNORED = (".gitkeep", "__pycache__")
 """Names that the build context leaves out."""
+_COMMENT = re.compile(" #.*"), re.compile("\n#.*")
+_DIGEST = re.compile("[0-9a-f]{64}")
 _SHORT = 12
 """Hexadecimal digits of a digest in the label that explains: 48 bits, for eyes; the digests themselves are whole."""
 
@@ -120,6 +123,7 @@ class Ledger:
         key = (cell.recipe, cell.processor.value)
         if key not in self._scripts:
             text = tree.read(self.root / cell.recipe) or ""
+            self._scripts.clear()  # what processors share is read together; the rest would only fill memory
             self._scripts[key] = instructions.read(text, {"processor": cell.processor.value})
         return self._scripts[key]
 
@@ -132,7 +136,7 @@ class Ledger:
 def lines(lock: str) -> Mapping[str, str]:
     """The requirements of a lock without comments: distribution -> version and digest of all that is said of it."""
     found: dict[str, str] = {}
-    for requirement in lock.replace("\\\n", " ").splitlines():
+    for requirement in filter(str.strip, lock.replace("\\\n", " ").splitlines()):
         pin, _, rest = requirement.strip().partition(" ")
         name, _, version = pin.partition("==")
         key = canonicalize_name(name.partition("[")[0])
@@ -142,8 +146,10 @@ def lines(lock: str) -> Mapping[str, str]:
 
 
 def _without_comments(lock: str) -> str:
-    told = (line.partition(" #")[0].rstrip() for line in lock.splitlines() if not line.lstrip().startswith("#"))
-    return "\n".join(line for line in told if line)
+    text = f"\n{lock}"
+    for comment in _COMMENT:  # two, as a search for fixed letters is far quicker than one for either
+        text = comment.sub("", text)
+    return text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -243,5 +249,4 @@ def _digest_of(entries: Mapping[str, str]) -> str:
 def _shortened(word: str) -> str:
     """A digest's first digits; any other word as it is."""
     digits, plus, x = word.removeprefix("sha256:").partition("+")
-    is_digest = len(digits) == 64 and all(character in "0123456789abcdef" for character in digits)
-    return f"{digits[:_SHORT]}{plus}{x}" if is_digest else word
+    return f"{digits[:_SHORT]}{plus}{x}" if _DIGEST.fullmatch(digits) else word

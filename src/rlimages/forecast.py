@@ -79,11 +79,7 @@ def facts(told: Forecast, commands: dict[str, list[str]]) -> dict[str, Any]:
                 "changes": list(cell.step.changes),
                 "where": cell.step.cell.where,
                 "image": cell.step.image,
-                "digests": {
-                    name.removeprefix("rlimages."): value
-                    for name, value in cell.step.labels
-                    if name in ("rlimages.source", "rlimages.build")
-                },
+                "digests": {"source": cell.step.source, "build": cell.step.digest},
                 "seconds": cell.seconds,
                 "space": cell.space,
                 "checks": list(cell.checks),

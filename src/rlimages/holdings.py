@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+BUILD_LABEL = "rlimages.build"
+"""An image's build digest (`digest`)."""
 _DEFAULTS = ("docker.io/library/", "docker.io/", "library/")
 
 
@@ -32,10 +34,17 @@ class Holdings:
         """What a name, digest or id stands for here."""
         return self._by_name.get(_plain(reference))
 
-    def having(self, label: str, value: str) -> tuple[Holding, ...]:
-        """The images with this label, those with a name first."""
-        found = [image for image in self.images if image.labels.get(label) == value]
-        return tuple(sorted(found, key=lambda image: not image.names))
+    def built_from(self, digest: str) -> tuple[Holding, ...]:
+        """The images with this build digest, those with a name first."""
+        return self._by_digest.get(digest, ())
+
+    @cached_property
+    def _by_digest(self) -> Mapping[str, tuple[Holding, ...]]:
+        found: dict[str, tuple[Holding, ...]] = {}
+        for image in sorted(self.images, key=lambda image: not image.names):
+            if BUILD_LABEL in image.labels:
+                found[image.labels[BUILD_LABEL]] = (*found.get(image.labels[BUILD_LABEL], ()), image)
+        return found
 
     @cached_property
     def _by_name(self) -> Mapping[str, Holding]:

@@ -4,8 +4,9 @@ Only what `render` writes has to be understood; anything else counts as used, so
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 _STAGE = re.compile(r"FROM\s+(?:--\S+\s+)*(?P<base>\S+)(?:\s+AS\s+(?P<name>\S+))?\s*$", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$\{?(\w+)\}?")
@@ -45,26 +46,32 @@ class _Stage:
 
 def read(text: str, arguments: Mapping[str, str]) -> Script:
     """What of a Dockerfile counts when it is built with these arguments; comments and other stages do not."""
+    head, stages = _parsed(text)
+    used = _leading_to(list(stages)[-1], stages, arguments) if stages else {}
+    bodies = [instruction for stage in used.values() for instruction in stage.instructions]
+    sources = (_filled(source, arguments) for instruction in bodies for source in _sources(instruction))
+    bases = (_filled(stage.base, arguments) for stage in used.values())
+    return Script(
+        instructions=tuple(sorted((*head, *bodies), key=lambda instruction: instruction.line)),
+        bases=tuple(dict.fromkeys(base for base in bases if base not in stages and base != "scratch")),
+        sources=tuple(dict.fromkeys(sources)),
+    )
+
+
+@lru_cache(maxsize=8)  # a text is read once for each processor, one right after the other
+def _parsed(text: str) -> tuple[Sequence[Instruction], Mapping[str, _Stage]]:
+    """The instructions before the first FROM, and the stages by name."""
     head: list[Instruction] = []
     stages: dict[str, _Stage] = {}
     inside = head
-    name = ""
     for instruction in _instructions(text):
         found = _STAGE.match(instruction.text)
         if found:
-            name = found["name"] or str(len(stages))
-            stages[name] = _Stage(_filled(found["base"], arguments))
-            inside = stages[name].instructions
+            stage = _Stage(found["base"])
+            stages[found["name"] or str(len(stages))] = stage
+            inside = stage.instructions
         inside.append(instruction)
-    used = _leading_to(name, stages, arguments) if stages else {}
-    bodies = [instruction for stage in used.values() for instruction in stage.instructions]
-    sources = (_filled(source, arguments) for instruction in bodies for source in _sources(instruction))
-    bases = (stage.base for stage in used.values() if stage.base not in stages and stage.base != "scratch")
-    return Script(
-        instructions=tuple(sorted((*head, *bodies), key=lambda instruction: instruction.line)),
-        bases=tuple(dict.fromkeys(bases)),
-        sources=tuple(dict.fromkeys(sources)),
-    )
+    return head, stages
 
 
 def _instructions(text: str) -> Iterator[Instruction]:
@@ -92,7 +99,7 @@ def _leading_to(last: str, stages: Mapping[str, _Stage], arguments: Mapping[str,
             continue
         used.add(name)
         stage = stages[name]
-        waiting.append(stage.base)
+        waiting.append(_filled(stage.base, arguments))
         waiting += [_filled(other, arguments) for each in stage.instructions for other in _others(each)]
     return {name: stage for name, stage in stages.items() if name in used}
 

@@ -3,17 +3,19 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from rlimages import ancestry, destination, running, schedule, smoke
+from rlimages import ancestry, destination, recall, running, schedule, smoke
 from rlimages.cell import Cell
-from rlimages.destination import STATE
+from rlimages.destination import PROOFS, STATE, Destination, checks_of
 from rlimages.engine import DockerEngine
 from rlimages.errors import ToolError
 from rlimages.forecast import Forecast, Outlook
 from rlimages.holdings import Holdings
 from rlimages.plan import Action, BuildPlan, BuildStep
 from rlimages.project import Project
+from rlimages.recall import Recalled
 from rlimages.running import Wishes
 from rlimages.shell import Stop
+from rlimages.smoke import Check
 
 
 def foresee(
@@ -43,11 +45,20 @@ def foresee(
     decided = running.decided(project, todo, holdings, wishes)
     if since:
         decided = _since(decided, ancestry.affected(project, since), since)
+    names: dict[str, tuple[str, ...]] = {}
+    recalled: Mapping[str, Recalled] = {}
+    if wishes.to or wishes.target:
+        there = destination.destination(project, cells, to=wishes.to, target=wishes.target, environ=environ)
+        decided, recalled = recall.recall(decided, there.places[0], checks_of(project), project.root / STATE / PROOFS)
+        names = {cell.id: tuple(_names(cell, there)) for cell in cells}
+        for opened in there.places:
+            opened.registry.close()
     plan = _all(decided, project, patterns)
     notes += _unlocked(project, decided)
-    names = dict(_names(project, decided, wishes, environ))
-    proven = {} if since else dict(_proven(decided, holdings, engine, project))
-    told = tuple(_outlook(step, project, names, proven) for step in plan.steps)
+    proven = {} if since else dict(_proven(decided, engine, project))
+    proven.update((name, frozenset(one.proof.checks)) for name, one in recalled.items())
+    suites = _Suites(project)
+    told = tuple(_outlook(step, suites, names, proven) for step in plan.steps)
     return Forecast(
         cells=told,
         jobs=decided.jobs,
@@ -93,54 +104,53 @@ def _unlocked(project: Project, plan: BuildPlan) -> Iterator[str]:
         yield f"{count} and count as the local store has them: {shown}; `rlimages bases --update` locks them"
 
 
-def _names(
-    project: Project, plan: BuildPlan, wishes: Wishes, environ: Mapping[str, str]
-) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Cell -> the names that it gets where it is published to."""
-    if not (wishes.to or wishes.target):
-        return
-    cells = [step.cell for step in plan.steps]
-    there = destination.destination(project, cells, to=wishes.to, target=wishes.target, environ=environ)
-    for cell in cells:
-        yield (
-            cell.id,
-            tuple(
-                f"{opened.place.host}/{'/'.join(filter(None, [opened.place.prefix, cell.repository]))}:{tag}"
-                for opened in there.places
-                for tag in cell.tags
-            ),
-        )
-    for opened in there.places:
-        opened.registry.close()
+def _names(cell: Cell, there: Destination) -> Iterator[str]:
+    """The names that a cell gets where it is published to."""
+    for place in (opened.place for opened in there.places):
+        repository = "/".join(filter(None, [place.host, place.prefix, cell.repository]))
+        yield from (f"{repository}:{tag}" for tag in cell.tags)
 
 
 def _proven(
-    plan: BuildPlan, holdings: Holdings, engine: DockerEngine, project: Project
+    plan: BuildPlan, engine: DockerEngine, project: Project
 ) -> Iterator[tuple[str, frozenset[str]]]:
     """Cell -> its checks that passed before for the image that it keeps."""
-    matrix = {name: cell for name, (_, cell) in project.family.items()}
+    suites = _Suites(project)
     for step in plan.of(Action.REUSE, Action.RETAG):
         image = engine.inspect(step.held)
         if image is not None:
-            checks = smoke.find_checks(project.roots, step.cell, matrix)
             proofs = project.root / STATE / "proofs"
-            passed = (check.name for check in checks if smoke.proven(step.cell, image, check, proofs))
+            passed = (check.name for check in suites.of(step.cell) if smoke.proven(step.cell, image, check, proofs))
             yield step.cell.id, frozenset(passed)
 
 
 def _outlook(
-    step: BuildStep, project: Project, names: Mapping[str, tuple[str, ...]], proven: Mapping[str, frozenset[str]]
+    step: BuildStep, suites: "_Suites", names: Mapping[str, tuple[str, ...]], proven: Mapping[str, frozenset[str]]
 ) -> Outlook:
     if step.action is Action.SKIP:
         return Outlook(step=step, seconds=None, space=None, checks=(), proven=0, publishes=())
-    matrix = {name: cell for name, (_, cell) in project.family.items()}
     before = proven.get(step.cell.id, frozenset())
-    checks = tuple(check.name for check in smoke.find_checks(project.roots, step.cell, matrix))
     return Outlook(
         step=step,
         seconds=None,
         space=None,
-        checks=tuple(name for name in checks if name not in before),
+        checks=tuple(check.name for check in suites.of(step.cell) if check.name not in before),
         proven=len(before),
         publishes=names.get(step.cell.id, ()),
     )
+
+
+class _Suites:
+    """Finds the checks of cells; those of one toolkit, without parents, are looked for once."""
+
+    def __init__(self, project: Project) -> None:
+        self._roots = project.roots
+        self._matrix = {name: cell for name, (_, cell) in project.family.items()}
+        self._known: dict[str, tuple[Check, ...]] = {}
+
+    def of(self, cell: Cell) -> tuple[Check, ...]:
+        if cell.extends:
+            return smoke.find_checks(self._roots, cell, self._matrix)
+        if cell.toolkit not in self._known:
+            self._known[cell.toolkit] = smoke.find_checks(self._roots, cell, self._matrix)
+        return tuple(replace(check, cell=cell) for check in self._known[cell.toolkit])

@@ -51,6 +51,7 @@ def run(
     stages: Collection[Stage] = tuple(Stage),
     matrix: Mapping[str, Cell] = MappingProxyType({}),
     proofs: Path | None = None,
+    elsewhere: Mapping[str, CellReport] = MappingProxyType({}),
     check_timeout: float = TIMEOUT,
     command: str = "",
     notes: Sequence[str] = (),
@@ -74,6 +75,7 @@ def run(
         stages=stages,
         matrix={**{step.cell.id: step.cell for step in plan.steps}, **matrix},
         proofs=proofs,
+        elsewhere=elsewhere,
         check_timeout=check_timeout,
         stop=stop or Stop(),
     )

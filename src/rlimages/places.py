@@ -12,7 +12,7 @@ from rlimages.ecr import Ecr, EcrCredentials
 from rlimages.login import Credentials, DockerCredentials, RegistryLogin
 from rlimages.meter import Meter
 from rlimages.registry import Registry
-from rlimages.shipment import Place, Untag
+from rlimages.shipment import Place, Untag, build_tag
 from rlimages.targets import RawTarget
 
 _ECR = re.compile(r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.")
@@ -102,6 +102,7 @@ def _region(
         own = repository.removeprefix(f"{target.prefix}/") if target.prefix else repository
         tags = [tag for cell in cells if cell.repository == own for tag in cell.tags]
         moving = [pattern for pattern in floating if any(fnmatchcase(tag, pattern) for tag in tags)]
+        moving += [build_tag("*")] if tags and "*" not in moving else []  # the newest of the same inputs has it
         return control.ensure(repository, target.repositories, moving)
 
     known = EcrCredentials(control)

@@ -26,6 +26,12 @@ class BuildStep:
     reason: str
     changes: tuple[str, ...] = ()
     """Why it is built: each input that is not what it was, one sentence each."""
+    source: str = ""
+    """Digest of what we wrote for it (`digest.Inputs`)."""
+    digest: str = ""
+    """Its build digest."""
+    ground: tuple[tuple[str, str], ...] = ()
+    """What it stands on, and the digests of that."""
     held: str = ""
     """Id of the image that need not be built; empty for what is built."""
     recipe: str

@@ -9,51 +9,63 @@ from dataclasses import replace
 from pathlib import Path
 
 from rlimages.cell import EMPTY
-from rlimages.digest import BUILD_LABEL, INPUTS_LABEL, Inputs, Ledger, explain
-from rlimages.holdings import Holding, Holdings
+from rlimages.digest import INPUTS_LABEL, Inputs, Ledger, explain
+from rlimages.holdings import BUILD_LABEL, Holding, Holdings
 from rlimages.plan import Action, BuildPlan, BuildStep
 
 NO_CACHE = "--no-cache asks for it"
 
 
 def decide(
-    plan: BuildPlan,
-    root: Path,
-    holdings: Holdings,
-    *,
-    bases: Mapping[str, str] = EMPTY,
-    labels: Mapping[str, str] = EMPTY,
-    afresh: bool = False,
+    plan: BuildPlan, root: Path, holdings: Holdings, *, bases: Mapping[str, str] = EMPTY, afresh: bool = False
 ) -> BuildPlan:
-    """The same plan, with what each image is made from as labels, and nothing built that the local store has.
+    """The same plan, with nothing built that the local store has.
 
-    `bases` gives the locked digests, by the image as the matrix has it; `labels` go on every image beside the inputs'
-    own; `afresh` builds everything from nothing.
+    `bases` gives the locked digests, by the image as the matrix has it; `afresh` builds everything from nothing.
     """
     ledger = Ledger(root)
-    known: dict[str, Inputs] = {}
+    known: dict[str, str] = {}
     steps = []
     for step in plan.steps:
-        inputs = ledger.inputs(step.cell, ground(step, known, holdings, bases))
-        known[step.cell.id] = inputs
-        pinned = _pinned(step, bases)
-        told = replace(pinned, labels=(*step.labels, *labels.items(), *inputs.labels.items()), no_cache=afresh)
+        stands_on = ground(step, known, holdings, bases)
+        inputs = ledger.inputs(step.cell, stands_on)
+        known[step.cell.id] = inputs.build
+        told = replace(
+            _pinned(step, bases),
+            source=inputs.source,
+            digest=inputs.build,
+            ground=tuple(stands_on.items()),
+            no_cache=afresh,
+        )
         steps.append(told if step.action is Action.SKIP else _judged(told, inputs, holdings))
     return replace(plan, steps=tuple(steps))
 
 
+def labelled(plan: BuildPlan, root: Path, labels: Mapping[str, str] = EMPTY) -> BuildPlan:
+    """The same, with what each image that is built will say of its inputs; `labels` go on every image beside that."""
+    ledger = Ledger(root)
+    steps = []
+    for step in plan.steps:
+        if step.action is Action.BUILD:
+            own = ledger.inputs(step.cell, dict(step.ground)).labels
+            steps.append(replace(step, labels=(*step.labels, *labels.items(), *own.items())))
+        else:
+            steps.append(step)
+    return replace(plan, steps=tuple(steps))
+
+
 def ground(
-    step: BuildStep, known: Mapping[str, Inputs], holdings: Holdings, bases: Mapping[str, str]
+    step: BuildStep, known: Mapping[str, str], holdings: Holdings, bases: Mapping[str, str]
 ) -> Mapping[str, str]:
     """What a step stands on: its parent's build digest, or its base's digest; empty where nobody knows it.
 
     A base that is locked counts as locked. One that is not, or that something stands in for, counts as the local store
-    has it. A parent outside the plan counts as its image says of itself.
+    has it. `known` has the build digests of earlier steps; a parent outside the plan counts as its image says itself.
     """
     cell = step.cell
     stand_in = dict(step.contexts).get(step.base, "").removeprefix("docker-image://")
     if cell.extends and cell.extends in known:
-        return {f"parent {cell.extends}": known[cell.extends].build}
+        return {f"parent {cell.extends}": known[cell.extends]}
     here = holdings.find(stand_in or step.base)
     if cell.extends:
         digest = (here.labels.get(BUILD_LABEL) or here.id) if here else ""
@@ -78,7 +90,7 @@ def _judged(step: BuildStep, inputs: Inputs, holdings: Holdings) -> BuildStep:
     if inputs.unknown:
         unknown = inputs.unknown[0]
         return replace(step, reason=f"{unknown} is not here yet")
-    same = holdings.having(BUILD_LABEL, inputs.build)
+    same = holdings.built_from(inputs.build)
     if named in same and named is not None:
         return replace(step, action=Action.REUSE, reason="up to date", held=named.id)
     if same:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,14 +15,14 @@ from typing import Any
 from rlimages import archive, journal, proof
 from rlimages.archive import Save, Shelf
 from rlimages.cell import Cell
-from rlimages.distribution import Blob
+from rlimages.distribution import Blob, Manifest
 from rlimages.errors import FactoryError, Interrupted, RegistryError, SelectionError
 from rlimages.journal import Journal
 from rlimages.places import Opened
 from rlimages.proof import Proof
 from rlimages.release import Delivery
 from rlimages.shell import Stop
-from rlimages.shipment import Content, Fetch, Item, State
+from rlimages.shipment import Content, Fetch, Item, State, build_tag
 from rlimages.wire import answers, is_loopback
 
 AT_ONCE = 4
@@ -78,7 +78,10 @@ def begin(folder: Path, target: str, items: Iterable[Item], source: str = "") ->
     name = f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
     release = Release(name=name, target=target, items=tuple(items), source=source)
     book = Journal(folder / name / journal.NAME)
-    told = [{"cell": i.cell, "repository": i.repository, "image": i.image, "tags": list(i.tags)} for i in release.items]
+    told = [
+        {"cell": i.cell, "repository": i.repository, "image": i.image, "tags": list(i.tags), "build": i.build}
+        for i in release.items
+    ]
     book.write("release", target=target, source=source, items=told)
     return release, book
 
@@ -94,15 +97,21 @@ def reopen(folder: Path, name: str) -> tuple[Release, Journal]:
     book = Journal(folder / chosen / journal.NAME)
     told: Mapping[str, Any] = next(book.told("release"), {})
     items = tuple(
-        Item(cell=i["cell"], repository=i["repository"], image=i["image"], tags=tuple(i["tags"]))
+        Item(
+            cell=i["cell"],
+            repository=i["repository"],
+            image=i["image"],
+            tags=tuple(i["tags"]),
+            build=i.get("build", ""),
+        )
         for i in told.get("items", ())
     )
     return Release(name=chosen, target=told.get("target", ""), items=items, source=told.get("source", "")), book
 
 
-def item_of(cell: Cell, image: str) -> Item:
-    """A cell's image under all the names that the matrix gives it."""
-    return Item(cell=cell.id, repository=cell.repository, image=image, tags=cell.tags)
+def item_of(cell: Cell, image: str, build: str = "") -> Item:
+    """A cell's image under all the names that the matrix gives it; `build` is its build digest."""
+    return Item(cell=cell.id, repository=cell.repository, image=image, tags=cell.tags, build=build)
 
 
 def deliver(
@@ -137,11 +146,24 @@ def deliver(
                     proof.attach(proofs[item.cell], delivery.staged(item), opened.registry, repository)
             seal(opened, {item: delivery.staged(item).digest for item in release.items})
             delivery.move()
+            for item in release.items:
+                _remember(opened, item, delivery.staged(item))
 
         near = shared(opened)
         return _serve(release, book, opened, work, stop=stop, may_go_back=may_go_back, shared=near, tell=tell)
 
     return _everywhere(places, one)
+
+
+def _remember(opened: Opened, item: Item, manifest: Manifest) -> None:
+    """Let an image be found by what it was made from. Where that fails the next run builds it again, and no more."""
+    repository, tag = opened.place.repository(item), build_tag(item.build)
+    if not item.build:
+        return
+    with suppress(RegistryError):
+        held = opened.registry.manifest(repository, tag)
+        if held is None or held.digest != manifest.digest:
+            opened.registry.put_manifest(repository, tag, manifest)
 
 
 def roll_back(

@@ -1,12 +1,13 @@
 """Release what a run has checked: to a plain registry what passed, to a target of `targets.yaml` all or nothing."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from time import monotonic
+from types import MappingProxyType
 
-from rlimages import acceptance, inspection, profiles, proof, publishing
+from rlimages import acceptance, inspection, profiles, promotion, proof, publishing, sealing
 from rlimages.cell import Cell
 from rlimages.destination import (
     PROOFS,
@@ -18,15 +19,19 @@ from rlimages.destination import (
     contents_of,
     seal_for,
 )
+from rlimages.distribution import Blob
 from rlimages.engine import DockerEngine
+from rlimages.holdings import BUILD_LABEL
 from rlimages.pipeline import Event
+from rlimages.places import Opened
 from rlimages.profiles import Profiles
 from rlimages.project import Project
 from rlimages.proof import Proof
 from rlimages.publishing import PlaceResult
+from rlimages.recall import Recalled
 from rlimages.results import CellReport, Outcome, PublishResult, RunReport
 from rlimages.shell import Stop
-from rlimages.shipment import State
+from rlimages.shipment import Content, Fetch, Item, State, build_tag
 from rlimages.stages import Stage
 from rlimages.standing import traffic
 from rlimages.targets import RawTarget
@@ -43,33 +48,46 @@ def release(
     stop: Stop,
     on_event: Callable[[Event], None],
     may_go_back: bool = False,
+    recalled: Mapping[str, Recalled] = MappingProxyType({}),
 ) -> tuple[RunReport, tuple[PlaceResult, ...]]:
     """Release the cells that passed. To a target that has a name, one that did not pass holds back all.
 
-    `folder` is the run's. The report comes back with what was published, and what became of each place. Raises
-    `GateError`, before anything is sent, for an image that does not fit a profile of the target.
+    `folder` is the run's; `recalled` are the images, by cell, that the first place has already. The report comes back
+    with what was published, and what became of each place. Raises `GateError`, before anything is sent, for an image
+    that does not fit a profile of the target.
     """
     ready = [cell for cell in report.cells if cell.outcome is Outcome.PASSED and cell.image]
     missing = [cell.cell.id for cell in report.cells if cell not in ready]
     if not ready or (missing and there.name):
         reason = f"nothing was released to {there.name}: {', '.join(missing)} did not pass" if ready else ""
         return _held_back(report, reason), ()
-    _insist_on_profiles(ready, profiles.load(project.root), there.target, engine)
+    here = [cell for cell in ready if cell.cell.id not in recalled]
+    _insist_on_profiles(here, recalled.values(), profiles.load(project.root), there.target, engine)
     state, began = project.root / STATE, monotonic()
-    items = [publishing.item_of(cell.cell, cell.image.id) for cell in ready if cell.image]
+    items = [
+        publishing.item_of(cell.cell, cell.image.id, _build_of(cell, recalled, engine)) for cell in ready if cell.image
+    ]
     released, book = publishing.begin(state / RELEASES, there.label, items)
     herald = _Herald(on_event, len(there.places))
     for opened in there.places:
         herald.moved(opened.place.name, "")
+    boms = {
+        **contents_of(here, there, project, engine, folder),
+        **_attested(recalled, there, folder, environ, stop),
+    }
     told = publishing.deliver(
         released,
         book,
         there.places,
-        publishing.from_store(lambda image: lambda: engine.save(image), state),
+        _fetch(recalled, publishing.from_store(lambda image: lambda: engine.save(image), state), there),
         stop=stop,
-        proofs=dict(_proofs(ready, checks_of(project), state)),
+        proofs={
+            **dict(_proofs(here, checks_of(project), state)),
+            **{name: one.proof for name, one in recalled.items()},
+        },
         may_go_back=may_go_back,
-        seal=seal_for(there, contents_of(ready, there, project, engine, folder), book, environ, stop, herald.moved),
+        shared=promotion.shared(there.places[:1], items) if recalled else _nothing,
+        seal=seal_for(there, boms, book, environ, stop, herald.moved),
         tell=herald.moved,
     )
     for place in told:
@@ -82,15 +100,64 @@ def release(
 
 
 def _insist_on_profiles(
-    ready: Sequence[CellReport], profiles: Profiles, target: RawTarget, engine: DockerEngine
+    here: Sequence[CellReport],
+    recalled: Iterable[Recalled],
+    profiles: Profiles,
+    target: RawTarget,
+    engine: DockerEngine,
 ) -> None:
     wanted = [profiles.find(name) for name in target.accept]
-    acceptance.insist(
+    local = (
         verdict
-        for cell in ready
+        for cell in here
         if cell.image
         for verdict in inspection.gate(engine, cell.image.id, cell.cell.tags, wanted, called=cell.cell.id)
     )
+    remote = (acceptance.judge(one.specimen, profile) for one in recalled for profile in wanted)
+    acceptance.insist((*local, *remote))
+
+
+def _build_of(cell: CellReport, recalled: Mapping[str, Recalled], engine: DockerEngine) -> str:
+    """The build digest of an image: what its label says."""
+    if cell.cell.id in recalled:
+        return recalled[cell.cell.id].step.digest
+    image = engine.inspect(cell.image.id) if cell.image else None
+    return image.labels.get(BUILD_LABEL, "") if image else ""
+
+
+def _fetch(
+    recalled: Mapping[str, Recalled], from_store: Callable[[Opened], Fetch], there: Destination
+) -> Callable[[Opened], Fetch]:
+    """Images of the local store, but those that the first place has come from there."""
+    tags = {name: build_tag(one.step.digest) for name, one in recalled.items()}
+    from_place = promotion.from_registry(there.places[:1], tags)
+
+    def of(opened: Opened) -> Fetch:
+        near, far = from_store(opened), from_place(opened)
+
+        def fetch(item: Item, wanted: Callable[[Blob], bool]) -> Content:
+            return (far if item.cell in recalled else near)(item, wanted)
+
+        return fetch
+
+    return of
+
+
+def _attested(
+    recalled: Mapping[str, Recalled], there: Destination, folder: Path, environ: Mapping[str, str], stop: Stop
+) -> Mapping[str, str]:
+    """The bills of materials that our key attests of what is there already; none where nothing is signed."""
+    if there.demands.key is None or not recalled:
+        return {}
+    images = {publishing.item_of(one.step.cell, one.manifest.image): one.manifest.digest for one in recalled.values()}
+    return sealing.inherited(
+        there.places[0], images, there.demands.key, folder=folder / "recalled", environ=environ, stop=stop
+    )
+
+
+def _nothing(_opened: Opened) -> Sequence[str]:
+    """What images of the local store share with a registry."""
+    return ()
 
 
 def _proofs(ready: Sequence[CellReport], checks: ChecksOf, state: Path) -> Iterator[tuple[str, Proof]]:

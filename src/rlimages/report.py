@@ -95,7 +95,7 @@ def _row(report: CellReport) -> tuple[str, ...]:
         report.cell.id,
         _built(built),
         duration(built.seconds) if built and built.log else "-",
-        size(report.image.size) if report.image else "-",
+        size(report.image.size) if report.image and report.image.size else "-",
         _checks(report.smoke),
         _seconds(report.smoke),
         tally(report.publish) if report.publish else "-",

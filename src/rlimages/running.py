@@ -6,16 +6,30 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rlimages import bases, buildhost, destination, lock, pipeline, planning, releasing, revision, runs, schedule, tree
+from rlimages import (
+    bases,
+    buildhost,
+    destination,
+    lock,
+    pipeline,
+    planning,
+    recall,
+    releasing,
+    revision,
+    runs,
+    schedule,
+    tree,
+)
 from rlimages.bases import BaseResult
 from rlimages.cell import Cell
-from rlimages.destination import STATE
+from rlimages.destination import STATE, checks_of
 from rlimages.engine import DockerEngine, Engine
 from rlimages.errors import MatrixError, StaleError
 from rlimages.holdings import Holdings
 from rlimages.pipeline import Event, Stage
 from rlimages.plan import Action, BuildPlan
 from rlimages.project import Project
+from rlimages.recall import Recalled
 from rlimages.results import RunReport
 from rlimages.schedule import Override
 from rlimages.shell import Stop
@@ -73,13 +87,12 @@ def decided(project: Project, todo: BuildPlan, holdings: Holdings, wishes: Wishe
         project.root,
         holdings,
         bases=project.locked_bases,
-        labels=revision.labels(project.root),
         afresh=wishes.no_cache,
     )
 
 
 def lent(project: Project, todo: BuildPlan, wishes: Wishes, *, environ: Mapping[str, str]) -> Prepared:
-    """The same, with what this machine lends to the builds of it."""
+    """The same, with what images say of themselves, and what this machine lends to builds."""
     builds = todo.of(Action.BUILD)
     if not builds:
         return Prepared(plan=todo, notes=())
@@ -87,7 +100,8 @@ def lent(project: Project, todo: BuildPlan, wishes: Wishes, *, environ: Mapping[
     hosts = buildhost.prepare(
         project.root / STATE / "buildhost", locks, environ=environ, home=Path.home(), wheels=wishes.wheels
     )
-    return Prepared(plan=schedule.lend(todo, hosts.folders), notes=hosts.notes)
+    told = planning.labelled(todo, project.root, revision.labels(project.root))
+    return Prepared(plan=schedule.lend(told, hosts.folders), notes=hosts.notes)
 
 
 def dated(todo: BuildPlan, epoch: int) -> BuildPlan:
@@ -113,6 +127,7 @@ def run(
     folder = runs.open_run(project.root / STATE)
     engine = DockerEngine(run=folder.name, stop=stop)
     notes: list[str] = []
+    recalled: Mapping[str, Recalled] = {}
 
     def note(line: str) -> None:
         notes.append(line)
@@ -122,6 +137,10 @@ def run(
         engine.version()
         holdings = _with_bases(todo, engine, project, on_note=on_note, note=note)
         todo = decided(project, without_orphans(todo, holdings, project), holdings, wishes)
+        if there is not None and not wishes.fresh:
+            todo, recalled = recall.recall(
+                todo, there.places[0], checks_of(project), project.root / STATE / destination.PROOFS
+            )
         prepared = lent(project, todo, wishes, environ=environ)
         todo = dated(prepared.plan, int(time.time()))
         for line in prepared.notes:
@@ -135,6 +154,7 @@ def run(
         stages=wishes.stages,
         matrix={name: cell for name, (_, cell) in project.family.items()},
         proofs=None if wishes.fresh else project.root / STATE / "proofs",
+        elsewhere={name: one.report for name, one in recalled.items()},
         command=wishes.command,
         notes=notes,
         stop=stop,
@@ -152,6 +172,7 @@ def run(
                 stop=stop,
                 on_event=on_event,
                 may_go_back=wishes.allow_older,
+                recalled=recalled,
             )
     finally:
         runs.write_report(folder, report)

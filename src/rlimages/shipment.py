@@ -18,6 +18,13 @@ class Item:
     image: str
     """Its id in the local store, which is the digest of its configuration."""
     tags: tuple[str, ...]
+    build: str = ""
+    """Its build digest (`digest.Inputs`); empty where it does not say."""
+
+
+def build_tag(build: str) -> str:
+    """The tag by which a registry is asked for an image with this build digest."""
+    return f"build-{build[:32]}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -25,7 +25,7 @@ signing
 bases build smoke emulate release inspection endpoint transform
 stages places
 sealing
-project pipeline publishing promotion
+project pipeline publishing promotion recall
 lookup destination standing pinning
 releasing promoting introducing clearing ancestry
 locking doctor running training serving accepting original
