@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from rlimages.digest import BUILD_LABEL, INPUTS_LABEL, SOURCE_LABEL
+from rlimages.digest import INPUTS_LABEL, SOURCE_LABEL
 from rlimages.errors import UsageError
+from rlimages.holdings import BUILD_LABEL
 from rlimages.revision import LABEL as REVISION_LABEL
 
 CELL_LABEL = "rlimages.cell"

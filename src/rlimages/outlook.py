@@ -111,9 +111,7 @@ def _names(cell: Cell, there: Destination) -> Iterator[str]:
         yield from (f"{repository}:{tag}" for tag in cell.tags)
 
 
-def _proven(
-    plan: BuildPlan, engine: DockerEngine, project: Project
-) -> Iterator[tuple[str, frozenset[str]]]:
+def _proven(plan: BuildPlan, engine: DockerEngine, project: Project) -> Iterator[tuple[str, frozenset[str]]]:
     """Cell -> its checks that passed before for the image that it keeps."""
     suites = _Suites(project)
     for step in plan.of(Action.REUSE, Action.RETAG):

@@ -151,7 +151,8 @@ def _step(
     if plan.steps[0].action is Action.SKIP:
         raise ToolError(plan.steps[0].reason)
     labels = revision.labels(source.root) if as_is else {revision.LABEL: origin.revision}
-    plan = planning.decide(plan, source.root, holdings, bases=source.locked_bases, labels=labels, afresh=True)
+    plan = planning.decide(plan, source.root, holdings, bases=source.locked_bases, afresh=True)
+    plan = planning.labelled(plan, source.root, labels)
     own = dict(plan.steps[0].labels)
     unlike = origins.unlike_source(origin, own)
     if unlike and not as_is:
