@@ -13,7 +13,7 @@ began=$(($(date +%s) - 60))
 "$@"
 
 if command -v find >/dev/null; then
-    find / -xdev \( -path /dev -o -path /proc -o -path /sys -o -path '/run/build*' -o -path /run/wheels \
+    find / -xdev \( -path /dev -o -path /proc -o -path /sys -o -path '/run/build*' -o -path /run/wheels -o -path /root/.cache \
         -o -path /etc/hosts -o -path /etc/hostname -o -path /etc/resolv.conf \) -prune \
         -o -newermt "@$began" -exec touch --no-dereference --date=2000-01-01T00:00:00Z {} +
 else
