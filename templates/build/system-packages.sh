@@ -16,6 +16,7 @@ traces() {
         /var/lib/dpkg/*-old /var/cache/ldconfig/aux-cache /var/log/dnf* /var/log/hawkey.log 2>/dev/null || :
 }
 
+began=$(date +%s)
 below=$(traces)
 users=$(cat /etc/passwd)
 
@@ -34,6 +35,13 @@ apt)
     # shellcheck disable=SC2086
     apt-get $fetch -qq install --yes --no-install-recommends \
         -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-unsafe-io "$@"
+    # Packages compile their modules under a random hash seed, on which bytecode depends up to Python 3.10.
+    find /usr/lib/python3* -name '*.pyc' -newermt "@$began" 2>/dev/null |
+        sed 's,__pycache__/\(.*\)\.cpython-[0-9]*\.pyc$,\1.py,' | sort >/tmp/compiled
+    if [ -s /tmp/compiled ] && /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info >= (3, 11))'; then
+        PYTHONHASHSEED=0 /usr/bin/python3 -m compileall -q -f -i /tmp/compiled
+    fi
+    rm /tmp/compiled
     ;;
 dnf)
     dnf install --assumeyes --quiet --nodocs \
