@@ -48,7 +48,9 @@ def parse(text: str) -> Mapping[str, Asked]:
         raw = yaml.safe_load(text)
         told = _File.model_validate(raw)
     except yaml.YAMLError as error:
-        raise MatrixError(f"{FILE}: is not YAML ({error}); write it anew with `rlimages bases --update`") from error
+        raise MatrixError(
+            f"{FILE}: is not YAML ({' '.join(str(error).split())}); write it anew with `rlimages bases --update`"
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))

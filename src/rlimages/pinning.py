@@ -16,6 +16,14 @@ AT_ONCE = 8
 PATIENCE = 30.0
 """Seconds for one answer."""
 
+_REASONS = {
+    "no such host|server misbehaving|name resolution": "its registry cannot be found from here",
+    "connection refused|i/o timeout|no route|unreachable|deadline": "its registry does not answer",
+    "unauthorized|forbidden|denied|no basic auth|authorization": "its registry wants a log-in: docker login",
+    "not found|manifest unknown|name unknown": "its registry has no such image",
+}
+"""What BuildKit's client says -> what that means."""
+
 Ask = Callable[[str], tuple[str | None, str]]
 """Reference -> its digest, or None and why there is none."""
 
@@ -47,25 +55,29 @@ def update(
 
 
 def of_registry(name: str) -> tuple[str | None, str]:
-    """The digest of what a reference names in its registry: of an index, where it has one for each platform.
+    """The digest of what a reference names in its registry, or None and why: of an index, where it has one.
 
     Asked as builds ask, with what `docker login` knows: what can be pulled can be locked.
     """
     said: list[str] = []
-    argv = ["docker", "buildx", "imagetools", "inspect", "--format", "{{.Manifest.Digest}}", name]
+    argv = ["docker", "buildx", "imagetools", "inspect", "--format", "{{json .Manifest}}", name]
     ended = shell.run(argv, on_line=said.append, timeout=PATIENCE, remedy=REMEDY)
-    found = next((line for line in said if re.fullmatch(r"sha256:[0-9a-f]{64}", line.strip())), None)
+    found = re.search(r'"digest": *"(sha256:[0-9a-f]{64})"', "\n".join(said))
     if ended.passed and found:
-        return found.strip(), ""
+        return found[1], ""
     if ended.timed_out:
         return None, f"no answer in {PATIENCE:.0f} s"
     return None, _reason(said)
 
 
 def _reason(said: Sequence[str]) -> str:
-    """The end of what the client said, without addresses of proxies and requests that change each time."""
+    """Why there was no answer, in words that are the same on every machine; else the end of what the client said."""
+    text = "\n".join(said)
+    for pattern, words in _REASONS.items():
+        if re.search(pattern, text, re.IGNORECASE):
+            return words
     line = next((line.strip() for line in reversed(said) if line.strip()), "no answer")
-    return re.sub(r"^ERROR: ", "", line)
+    return line.rpartition(": ")[2]
 
 
 def lines(told: Mapping[str, Asked]) -> Iterator[str]:

@@ -115,6 +115,34 @@ def test_a_machine_that_starts_empty_takes_what_the_registry_has(project: Path, 
     assert {action for action, _ in actions.values()} == {"build"}, "the new checks passed for none of them"
 
 
+def test_a_base_of_a_registry_is_locked_and_a_newer_one_is_a_change(project: Path, registry: str) -> None:
+    base = f"{registry}/planned-{os.getpid()}-base:1"
+    matrix = project / "build_matrix.yaml"
+    matrix.write_text(matrix.read_text().replace('"debian:bookworm-slim"', f'"{base}"'))
+    push(base, "debian:bookworm-slim", "LABEL a=1")
+    for word in (("render",), ("bases", "--update"), ("build",)):
+        done(project, *word)
+    assert set(planned(project, code=0).values()) == {("reuse", "up to date")}
+    push(base, "debian:bookworm-slim", "LABEL a=2")
+    assert set(planned(project, code=0).values()) == {("reuse", "up to date")}, "the lock says which one"
+    told = done(project, "bases", "--update")
+    assert told.startswith(f"{base}: sha256:")
+    assert {reason.partition(":")[0] for _, reason in planned(project, code=10).values()} == {
+        f"base {registry.split(':', maxsplit=1)[0]}"
+    }
+    done(project, "build")
+    assert label(project, TINY)["a"] == "2"
+
+
+def push(name: str, base: str, line: str) -> None:
+    subprocess.run(
+        ["docker", "buildx", "build", "--provenance=false", "--load", "--tag", name, "-"],
+        input=f"FROM {base}\n{line}\n", text=True, check=True, capture_output=True,
+    )  # fmt: skip
+    subprocess.run(["docker", "push", "--quiet", name], check=True, capture_output=True)
+    subprocess.run(["docker", "image", "rm", name], check=True, capture_output=True)
+
+
 def image(root: Path, cell: str) -> str:
     return inspected(root, cell, "{{.Id}}")
 
