@@ -50,5 +50,15 @@ rm -rf "$site/tensorflow/include" "$site/torch/include" "$site/torch/test" "$sit
 # Byte-compiled here, or every start of a container would do it again (10 s beside TensorFlow). The stamps of
 # source and bytecode agree, and an edited file is compiled anew.
 find "$environment" -exec touch --no-dereference --date=2000-01-01T00:00:00Z {} +
-env -u SOURCE_DATE_EPOCH PYTHONHASHSEED=0 "$python" -m compileall -qq -j 0 "$environment/lib" ||
-    echo "python-environment.sh: some files above are not for this Python and stay uncompiled"
+# Each of four processes has a list of its own: up to Python 3.10, bytecode depends on what was compiled before it.
+find "$environment/lib" -name '*.py' | LC_ALL=C sort >"$work/modules"
+split --number=r/4 "$work/modules" "$work/part."
+running=
+for part in "$work"/part.*; do
+    env -u SOURCE_DATE_EPOCH PYTHONHASHSEED=0 "$python" -m compileall -qq -i "$part" &
+    running="$running $!"
+done
+for each in $running; do
+    wait "$each" || echo "python-environment.sh: some files above are not for this Python and stay uncompiled"
+done
+find "$environment" -newermt 2000-01-02 -exec touch --no-dereference --date=2000-01-01T00:00:00Z {} +
