@@ -37,7 +37,7 @@ if ! "$python" -m pip --version; then
 fi
 
 # What only serves to compile against a package (the image has no compiler), to run it with Java (nor that) or to test
-# it, and what none of its modules imports: a quarter of the image beside PyTorch.
+# it, and what none of its modules imports: a sixth of the image beside PyTorch.
 site=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
 for package in gevent matplotlib networkx numpy pandas psutil pyarrow pywt scipy skimage sympy zope; do
     if [ -d "$site/$package" ]; then
