@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from rlimages.diagnose import diagnose, transient
+from rlimages.diagnose import DISK_REMEDY, diagnose, transient
 from rlimages.engine import Engine
 from rlimages.plan import BuildStep
 from rlimages.results import BuildResult, Outcome
@@ -42,6 +42,7 @@ def build(
                 seconds=seconds,
                 log=str(log),
                 image=found.image if found else None,
+                worked=built.ended.seconds if built.worked else 0.0,
             )
         ended = built.ended
         failure = diagnose(built.trouble, timed_out=ended.timed_out, cancelled=ended.cancelled, attempts=attempt)
@@ -57,6 +58,7 @@ def build(
         "timeout": f"took longer than {step.timeout} s",
         "interrupted": "interrupted",
         "unknown": f"buildx exited with {ended.code}",
+        "disk full": f"disk full; {DISK_REMEDY}",
     }
     reason = reasons.get(failure.kind, str(failure.kind))
     return BuildResult(

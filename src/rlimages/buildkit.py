@@ -6,6 +6,7 @@ something fails outside a step.
 
 import base64
 import json
+import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from typing import Any
 
 KEPT_LINES = 400
 """Lines of a step that are remembered in case it fails; the log has them all."""
+_RUN = re.compile(r"\[[^\]]+\] RUN ")
+"""How a step of a Dockerfile that runs something is called: `[build 3/7] RUN make`."""
 _CANCELLED = "context canceled"
 """What BuildKit says of the steps that had to stop because another one failed."""
 
@@ -24,6 +27,7 @@ class _Step:
     name: str
     started: str = ""
     ended: bool = False
+    cached: bool = False
     error: str = ""
     unfinished: str = ""
     """The last line of its output as long as its end has not come."""
@@ -66,6 +70,11 @@ class Listener:
             self._flush(step)
 
     @property
+    def worked(self) -> bool:
+        """True when a `RUN` was run: a build all of whose were cached takes seconds, whatever the cell."""
+        return any(step.ended and not step.cached and _RUN.match(step.name) for step in self._steps.values())
+
+    @property
     def trouble(self) -> str:
         """The output of the steps that failed, their errors, and what was said outside of any step."""
         failed = [step for step in self._steps.values() if step.error and _CANCELLED not in step.error]
@@ -93,9 +102,10 @@ class Listener:
             self._flush(step)
             step.ended = True
             step.error = vertex.get("error") or ""
+            step.cached = bool(vertex.get("cached"))
             if step.error:
                 self._write(f"#{step.number} ERROR: {step.error}")
-            elif vertex.get("cached"):
+            elif step.cached:
                 self._write(f"#{step.number} cached")
             else:
                 self._write(f"#{step.number} done in {_seconds(step.started, vertex['completed']):.1f} s")

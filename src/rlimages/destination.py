@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from rlimages import inventory, sealing, tree
+from rlimages import inventory, scan, sealing, tree
 from rlimages.cell import Cell
 from rlimages.engine import DockerEngine
 from rlimages.errors import MatrixError
 from rlimages.journal import Journal
 from rlimages.places import Opened, open_places
 from rlimages.project import Project
-from rlimages.publishing import Seal
+from rlimages.publishing import DEMANDED, Seal
 from rlimages.results import CellReport
 from rlimages.sealing import Demands
 from rlimages.shell import Stop
@@ -112,10 +112,23 @@ def seal_for(
 
     def seal(opened: Opened, images: Mapping[Item, str]) -> None:
         say = partial(tell, opened.place.name)
-        sealing.judge(opened, images, there.demands, today=datetime.now(UTC).date(), stop=stop, tell=say)
-        sealing.sign(
+
+        def note(cell: str, demand: str, said: str, *, passed: bool = True) -> None:
+            book.write(DEMANDED, place=opened.place.name, cell=cell, demand=demand, passed=passed, said=said)
+
+        sealing.judge(
+            opened, images, there.demands, today=datetime.now(UTC).date(), stop=stop, tell=say,
+            note=lambda cell, verdict: note(cell, "scan", scan.summary(verdict), passed=verdict.passed),
+        )  # fmt: skip
+        signed = sealing.sign(
             opened, images, there.target, there.demands, boms,
             folder=book.path.parent / opened.place.name.replace("/", "-"), environ=environ, stop=stop, tell=say,
         )  # fmt: skip
+        for item, told in zip(images, signed, strict=bool(signed)):
+            note(item.cell, "signature", f"by {told.fingerprint} at {told.signed or 'a time that it does not say'}")
+            if told.bom is not None:
+                note(
+                    item.cell, "contents", f"{len(told.bom.get('components', ()))} components, attested by the same key"
+                )
 
     return seal

@@ -4,7 +4,6 @@ What travels over the distribution's protocol is in `registry`; repositories are
 """
 
 import base64
-import fnmatch
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rlimages import mutability
 from rlimages.accounts import accounts, ecr_host
 from rlimages.errors import RegistryError
 from rlimages.login import Credentials
@@ -21,8 +21,6 @@ from rlimages.targets import RawRepositories
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAX_FILTERS = 5
-"""Exclusion filters that a repository's tag mutability takes (ECR, PutImageTagMutability)."""
 MAX_DELETED = 100
 """Images that one BatchDeleteImage takes."""
 _EARLY = 15 * 60
@@ -77,7 +75,7 @@ class Ecr:
                 imageScanningConfiguration={"scanOnPush": wanted.scan_on_push},
                 encryptionConfiguration=encryption,
                 tags=[{"Key": name, "Value": value} for name, value in wanted.tags.items()],
-                **mutability(floating, immutable=wanted.immutable),
+                **mutability.words(floating, immutable=wanted.immutable),
             )
         if wanted.lifecycle:
             self._set_lifecycle(repository, wanted.lifecycle)
@@ -217,35 +215,6 @@ def open_ecr(region: str, *, account: str | None = None, profile: str | None = N
     except BotoCoreError as error:
         raise RegistryError(f"cannot use AWS: {error}") from error
     return Ecr(session, region, account, meter)
-
-
-def mutability(floating: Sequence[str], *, immutable: bool) -> dict[str, Any]:
-    """The words of CreateRepository for tags that stay, but these. Raises `RegistryError` for more than ECR takes."""
-    if len(floating) > MAX_FILTERS:
-        raise RegistryError(
-            f"a repository would have {len(floating)} patterns of tags that may move, and ECR takes {MAX_FILTERS}; "
-            f"say which with wildcards in the target's `floating`"
-        )
-    if not immutable or "*" in floating:
-        return {"imageTagMutability": "MUTABLE"}
-    if not floating:
-        return {"imageTagMutability": "IMMUTABLE"}
-    filters = [{"filterType": "WILDCARD", "filter": pattern} for pattern in floating]
-    return {
-        "imageTagMutability": "IMMUTABLE_WITH_EXCLUSION",
-        "imageTagMutabilityExclusionFilters": filters,
-    }
-
-
-def fold(tags: Iterable[str], stays: Iterable[str], words: Sequence[str] = ("cpu", "gpu")) -> tuple[str, ...]:
-    """Few patterns for many floating tags: the processor's name becomes `*`, where no tag that stays then matches."""
-    kept = tuple(stays)
-    patterns: dict[str, None] = {}
-    for tag in tags:
-        parts = ["*" if part in words else part for part in tag.split("-")]
-        pattern = "-".join(parts)
-        patterns[tag if any(fnmatch.fnmatchcase(other, pattern) for other in kept) else pattern] = None
-    return tuple(patterns)
 
 
 def _client(session: Any, service: str, region: str) -> Any:

@@ -5,15 +5,16 @@ watches, inspects and saves. Pushing is ours: see `release`.
 """
 
 import json
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rlimages import leftovers, peek
+from rlimages import leftovers, peek, yard
 from rlimages.buildkit import Listener
 from rlimages.container import Checked, engine_errors, run_confined
 from rlimages.distribution import Configuration
@@ -37,6 +38,8 @@ ENDPOINT_LABEL = "rlimages.endpoint"
 """On the containers of endpoints that anyone may invoke: the name of the endpoint."""
 _PIECE = 1 << 20
 """Bytes of a saved image at a time."""
+_PRUNING = 600
+"""Seconds that an engine may take to remove build cache: it deletes file by file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +51,8 @@ class Built:
     """Id of what was built; empty when nothing was."""
     trouble: str = ""
     """The output of what failed, and what BuildKit said about it; empty when it passed."""
+    worked: bool = False
+    """True when a step was really run; False when all came from the builder's cache."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,6 +98,9 @@ class Engine(Protocol):
     def cleanup(self) -> tuple[str, ...]:
         """Remove what runs left behind whose process is dead; one sentence for each thing removed."""
 
+    def forget(self, images: Collection[str]) -> tuple[str, ...]:
+        """Of these images, by id, remove those of a cell that have no name any more; one sentence for each."""
+
 
 class DockerEngine:
     """The engine behind `docker` and its socket, with buildx as the builder."""
@@ -126,7 +134,8 @@ class DockerEngine:
         if not ended.passed:
             return Built(ended=ended, trouble=listener.trouble)
         self._forget(before)
-        return Built(ended=ended, image=json.loads(metadata.read_text())["containerimage.config.digest"])
+        image = json.loads(metadata.read_text())["containerimage.config.digest"]
+        return Built(ended=ended, image=image, worked=listener.worked)
 
     def check(self, image: str, argv: Sequence[str], folder: Path, log: Path, timeout: float) -> Checked:
         """Run a program inside an image, without network, and always remove the container afterwards."""
@@ -240,6 +249,23 @@ class DockerEngine:
         with _answering():
             return tuple(leftovers.remove(self._client))
 
+    def forget(self, images: Collection[str]) -> tuple[str, ...]:
+        """Of these images, by id, remove those of a cell that have no name any more; one sentence for each."""
+        with _answering():
+            return tuple(leftovers.forget(self._client, images))
+
+    def data(self) -> Path | None:
+        """The folder that the engine keeps its data in; None where that is not on this machine."""
+        with _answering():
+            return yard.data(self._client, os.environ)
+
+    def shrink(self, wanted: int) -> tuple[str, ...]:
+        """Remove `wanted` bytes of old build cache, on an engine that `scripts/engine` started; else nothing."""
+        import docker
+
+        with _answering(), closing(docker.from_env(timeout=_PRUNING)) as client:
+            return tuple(yard.shrink(client, wanted, os.environ))
+
     def _forget(self, image: LocalImage | None) -> None:
         """Remove an image that lost its last name to a newer one, or every rebuild would leave gigabytes behind."""
         with suppress(*engine_errors()):  # it never was, is gone already, or something still stands on it
@@ -291,6 +317,8 @@ def build_argv(step: BuildStep, *, metadata: Path, progress: str = "rawjson") ->
     argv = ["docker", "buildx", "build", f"--progress={progress}", "--provenance=false", "--sbom=false", "--load"]
     argv += [f"--metadata-file={metadata}", f"--file={step.recipe}", f"--tag={step.image}"]
     argv += ["--no-cache"] if step.no_cache else []
+    argv += [f"--cache-from=type=registry,ref={image}" for image in step.cache_from]
+    argv += ["--cache-to=type=inline"] if step.inline_cache else []
     argv += [f"--build-arg={name}={value}" for name, value in step.arguments]
     argv += [f"--build-arg=SOURCE_DATE_EPOCH={step.epoch}"] if step.epoch is not None else []
     argv += [f"--build-context={name}={source}" for name, source in step.contexts]

@@ -104,11 +104,8 @@ def _sums(told: Forecast) -> Iterator[str]:
     builds = [cell for cell in told.cells if cell.step.action is Action.BUILD]
     if builds:
         yield f"time: {_time(builds, told.jobs)}"
-        unknown = sum(cell.space is None for cell in builds)
-        needed = f"about {size(_needed(told))} needed" + (
-            f" beside {_count(unknown)} never built here" if unknown else ""
-        )
-        yield f"disk: {needed}, {size(told.free) + ' free' if told.free is not None else 'free space unknown'}"
+        free = f"{size(told.free)} free" if told.free is not None else "free space unknown"
+        yield f"disk: {_space(builds, _needed(told))}, {free}"
     run, proven = sum(len(cell.checks) for cell in told.cells), sum(cell.proven for cell in told.cells)
     if run or proven:
         yield f"checks: {run} to run" + (f", {proven} passed before for the very same images" if proven else "")
@@ -124,9 +121,16 @@ def _time(builds: Sequence[Outlook], jobs: int) -> str:
     known = [cell.seconds for cell in builds if cell.seconds is not None]
     unknown = len(builds) - len(known)
     if not known:
-        return f"unknown, as {_count(unknown)} was never built here" if unknown == 1 else "unknown: never built here"
+        return "unknown, never built here"
     about = max(sum(known) / jobs, *known)
     return f"about {duration(about)}" + (f" beside {_count(unknown)} never built here" if unknown else "")
+
+
+def _space(builds: Sequence[Outlook], needed: int) -> str:
+    unknown = sum(cell.space is None for cell in builds)
+    if unknown == len(builds):
+        return "need unknown, never built here"
+    return f"about {size(needed)} needed" + (f" beside {_count(unknown)} never built here" if unknown else "")
 
 
 def _needed(told: Forecast) -> int:

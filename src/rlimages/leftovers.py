@@ -1,6 +1,6 @@
-"""What runs left in the engine whose process is dead: each thing carries a label that tells."""
+"""What runs left in the engine: things of dead processes, which carry a label that tells, and images without a name."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 RUN_LABEL = "rlimages.run"
 PROCESS_LABEL = "rlimages.process"
+CELL_LABEL = "rlimages.cell"
 
 
 def remove(client: "DockerClient") -> Iterator[str]:
@@ -34,3 +35,18 @@ def remove(client: "DockerClient") -> Iterator[str]:
                 with suppress(*engine_errors()):
                     thing.remove()
                     yield f"removed {kind} {thing.name}, left behind by run {labels.get(RUN_LABEL)}"
+
+
+def forget(client: "DockerClient", images: Collection[str]) -> Iterator[str]:
+    """Remove those of these images (ids) that are of a cell and have no name any more; one sentence for each.
+
+    A build removes the image whose name it takes. What escapes it: an image that a container stood on just then, that
+    two builds of one name displaced at once, or whose successor's build was killed. One that something still stands on
+    stays.
+    """
+    nameless = client.api.images(filters={"dangling": True, "label": CELL_LABEL}) if images else []
+    for image in nameless:
+        if image["Id"] in images and not any(name != "<none>:<none>" for name in image.get("RepoTags") or ()):
+            with suppress(*engine_errors()):
+                client.api.remove_image(image["Id"])
+                yield f"removed an image of {image['Labels'][CELL_LABEL]} that lost its name ({image['Id'][7:19]})"

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from rlimages.errors import UsageError
+from rlimages.room import FLOOR, size, spoken
 
 Command = Callable[..., Any]
 
@@ -20,6 +21,14 @@ def together(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
         return command
 
     return apply
+
+
+def _bytes(_ctx: click.Context, param: click.Parameter, value: str) -> int:
+    """`5GB` -> 5000000000."""
+    try:
+        return size(value)
+    except UsageError as error:
+        raise UsageError(f"{param.opts[0]} {error}") from error
 
 
 selecting = click.option(
@@ -43,6 +52,23 @@ building = together(
     ),
     click.option("--jobs", "-j", type=click.IntRange(min=1), help="Builds at once; by default what the machine fits."),
     click.option("--no-cache", is_flag=True, help="Build also what is up to date, and from nothing."),
+    click.option(
+        "--cache-from",
+        multiple=True,
+        metavar="REGISTRY",
+        help="Take layers from the cells' images there: host[:port][/prefix]. May be repeated.",
+    ),
+    click.option("--inline-cache", is_flag=True, help="Make images that --cache-from can take layers from."),
+    click.option(
+        "--disk-floor",
+        callback=_bytes,
+        default=spoken(FLOOR),
+        show_default=True,
+        envvar="RLIMAGES_DISK_FLOOR",
+        show_envvar=True,
+        metavar="SIZE",
+        help="Begin no build that would leave less free where the engine keeps its data.",
+    ),
     click.option(
         "--timeout", type=click.IntRange(min=1), help="Seconds for one build; by default what the matrix says."
     ),

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from rlimages import ancestry, destination, recall, running, schedule, smoke
+from rlimages import ancestry, booking, destination, history, recall, room, running, schedule, smoke
 from rlimages.cell import Cell
 from rlimages.destination import PROOFS, STATE, Destination, checks_of
 from rlimages.engine import DockerEngine
 from rlimages.errors import ToolError
 from rlimages.forecast import Forecast, Outlook
+from rlimages.history import History
 from rlimages.holdings import Holdings
 from rlimages.plan import Action, BuildPlan, BuildStep
 from rlimages.project import Project
@@ -57,12 +58,12 @@ def foresee(
     notes += _unlocked(project, decided)
     proven = {} if since else dict(_proven(decided, engine, project))
     proven.update((name, frozenset(one.proof.checks)) for name, one in recalled.items())
-    suites = _Suites(project)
-    told = tuple(_outlook(step, suites, names, proven) for step in plan.steps)
+    suites, past = _Suites(project), history.read(project.root / STATE)
+    told = tuple(_outlook(step, suites, names, proven, past) for step in plan.steps)
     return Forecast(
         cells=told,
         jobs=decided.jobs,
-        free=None,
+        free=None if since or not holdings.images else _free(engine),
         send=None,
         notes=tuple(notes),
     )
@@ -123,19 +124,29 @@ def _proven(plan: BuildPlan, engine: DockerEngine, project: Project) -> Iterator
 
 
 def _outlook(
-    step: BuildStep, suites: "_Suites", names: Mapping[str, tuple[str, ...]], proven: Mapping[str, frozenset[str]]
+    step: BuildStep,
+    suites: "_Suites",
+    names: Mapping[str, tuple[str, ...]],
+    proven: Mapping[str, frozenset[str]],
+    past: History,
 ) -> Outlook:
     if step.action is Action.SKIP:
         return Outlook(step=step, seconds=None, space=None, checks=(), proven=0, publishes=())
     before = proven.get(step.cell.id, frozenset())
+    known = step.action is Action.BUILD and past.knows(step.cell)
     return Outlook(
         step=step,
-        seconds=None,
-        space=None,
+        seconds=past.estimate(step.cell) if known else None,
+        space=booking.expected(past.estimate_size(step.cell)) if known else None,
         checks=tuple(check.name for check in suites.of(step.cell) if check.name not in before),
         proven=len(before),
         publishes=names.get(step.cell.id, ()),
     )
+
+
+def _free(engine: DockerEngine) -> int | None:
+    data = engine.data()
+    return None if data is None else room.free(data)
 
 
 class _Suites:

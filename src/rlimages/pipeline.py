@@ -6,14 +6,19 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from graphlib import TopologicalSorter
+from heapq import heappop, heappush
 from pathlib import Path
 from threading import Lock
 from types import MappingProxyType
 
+from rlimages import history
+from rlimages.booking import Booking
 from rlimages.cell import Cell
 from rlimages.engine import Engine
+from rlimages.history import History
 from rlimages.plan import Action, BuildPlan, BuildStep
 from rlimages.results import BuildResult, CellReport, Outcome, PublishResult, RunReport, SmokeResult
+from rlimages.schedule import longest_first
 from rlimages.shell import Stop
 from rlimages.smoke import TIMEOUT
 from rlimages.stages import Stage, Tell, Workplace, take, unbuilt
@@ -53,6 +58,9 @@ def run(
     proofs: Path | None = None,
     elsewhere: Mapping[str, CellReport] = MappingProxyType({}),
     check_timeout: float = TIMEOUT,
+    booking: Booking | None = None,
+    state: Path | None = None,
+    on_passed: Callable[[CellReport], None] | None = None,
     command: str = "",
     notes: Sequence[str] = (),
     stop: Stop | None = None,
@@ -61,12 +69,16 @@ def run(
     """Take each cell of the plan as far as it goes, `plan.jobs` at a time, and report what happened to all of them.
 
     The words are those of `stages.Workplace`; `folder` is named as the run is, and logs go to its `logs/<cell>/`.
+    `on_passed` gets each cell that passed here, one at a time, while others are built; the run waits for it to return.
     When `stop` is set, all that runs ends, and the report still comes. What an earlier run left behind is removed first
     and noted. Raises `ToolError`, before anything is done, when no engine answers.
     """
     began = time.monotonic()
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    removed = engine.cleanup()
+    past = history.read(state) if state else History()
+    held = frozenset(step.held for step in plan.steps)
+    removed = [*engine.cleanup(), *engine.forget(past.images() - held)]
+    booking = booking or Booking()
     place = Workplace(
         root=root,
         parents=parents,
@@ -78,38 +90,59 @@ def run(
         elsewhere=elsewhere,
         check_timeout=check_timeout,
         stop=stop or Stop(),
+        booking=booking,
+        state=state,
+        past=past,
+        held=held,
     )
-    reports = _walk(plan, place, _Herald(len(plan.steps), on_event))
+    reports = _walk(plan, place, _Herald(len(plan.steps), on_event), on_passed)
     return RunReport(
         run=folder.name,
         command=command,
         started=started,
         seconds=time.monotonic() - began,
         cells=tuple(reports[step.cell.id] for step in plan.steps),
-        notes=(*notes, *removed),
+        notes=(*notes, *([past.note] if past.note else []), *removed, *booking.notes),
     )
 
 
-def _walk(plan: BuildPlan, place: Workplace, herald: "_Herald") -> dict[str, CellReport]:
-    """Give each cell to a worker as soon as its parents are through; what must be skipped is through at once."""
+def _walk(
+    plan: BuildPlan, place: Workplace, herald: "_Herald", on_passed: Callable[[CellReport], None] | None
+) -> dict[str, CellReport]:
+    """Give each cell whose parents are through to the next free worker, the longest first."""
     steps = {step.cell.id: step for step in plan.steps}
     order = TopologicalSorter({name: [need for need in step.needs if need in steps] for name, step in steps.items()})
     order.prepare()
+    rank = {name: number for number, name in enumerate(longest_first(plan.steps, place.past))}
+    ready: list[tuple[int, str]] = []
     reports: dict[str, CellReport] = {}
     running: dict[Future[CellReport], str] = {}
-    with ThreadPoolExecutor(max_workers=plan.jobs, thread_name_prefix="cell") as pool:
+    passed: list[Future[None]] = []
+    with (
+        ThreadPoolExecutor(max_workers=1, thread_name_prefix="passed") as aside,
+        ThreadPoolExecutor(max_workers=plan.jobs, thread_name_prefix="cell") as pool,
+    ):
         try:
             while order.is_active():
                 for name in order.get_ready():
+                    heappush(ready, (rank[name], name))
+                while ready and len(running) < plan.jobs:
+                    _, name = heappop(ready)
                     running[pool.submit(_take, steps[name], reports, place, herald)] = name
                 ended, _ = wait(running, timeout=_GLANCE, return_when=FIRST_COMPLETED)
                 for future in ended:
                     name = running.pop(future)
                     reports[name] = future.result()
                     order.done(name)
+                    if on_passed and name not in place.elsewhere and reports[name].outcome is Outcome.PASSED:
+                        passed.append(aside.submit(on_passed, reports[name]))
+            while wait(passed, timeout=_GLANCE).not_done:
+                continue
         except BaseException:  # a defect of ours: the workers must not outlive it
             place.stop.set()
             raise
+    for done in passed:
+        done.result()
     return reports
 
 

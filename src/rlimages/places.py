@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from rlimages import ecr
+from rlimages import ecr, mutability
 from rlimages.cell import Cell
 from rlimages.ecr import Ecr, EcrCredentials
 from rlimages.login import Credentials, DockerCredentials, RegistryLogin
@@ -119,4 +119,4 @@ def _region(
 
 def _aliases(cells: Sequence[Cell]) -> tuple[str, ...]:
     """Patterns of the tags that move with each version."""
-    return ecr.fold((alias for cell in cells for alias in cell.aliases), [cell.tag for cell in cells])
+    return mutability.fold((alias for cell in cells for alias in cell.aliases), [cell.tag for cell in cells])

@@ -53,6 +53,10 @@ class BuildStep:
     """Seconds since 1970 that become the image's date of creation; None for now."""
     no_cache: bool = False
     """Build from nothing, whatever the builder remembers."""
+    cache_from: tuple[str, ...] = ()
+    """Images in registries whose layers are taken where they fit; one that is not there is passed over."""
+    inline_cache: bool = False
+    """Write into the image what makes it one of those."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
-from rlimages import promotion, proof, publishing, sealing
+from rlimages import acceptance, inspection, ledger, packing, profiles, promotion, proof, publishing, sealing
 from rlimages.cell import Cell
 from rlimages.destination import (
     PROOFS,
@@ -20,10 +21,14 @@ from rlimages.destination import (
 from rlimages.engine import DockerEngine
 from rlimages.errors import UsageError
 from rlimages.journal import Journal
+from rlimages.ledger import Release
 from rlimages.places import Opened, open_places
+from rlimages.profiles import Profile
 from rlimages.project import Project
+from rlimages.promotion import Candidate
 from rlimages.proof import Proof
-from rlimages.publishing import PlaceResult, Release
+from rlimages.publishing import PlaceResult
+from rlimages.registry import Reference
 from rlimages.results import CellReport, Image
 from rlimages.shell import Stop
 from rlimages.shipment import State
@@ -43,7 +48,8 @@ def promote(
 ) -> tuple[str, tuple[PlaceResult, ...]]:
     """Promote cells from target `source` (by default what `promote_from` says) to target `name`; the release's name.
 
-    Raises `RegistryError` where an image is missing or has no recorded PASS.
+    Raises `RegistryError` where an image is missing or has no recorded PASS, and `GateError`, before anything is sent,
+    for one that does not fit a profile that only `name` demands.
     """
     known = targets(project)
     source = source or known.find(name).promote_from or ""
@@ -53,13 +59,31 @@ def promote(
     origin = open_places(source, known.find(source), cells, environ=environ)[0]
     try:
         chosen = promotion.candidates(cells, origin, checks_of(project), project.root / STATE / PROOFS)
+        more = [profile for profile in there.target.accept if profile not in known.find(source).accept]
+        _insist_on_profiles(chosen, origin, [profiles.load(project.root).find(one) for one in more], stop, on_note)
     finally:
         origin.registry.close()
-    released, book = publishing.begin(
-        project.root / STATE / RELEASES, there.label, [one.item for one in chosen], source
-    )
+    released, book = ledger.begin(project.root / STATE / RELEASES, there.label, [one.item for one in chosen], source)
     records = {one.item.cell: one.proof for one in chosen}
     return released.name, _work(project, released, book, there, records, environ, stop, may_go_back, on_note)
+
+
+def _insist_on_profiles(
+    chosen: Sequence[Candidate],
+    origin: Opened,
+    wanted: Sequence[Profile],
+    stop: Stop,
+    on_note: Callable[[str], None],
+) -> None:
+    """What the source asked of its images was asked there; for what it did not ask, their layers are read."""
+    verdicts = []
+    for item in (one.item for one in chosen if wanted):
+        on_note(f"{item.cell}: judged by what {origin.place.name} does not ask for")
+        place = Reference(host=origin.place.host, repository=origin.place.repository(item), version=item.tags[0])
+        found = inspection.remote(origin.registry, place, wanted, stop=stop)
+        specimen = replace(found, reference=item.cell, tags=item.tags)
+        verdicts += [acceptance.judge(specimen, profile) for profile in wanted]
+    acceptance.insist(verdicts)
 
 
 def go_on(
@@ -74,7 +98,7 @@ def go_on(
 ) -> tuple[PlaceResult, ...]:
     """Resume a release by its name, or roll it back. Raises `SelectionError` where there is none."""
     state = project.root / STATE
-    released, book = publishing.reopen(state / RELEASES, name)
+    released, book = ledger.reopen(state / RELEASES, name)
     cells = [cell for cell in project.cells if cell.id in released.cells]
     named = (project.root / FILE).exists() and released.target in targets(project).by_name
     words = {"target": released.target} if named else {"to": released.target}
@@ -120,7 +144,7 @@ def _work(
             near = promotion.shared(origin.places, released.items)
             boms = _attested(origin, there, released, book, environ, stop)
         else:
-            fetch = publishing.from_store(lambda image: lambda: engine.save(image), state)
+            fetch = packing.everywhere(packing.from_store(lambda image: lambda: engine.save(image), state))
             ready = [_ready(cell, released) for cell in project.cells if cell.id in released.cells]
             boms = contents_of(ready, there, project, engine, book.path.parent)
         told = publishing.deliver(
@@ -136,7 +160,7 @@ def _work(
             tell=tell,
         )
     if all(place.state is State.RELEASED for place in told):
-        publishing.clear(state)
+        packing.clear(state)
     return told
 
 

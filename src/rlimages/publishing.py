@@ -1,28 +1,22 @@
 """Publish images to a target: all places at once, each a transaction of its own, with one journal to go on from."""
 
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from pathlib import Path
-from threading import Lock
 from time import monotonic
 from types import MappingProxyType
-from typing import Any
 
-from rlimages import archive, journal, proof
-from rlimages.archive import Save, Shelf
-from rlimages.cell import Cell
-from rlimages.distribution import Blob, Manifest
-from rlimages.errors import FactoryError, Interrupted, RegistryError, SelectionError
+from rlimages import proof
+from rlimages.distribution import Manifest
+from rlimages.errors import FactoryError, Interrupted, RegistryError
 from rlimages.journal import Journal
+from rlimages.ledger import Release
 from rlimages.places import Opened
 from rlimages.proof import Proof
 from rlimages.release import Delivery
 from rlimages.shell import Stop
-from rlimages.shipment import Content, Fetch, Item, State, build_tag
+from rlimages.shipment import Fetch, Item, State, build_tag
 from rlimages.wire import answers, is_loopback
 
 AT_ONCE = 4
@@ -32,6 +26,21 @@ Tell = Callable[[str, str], None]
 """Hears of each move: the place, and what is done there."""
 Seal = Callable[[Opened, Mapping[Item, str]], None]
 """Does what a target asks of its images, which are there under these digests."""
+
+
+DEMANDED = "demanded"
+"""Event of a journal: what a place demanded of an image, and what came of it, in the words of `Demand`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Demand:
+    """What a place demanded of one image, and what came of it."""
+
+    cell: str
+    demand: str
+    """`scan`, `signature` or `contents`."""
+    passed: bool
+    said: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +57,8 @@ class PlaceResult:
     """Cell -> the full names of its image here."""
     moved: Mapping[str, tuple[str, ...]]
     """Cell -> the tags that this release had to move."""
+    demands: tuple[Demand, ...]
+    """What came of what the place demanded of the images, the last time."""
     calls: Mapping[str, int]
     """ECR's name of a call -> how often."""
     uploads: int
@@ -55,63 +66,6 @@ class PlaceResult:
     bytes: int
     """Of these."""
     seconds: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Release:
-    """What is released, wherever it goes. Read back from its journal when it is resumed."""
-
-    name: str
-    target: str
-    items: tuple[Item, ...]
-    source: str = ""
-    """The target that it is promoted from; without one the images are those of the local store."""
-
-    @property
-    def cells(self) -> tuple[str, ...]:
-        """Ids of its cells."""
-        return tuple(item.cell for item in self.items)
-
-
-def begin(folder: Path, target: str, items: Iterable[Item], source: str = "") -> tuple[Release, Journal]:
-    """A new release, whose journal lies in a folder of its own below `folder`."""
-    name = f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
-    release = Release(name=name, target=target, items=tuple(items), source=source)
-    book = Journal(folder / name / journal.NAME)
-    told = [
-        {"cell": i.cell, "repository": i.repository, "image": i.image, "tags": list(i.tags), "build": i.build}
-        for i in release.items
-    ]
-    book.write("release", target=target, source=source, items=told)
-    return release, book
-
-
-def reopen(folder: Path, name: str) -> tuple[Release, Journal]:
-    """An earlier release; `latest` is the newest. Raises `SelectionError` where there is none of that name."""
-    known = sorted(path.parent.name for path in folder.glob(f"*/{journal.NAME}"))
-    if not known or (name != "latest" and name not in known):
-        raise SelectionError(
-            f"there is no release '{name}' in {folder}" + (f"; the newest is {known[-1]}" if known else "")
-        )
-    chosen = known[-1] if name == "latest" else name
-    book = Journal(folder / chosen / journal.NAME)
-    told: Mapping[str, Any] = next(book.told("release"), {})
-    items = tuple(
-        Item(
-            cell=i["cell"],
-            repository=i["repository"],
-            image=i["image"],
-            tags=tuple(i["tags"]),
-            build=i.get("build", ""),
-        )
-        for i in told.get("items", ())
-    )
-    return Release(name=chosen, target=told.get("target", ""), items=items, source=told.get("source", "")), book
-
-
-def item_of(cell: Cell, image: str, build: str = "") -> Item:
-    """A cell's image under all the names that the matrix gives it; `build` is its build digest."""
-    return Item(cell=cell.id, repository=cell.repository, image=image, tags=cell.tags, build=build)
 
 
 def deliver(
@@ -180,27 +134,6 @@ def roll_back(
         return _serve(release, book, opened, Delivery.roll_back, stop=stop, may_go_back=True, shared=(), tell=tell)
 
     return _everywhere(places, one)
-
-
-def from_store(save: Callable[[str], Save], state: Path) -> Callable[[Opened], Fetch]:
-    """Images of the local store; `save` gives how to save one, by its id. Each is packed once for all places."""
-    blobs, shelf = state / "blobs", Shelf(state / "packed")
-    locks: dict[str, Lock] = {}
-    guard = Lock()
-
-    def fetch(item: Item, wanted: Callable[[Blob], bool]) -> Content:
-        with guard:
-            lock = locks.setdefault(item.image, Lock())
-        with lock:
-            return archive.pack(item.image, save(item.image), blobs, shelf, wanted=wanted)
-
-    return lambda _opened: fetch
-
-
-def clear(state: Path) -> None:
-    """Forget packed layers; what they became is still known, so that only what a registry lacks is packed again."""
-    for path in (state / "blobs").glob("*"):
-        path.unlink(missing_ok=True)
 
 
 def _everywhere(places: Sequence[Opened], one: Callable[[Opened], PlaceResult]) -> tuple[PlaceResult, ...]:
@@ -272,8 +205,15 @@ def _result(release: Release, book: Journal, opened: Opened, state: State, reaso
             item.cell: tuple(entry["tag"] for entry in book.told("moving", place=place.name, cell=item.cell))
             for item in release.items
         },
+        demands=tuple(_demands(book, place.name)),
         calls=opened.meter.calls,
         uploads=sum(opened.meter.uploads.values()),
         bytes=opened.meter.bytes,
         seconds=0.0,
     )
+
+
+def _demands(book: Journal, place: str) -> Iterator[Demand]:
+    latest = {(entry["cell"], entry["demand"]): entry for entry in book.told(DEMANDED, place=place)}
+    for (cell, demand), entry in latest.items():
+        yield Demand(cell=cell, demand=demand, passed=entry["passed"], said=entry["said"])

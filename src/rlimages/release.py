@@ -7,9 +7,8 @@ where, so that the rest can follow (`resume`) or what was can come back (`roll_b
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from packaging.version import InvalidVersion, Version
-
-from rlimages.distribution import Blob, Configuration, Manifest, configuration
+from rlimages import precedence
+from rlimages.distribution import Blob, Manifest
 from rlimages.errors import FactoryError, Interrupted, RegistryError
 from rlimages.journal import Journal
 from rlimages.registry import Registry
@@ -18,7 +17,6 @@ from rlimages.shipment import Fetch, Item, Place, State, Untag
 
 RUN_TAG = "rlimages-run-"
 """How the tags begin that hold an image while a release goes on."""
-VERSION = "org.opencontainers.image.version"
 _UPLOADS = 4
 """Layers that travel to one registry at once."""
 
@@ -173,23 +171,8 @@ class Delivery:
                 f"{name} holds another image ({now}) and must never move; give the new one a new version, or let the "
                 "target's `floating` match the tag"
             )
-        self._refuse_to_go_back(item, tag, present, manifest)
-
-    def _refuse_to_go_back(self, item: Item, tag: str, present: Manifest, manifest: Manifest) -> None:
-        if self._may_go_back or present.config is None or manifest.config is None:
-            return
-        repository, name = self.place.repository(item), self._name(item, tag)
-        now, then = (
-            configuration(self._registry.blob(repository, image), f"{name} ({image})")
-            for image in (manifest.image, present.image)
-        )
-        if age(then) > age(now):
-            told = [
-                f"version {facts.labels.get(VERSION, '?')} of {facts.created or 'unknown age'}" for facts in (then, now)
-            ]
-            raise RegistryError(
-                f"{name} holds {told[0]}, this release has {told[1]}: tags never move backwards, but with --allow-older"
-            )
+        if not self._may_go_back:
+            precedence.insist(self._registry, self.place.repository(item), name, present, manifest)
 
     def _move(self, item: Item, tag: str, manifest: Manifest) -> None:
         self._go_on()
@@ -266,15 +249,6 @@ class Delivery:
 
     def _write(self, event: str, **words: object) -> None:
         self._journal.write(event, place=self.place.name, **words)
-
-
-def age(facts: Configuration) -> tuple[Version, str]:
-    """What orders two images of one tag: the toolkit's version, then when they were built."""
-    try:
-        version = Version(facts.labels.get(VERSION, ""))
-    except InvalidVersion:
-        version = Version("0")
-    return version, facts.created
 
 
 def _of(manifest: Manifest | None) -> str:

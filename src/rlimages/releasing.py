@@ -7,7 +7,7 @@ from threading import Lock
 from time import monotonic
 from types import MappingProxyType
 
-from rlimages import acceptance, inspection, profiles, promotion, proof, publishing, sealing
+from rlimages import acceptance, inspection, ledger, packing, profiles, promotion, proof, publishing, sealing
 from rlimages.cell import Cell
 from rlimages.destination import (
     PROOFS,
@@ -19,22 +19,21 @@ from rlimages.destination import (
     contents_of,
     seal_for,
 )
-from rlimages.distribution import Blob
+from rlimages.distribution import Blob, Manifest
 from rlimages.engine import DockerEngine
 from rlimages.holdings import BUILD_LABEL
 from rlimages.pipeline import Event
 from rlimages.places import Opened
-from rlimages.profiles import Profiles
+from rlimages.profiles import Profile
 from rlimages.project import Project
 from rlimages.proof import Proof
 from rlimages.publishing import PlaceResult
 from rlimages.recall import Recalled
-from rlimages.results import CellReport, Outcome, PublishResult, RunReport
+from rlimages.results import CellReport, DemandResult, Outcome, PublishResult, RunReport
 from rlimages.shell import Stop
 from rlimages.shipment import Content, Fetch, Item, State, build_tag
 from rlimages.stages import Stage
 from rlimages.standing import traffic
-from rlimages.targets import RawTarget
 
 
 def release(
@@ -62,13 +61,19 @@ def release(
         reason = f"nothing was released to {there.name}: {', '.join(missing)} did not pass" if ready else ""
         return _held_back(report, reason), ()
     here = [cell for cell in ready if cell.cell.id not in recalled]
-    _insist_on_profiles(here, recalled.values(), profiles.load(project.root), there.target, engine)
     state, began = project.root / STATE, monotonic()
     items = [
-        publishing.item_of(cell.cell, cell.image.id, _build_of(cell, recalled, engine)) for cell in ready if cell.image
+        ledger.item_of(cell.cell, cell.image.id, _build_of(cell, recalled, engine)) for cell in ready if cell.image
     ]
-    released, book = publishing.begin(state / RELEASES, there.label, items)
     herald = _Herald(on_event, len(there.places))
+    fetch = packing.from_store(lambda image: lambda: engine.save(image), state)
+    wanted = [profiles.load(project.root).find(name) for name in there.target.accept]
+    if wanted:  # what packing can't change is said before it, which takes minutes
+        _insist(here, recalled.values(), wanted, engine, {})
+        own = [item for item in items if item.cell not in recalled]
+        packed = packing.ahead(own, there.places, fetch, stop=stop, tell=herald.moved)
+        _insist(here, (), wanted, engine, packed)
+    released, book = ledger.begin(state / RELEASES, there.label, items)
     for opened in there.places:
         herald.moved(opened.place.name, "")
     boms = {
@@ -79,7 +84,7 @@ def release(
         released,
         book,
         there.places,
-        _fetch(recalled, publishing.from_store(lambda image: lambda: engine.save(image), state), there),
+        _fetch(recalled, packing.everywhere(fetch), there),
         stop=stop,
         proofs={
             **dict(_proofs(here, checks_of(project), state)),
@@ -93,25 +98,27 @@ def release(
     for place in told:
         herald.ended(place)
     if all(place.state is State.RELEASED for place in told):
-        publishing.clear(state)
+        packing.clear(state)
     cells = tuple(_published(cell, told, ready) for cell in report.cells)
     notes = (*report.notes, *_notes(released.name, told))
     return replace(report, cells=cells, notes=notes, seconds=report.seconds + monotonic() - began), told
 
 
-def _insist_on_profiles(
+def _insist(
     here: Sequence[CellReport],
     recalled: Iterable[Recalled],
-    profiles: Profiles,
-    target: RawTarget,
+    wanted: Sequence[Profile],
     engine: DockerEngine,
+    packed: Mapping[str, Manifest],
 ) -> None:
-    wanted = [profiles.find(name) for name in target.accept]
+    """Judge all images; `packed`: cell -> what will be sent. Raises `GateError`."""
     local = (
         verdict
         for cell in here
         if cell.image
-        for verdict in inspection.gate(engine, cell.image.id, cell.cell.tags, wanted, called=cell.cell.id)
+        for verdict in inspection.gate(
+            engine, cell.image.id, cell.cell.tags, wanted, called=cell.cell.id, manifest=packed.get(cell.cell.id)
+        )
     )
     remote = (acceptance.judge(one.specimen, profile) for one in recalled for profile in wanted)
     acceptance.insist((*local, *remote))
@@ -149,7 +156,7 @@ def _attested(
     """The bills of materials that our key attests of what is there already; none where nothing is signed."""
     if there.demands.key is None or not recalled:
         return {}
-    images = {publishing.item_of(one.step.cell, one.manifest.image): one.manifest.digest for one in recalled.values()}
+    images = {ledger.item_of(one.step.cell, one.manifest.image): one.manifest.digest for one in recalled.values()}
     return sealing.inherited(
         there.places[0], images, there.demands.key, folder=folder / "recalled", environ=environ, stop=stop
     )
@@ -172,7 +179,7 @@ def _proofs(ready: Sequence[CellReport], checks: ChecksOf, state: Path) -> Itera
 def _published(cell: CellReport, places: Sequence[PlaceResult], ready: Sequence[CellReport]) -> CellReport:
     if cell not in ready:
         return cell
-    return replace(cell, publish=tuple(_each(cell.cell, places)))
+    return replace(cell, publish=tuple(_each(cell.cell, places)), demands=tuple(_demands(cell.cell, places)))
 
 
 def _each(cell: Cell, places: Sequence[PlaceResult]) -> Iterator[PublishResult]:
@@ -188,6 +195,14 @@ def _each(cell: Cell, places: Sequence[PlaceResult]) -> Iterator[PublishResult]:
                 digest=place.digests.get(cell.id, "") if passed else "",
                 seconds=place.seconds / (len(place.references) * len(place.references[cell.id])),
             )
+
+
+def _demands(cell: Cell, places: Sequence[PlaceResult]) -> Iterator[DemandResult]:
+    for place in places:
+        for told in place.demands:
+            if told.cell == cell.id:
+                outcome = Outcome.PASSED if told.passed else Outcome.FAILED
+                yield DemandResult(cell=cell, demand=told.demand, place=place.place, outcome=outcome, reason=told.said)
 
 
 def _held_back(report: RunReport, reason: str) -> RunReport:

@@ -7,7 +7,18 @@ from typing import Any
 from xml.etree import ElementTree
 
 from rlimages.errors import Interrupted
-from rlimages.results import BuildResult, CellReport, FailureKind, Outcome, PublishResult, RunReport, SmokeResult
+from rlimages.results import (
+    BuildResult,
+    CellReport,
+    DemandResult,
+    FailureKind,
+    Outcome,
+    PublishResult,
+    RunReport,
+    SmokeResult,
+)
+
+Result = BuildResult | SmokeResult | DemandResult | PublishResult
 
 _MARK = {Outcome.PASSED: "ok", Outcome.FAILED: "FAILED", Outcome.SKIPPED: "skipped", Outcome.NOT_APPLICABLE: "n/a"}
 _HEAD = ("CELL", "BUILD", "TIME", "SIZE", "CHECKS", "TIME", "PUBLISHED", "TIME", "")
@@ -43,7 +54,7 @@ def json(report: RunReport) -> str:
 
 
 def junit(report: RunReport) -> str:
-    """One suite for each cell: its build, each check and each push. Skipped and not applicable are not passed."""
+    """One suite for each cell: its build, each check, scan, signature and push. Skipped is not passed."""
     suites = ElementTree.Element("testsuites", name="rlimages", time=f"{report.seconds:.3f}")
     for cell in report.cells:
         suite = ElementTree.SubElement(suites, "testsuite", name=cell.cell.id, timestamp=report.started)
@@ -67,7 +78,7 @@ def exit_code(report: RunReport) -> int:
     return Interrupted.exit_code if any(map(_was_interrupted, report.cells)) else 1
 
 
-def tally(results: Iterable[BuildResult | SmokeResult | PublishResult | CellReport]) -> str:
+def tally(results: Iterable[Result | CellReport]) -> str:
     """`5 passed, 1 not applicable`: each outcome apart, the worst first."""
     counts = Counter(result.outcome for result in results)
     order = (Outcome.FAILED, Outcome.SKIPPED, Outcome.PASSED, Outcome.NOT_APPLICABLE)
@@ -130,18 +141,19 @@ def _troubles(report: CellReport) -> Iterable[str]:
                 yield f"  log: {getattr(result, 'log', '')}"
 
 
-def _evidence(result: BuildResult | SmokeResult | PublishResult) -> tuple[str, ...]:
+def _evidence(result: Result) -> tuple[str, ...]:
     return result.failure.evidence if isinstance(result, BuildResult) and result.failure else ()
 
 
-def _cases(report: CellReport) -> Iterable[tuple[str, BuildResult | SmokeResult | PublishResult]]:
+def _cases(report: CellReport) -> Iterable[tuple[str, Result]]:
     if report.build:
         yield "build", report.build
     yield from ((f"check {result.check}", result) for result in report.smoke)
+    yield from ((f"{result.demand} in {result.place}", result) for result in report.demands)
     yield from ((f"push {result.reference}", result) for result in report.publish)
 
 
-def _case(suite: ElementTree.Element, cell: str, name: str, result: BuildResult | SmokeResult | PublishResult) -> None:
+def _case(suite: ElementTree.Element, cell: str, name: str, result: Result) -> None:
     case = ElementTree.SubElement(suite, "testcase", classname=cell, name=name, time=f"{result.seconds:.3f}")
     if result.outcome is Outcome.FAILED:
         failure = result.failure if isinstance(result, BuildResult) else None
@@ -169,6 +181,9 @@ def _cell_facts(report: CellReport) -> dict[str, Any]:
         "smoke": [
             {"check": r.check, "outcome": r.outcome, "reason": r.reason, "seconds": round(r.seconds, 3), "log": r.log}
             for r in report.smoke
+        ],
+        "demands": [
+            {"demand": r.demand, "place": r.place, "outcome": r.outcome, "reason": r.reason} for r in report.demands
         ],
         "publish": [
             {

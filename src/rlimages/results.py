@@ -65,6 +65,8 @@ class BuildResult:
     """Path of the log file; empty when nothing ran."""
     image: Image | None = None
     failure: Failure | None = None
+    worked: float = 0.0
+    """Seconds of the attempt that passed, where a step was really run; 0 where all came from the builder's cache."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,6 +98,20 @@ class PublishResult:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DemandResult:
+    """How one demand of a place on one image ended, before its tags could move."""
+
+    cell: Cell
+    demand: str
+    """`scan`, `signature` or `contents`."""
+    place: str
+    outcome: Outcome
+    reason: str
+    """What was found, or who signed."""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CellReport:
     """All that happened to one cell."""
 
@@ -103,6 +119,7 @@ class CellReport:
     build: BuildResult | None = None
     smoke: tuple[SmokeResult, ...] = ()
     publish: tuple[PublishResult, ...] = ()
+    demands: tuple[DemandResult, ...] = ()
     image: Image | None = None
     """What was built, checked and published; None where there is none."""
 
@@ -110,7 +127,8 @@ class CellReport:
     def outcome(self) -> Outcome:
         """The worst of its stages; a cell that was never tried is skipped."""
         built = [self.build.outcome] if self.build else []
-        return worst([*built, *(check.outcome for check in self.smoke), *(push.outcome for push in self.publish)])
+        checks, pushes = [check.outcome for check in self.smoke], [push.outcome for push in self.publish]
+        return worst([*built, *checks, *(demand.outcome for demand in self.demands), *pushes])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

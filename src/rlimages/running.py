@@ -1,26 +1,30 @@
 """A run from its wishes to its report: check that files are in step, prepare, plan, go, write down."""
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from rlimages import (
     bases,
     buildhost,
     destination,
+    history,
     lock,
     pipeline,
     planning,
+    prepacking,
     recall,
     releasing,
     revision,
+    room,
     runs,
     schedule,
     tree,
 )
 from rlimages.bases import BaseResult
+from rlimages.booking import Booking
 from rlimages.cell import Cell
 from rlimages.destination import STATE, checks_of
 from rlimages.engine import DockerEngine, Engine
@@ -53,6 +57,12 @@ class Wishes:
     wheels: tuple[Path, ...] = ()
     jobs: int | None = None
     timeout: int | None = None
+    cache_from: tuple[str, ...] = ()
+    """Registries whose images lend their layers."""
+    inline_cache: bool = False
+    """Make images that can lend theirs."""
+    disk_floor: int = room.FLOOR
+    """Bytes that builds leave free where the engine keeps its data."""
     fresh: bool = False
     """Run checks again that passed before for this very image."""
     no_cache: bool = False
@@ -75,6 +85,8 @@ def outline(project: Project, cells: Sequence[Cell], wishes: Wishes) -> BuildPla
         chosen,
         registries=project.base_arguments(chosen, wishes.region),
         overrides=overrides(wishes),
+        caches=wishes.cache_from,
+        inline_cache=wishes.inline_cache,
         jobs=wishes.jobs or _fitting_jobs(),
         timeout=wishes.timeout,
     )
@@ -145,6 +157,9 @@ def run(
         todo = dated(prepared.plan, int(time.time()))
         for line in prepared.notes:
             note(line)
+    booking = _booking(project, todo, engine, wishes, stop)
+    if Stage.BUILD in wishes.stages and todo.of(Action.BUILD) and booking.free() is None:
+        note("the engine's data is not on this machine, so its disk is not watched")
     report = pipeline.run(
         todo,
         root=project.root,
@@ -154,6 +169,9 @@ def run(
         stages=wishes.stages,
         matrix={name: cell for name, (_, cell) in project.family.items()},
         proofs=None if wishes.fresh else project.root / STATE / "proofs",
+        booking=booking,
+        state=project.root / STATE,
+        on_passed=prepacking.packer(engine.save, project.root / STATE, stop) if there is not None else None,
         elsewhere={name: one.report for name, one in recalled.items()},
         command=wishes.command,
         notes=notes,
@@ -235,8 +253,29 @@ def overrides(wishes: Wishes) -> tuple[Override, ...]:
 
 
 def _fitting_jobs() -> int:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return schedule.default_jobs(cores=os.cpu_count() or 1, memory=memory)
+    here = room.look()
+    return schedule.default_jobs(cores=here.cores, memory=here.memory)
+
+
+def _booking(project: Project, todo: BuildPlan, engine: DockerEngine, wishes: Wishes, stop: Stop) -> Booking:
+    """Disk is watched always, memory unless the user has said how many may go on at once."""
+    held = frozenset(step.held for step in todo.steps)
+    data = cache(engine.data)
+
+    def free() -> int | None:
+        folder = data()
+        return room.free(folder) if folder else None
+
+    return Booking(
+        memory=None if wishes.jobs else room.look().memory,
+        floor=wishes.disk_floor,
+        free=free,
+        reliefs=(
+            lambda _wanted: engine.forget(history.read(project.root / STATE).images() - held),
+            engine.shrink,
+        ),
+        stop=stop,
+    )
 
 
 def _insist_on_step(project: Project, cells: tuple[Cell, ...]) -> None:

@@ -8,15 +8,19 @@ from pathlib import Path
 from string import Template
 from types import MappingProxyType
 
+from rlimages.booking import MEMORY_PER_CHECK
 from rlimages.cell import Base, Cell
 from rlimages.errors import MatrixError, UsageError
+from rlimages.history import History
 from rlimages.plan import Action, BuildPlan, BuildStep
 from rlimages.render import base_reference
 
 EMPTY: Mapping[str, str] = MappingProxyType({})
 MOST_JOBS = 4
-MEMORY_PER_JOB = 3 * 2**30
-"""Bytes: what installing a deep learning framework, or compiling with one job, takes at its height."""
+_REGISTRY = re.compile(r"[\w.-]+(:\d+)?(/[a-z0-9]+([._/-]+[a-z0-9]+)*)?")
+"""As references have it: a host, and the first parts of a repository's path."""
+_UNKNOWN = 1.0
+"""Seconds, where nothing was ever built: then a longer chain of cells goes before a shorter one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +50,8 @@ def make_plan(
     overrides: Sequence[Override] = (),
     labels: Mapping[str, str] = EMPTY,
     skip: Mapping[str, str] = EMPTY,
+    caches: Sequence[str] = (),
+    inline_cache: bool = False,
     jobs: int,
     timeout: int | None = None,
 ) -> BuildPlan:
@@ -53,10 +59,12 @@ def make_plan(
 
     `registries` gives, by account table key (`cell.base.registry`), the build arguments `account`, `region`, `domain`;
     `skip`, by cell id, the reason not to build it.
-    `timeout`, in seconds a build, replaces what the matrix says. Raises `MatrixError` for a circle of cells,
-    `UsageError` for an override that no base needs.
+    `caches` are registries (`host[:port][/prefix]`) whose image of the same cell lends its layers. `timeout`, in
+    seconds a build, replaces what the matrix says. Raises `MatrixError` for a circle of cells, `UsageError` for an
+    override that no base needs and for a cache that is no registry.
     """
     chosen = {cell.id: cell for cell in cells}
+    _refuse_odd(caches)
     _refuse_idle(overrides, [reference(cell.base, registries) for cell in chosen.values()])
     steps = []
     for cell in _parents_first(chosen):
@@ -78,6 +86,8 @@ def make_plan(
                 labels=tuple(labels.items()),
                 needs=(parent.id,) if parent else (),
                 timeout=timeout or cell.timeout,
+                cache_from=tuple(f"{registry}/{cell.local_name}" for registry in caches),
+                inline_cache=inline_cache,
             )
         )
     return BuildPlan(steps=tuple(steps), jobs=jobs)
@@ -102,8 +112,31 @@ def reference(base: Base, registries: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def default_jobs(*, cores: int, memory: int) -> int:
-    """How many builds fit a machine: at most four, one a core, 3 GiB of memory (bytes) each, and never none."""
-    return max(1, min(MOST_JOBS, cores, memory // MEMORY_PER_JOB))
+    """How many cells may go on at once: at most four, one a core, and no more than whose checks fit `memory` (bytes).
+
+    Builds need more than checks: `booking.Booking` holds them back while they go on.
+    """
+    return max(1, min(MOST_JOBS, cores, memory // MEMORY_PER_CHECK))
+
+
+def longest_first(steps: Sequence[BuildStep], past: History) -> tuple[str, ...]:
+    """Ids in the order in which ready cells are begun: first the one that most seconds of work still hang on.
+
+    These are its own and those of the longest chain of cells that stand on it. What was never built goes before all
+    that is known, for it may be the longest. Equals keep the order of the plan, so that it is always the same one.
+    `steps` has parents before children.
+    """
+    behind: dict[str, tuple[bool, float]] = {step.cell.id: (False, 0.0) for step in steps}
+    for step in reversed(steps):
+        name = step.cell.id
+        if step.action is Action.BUILD:
+            unknown, seconds = behind[name]
+            own = past.estimate(step.cell)
+            behind[name] = unknown or not past.knows(step.cell), seconds + (_UNKNOWN if own is None else own)
+        for need in step.needs:
+            if need in behind:
+                behind[need] = max(behind[need], behind[name])
+    return tuple(sorted(behind, key=lambda name: behind[name], reverse=True))
 
 
 def _parents_first(chosen: Mapping[str, Cell]) -> list[Cell]:
@@ -128,6 +161,12 @@ def _contexts(
         stand_ins.append(parent.local_name)
     if stand_ins:
         yield base, f"docker-image://{stand_ins[0]}"
+
+
+def _refuse_odd(caches: Sequence[str]) -> None:
+    for registry in caches:
+        if not _REGISTRY.fullmatch(registry):
+            raise UsageError(f"--cache-from '{registry}': write it as host[:port][/prefix], without tag")
 
 
 def _refuse_idle(overrides: Sequence[Override], bases: Sequence[str]) -> None:

@@ -56,11 +56,19 @@ def demands_of(target: RawTarget, root: Path, environ: Mapping[str, str]) -> Dem
 
 
 def judge(
-    opened: Opened, images: Digests, demands: Demands, *, today: date, stop: Stop, tell: Tell
+    opened: Opened,
+    images: Digests,
+    demands: Demands,
+    *,
+    today: date,
+    stop: Stop,
+    tell: Tell,
+    note: Callable[[str, Verdict], None] = lambda _cell, _verdict: None,
 ) -> Mapping[str, Verdict]:
     """What the scanner's findings come to, by cell. Raises `RegistryError` naming all that stands in the way.
 
-    Empty where the target asks for no scan. Every image is scanned before the first is complained of.
+    Empty where the target asks for no scan. Every image is scanned, and `note` hears of it, before the first is
+    complained of.
     """
     if demands.fail_on is None or opened.ecr is None:
         return {}
@@ -72,6 +80,7 @@ def judge(
         found += findings
         verdicts[item.cell] = scan.judge(findings, demands.waivers, fail_on=demands.fail_on, today=today)
     for cell, verdict in verdicts.items():
+        note(cell, verdict)
         for line in (scan.summary(verdict), *scan.lines(verdict)):
             tell(f"{cell}: {line}")
     for line in scan.unused(demands.waivers, found):

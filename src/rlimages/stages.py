@@ -2,19 +2,26 @@
 
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
+from rlimages import history
+from rlimages.booking import Booking, NoRoomError, expected
 from rlimages.build import build
 from rlimages.cell import Cell
 from rlimages.engine import Engine, LocalImage
 from rlimages.errors import FactoryError
+from rlimages.history import History, Taken
 from rlimages.plan import Action, BuildStep
 from rlimages.report import tally
-from rlimages.results import BuildResult, CellReport, Outcome
+from rlimages.results import BuildResult, CellReport, Failure, FailureKind, Outcome, SmokeResult
 from rlimages.shell import Stop
 from rlimages.smoke import TIMEOUT, find_checks, smoke
+
+_GONE_WELL = (Outcome.PASSED, Outcome.NOT_APPLICABLE)
 
 
 class Stage(StrEnum):
@@ -50,6 +57,14 @@ class Workplace:
     """What need not be done, because a registry has it checked already; by cell."""
     check_timeout: float = TIMEOUT
     stop: Stop = field(default_factory=Stop)
+    booking: Booking = field(default_factory=Booking)
+    """Lets builds and checks begin when there is room for them."""
+    state: Path | None = None
+    """The folder `.rlimages`, where it is written down what each cell took; None writes nothing down."""
+    past: History = field(default_factory=History)
+    """What was written down before."""
+    held: frozenset[str] = frozenset()
+    """Ids of the images that cells keep, perhaps under no name yet."""
 
     def logs(self, cell: Cell) -> Path:
         """The folder of a cell's logs."""
@@ -90,9 +105,39 @@ def _build(step: BuildStep, report: CellReport, place: Workplace, tell: Tell) ->
         result = _kept(step, place.engine)
         clock.ended(result.outcome, result.reason)
         return replace(report, build=result)
-    result = build(step, place.engine, place.logs(step.cell), root=place.root, stop=place.stop, on_progress=clock.moved)
+    size = expected(place.past.estimate_size(step.cell))
+    try:
+        with place.booking.build(size, clock.moved):
+            result = build(
+                step, place.engine, place.logs(step.cell), root=place.root, stop=place.stop, on_progress=clock.moved
+            )
+            if result.image:
+                _write_down_build(step.cell, result, place)
+    except NoRoomError as error:
+        full = Failure(kind=FailureKind.DISK_FULL, evidence=())
+        result = replace(unbuilt(step.cell, str(error)), outcome=Outcome.FAILED, failure=full)
     clock.ended(result.outcome, result.reason)
     return replace(report, build=result)
+
+
+def _write_down_build(cell: Cell, result: BuildResult, place: Workplace) -> None:
+    """Remember what it took and which image it made; of those made before, remove what nobody can name any more."""
+    if place.state is None or result.image is None:
+        return
+    made = Taken(seconds=result.worked, size=result.image.size, on=_now()) if result.worked else None
+    with suppress(OSError):  # a history that can't be written costs a good estimate, not a good image
+        history.add(place.state, cell, build=made, image=result.image.id)
+    place.booking.notes += place.engine.forget(history.read(place.state).images() - place.held)
+
+
+def _write_down_checks(cell: Cell, results: tuple[SmokeResult, ...], place: Workplace) -> None:
+    if place.state is not None and all(result.outcome in _GONE_WELL and result.log for result in results):
+        with suppress(OSError):
+            history.add(place.state, cell, checks=Taken(seconds=sum(r.seconds for r in results), on=_now()))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _kept(step: BuildStep, engine: Engine) -> BuildResult:
@@ -119,17 +164,19 @@ def _image(step: BuildStep, report: CellReport, engine: Engine) -> LocalImage | 
 def _smoke(step: BuildStep, report: CellReport, image: LocalImage, place: Workplace, tell: Tell) -> CellReport:
     clock = _Clock(Stage.SMOKE, tell)
     checks = find_checks((place.root, *place.parents), step.cell, place.matrix)
-    results = smoke(
-        step.cell,
-        image,
-        checks,
-        place.engine,
-        place.logs(step.cell),
-        stop=place.stop,
-        timeout=place.check_timeout,
-        proofs=place.proofs,
-        on_progress=clock.moved,
-    )
+    with place.booking.check(clock.moved):
+        results = smoke(
+            step.cell,
+            image,
+            checks,
+            place.engine,
+            place.logs(step.cell),
+            stop=place.stop,
+            timeout=place.check_timeout,
+            proofs=place.proofs,
+            on_progress=clock.moved,
+        )
+    _write_down_checks(step.cell, results, place)
     report = replace(report, smoke=results)
     failed = [f"{result.check}: {result.reason}" for result in results if result.outcome is Outcome.FAILED]
     clock.ended(report.outcome, failed[0] if failed else tally(results))

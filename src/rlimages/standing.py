@@ -13,6 +13,8 @@ def lines(places: Sequence[PlaceResult]) -> Iterator[str]:
     for place in places:
         yield f"{place.place}: {place.state}" + (f": {place.reason}" if place.reason else "")
         yield f"  {traffic(place)}"
+        for told in place.demands:
+            yield f"  {told.cell}: {told.demand} {'passed' if told.passed else 'FAILED'}: {told.said}"
 
 
 def traffic(place: PlaceResult) -> str:

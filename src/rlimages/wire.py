@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 10.0
 """Seconds for all attempts of one question: a run that is being stopped must not wait longer."""
+_FIRST_WAIT = 0.1
+"""Seconds before the second attempt, doubled before each further one; less where there is little patience."""
 _TIMEOUT = 30.0
 """Seconds for a registry to say or take the next bytes."""
 
@@ -103,9 +105,9 @@ class Wire:
         from stamina.instrumentation import set_on_retry_hooks
 
         set_on_retry_hooks([])  # it would log into the progress view; the report says what came of it
-        return iter(
-            stamina.retry_context(on=self._worth_waiting, attempts=None, timeout=self._patience, wait_jitter=0.2)
-        )
+        first = min(_FIRST_WAIT, self._patience / 20)
+        waits = {"wait_initial": first, "wait_jitter": 2 * first}
+        return iter(stamina.retry_context(on=self._worth_waiting, attempts=None, timeout=self._patience, **waits))
 
     def _worth_waiting(self, error: Exception) -> bool | float:
         """As long as the registry asks for, but no longer than there is patience."""

@@ -1,4 +1,8 @@
-"""A proxy on loopback before a registry, which breaks chosen requests in chosen ways and counts what was stored."""
+"""A proxy on loopback before a registry, which breaks chosen requests in chosen ways and counts what was stored.
+
+`refused`: the request is cut off, and the port takes no connections until the next request may pass, as when a registry
+is started anew.
+"""
 
 import http.client
 import json
@@ -11,11 +15,19 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 STATUSES = {"401": 401, "403": 403, "429": 429, "500": 500, "503": 503}
-FAULTS = (*STATUSES, "reset", "answer lost", "slow", "truncated", "wrong digest")
+FAULTS = (*STATUSES, "reset", "refused", "answer lost", "slow", "truncated", "wrong digest")
+REFUSING = 0.005
+"""Seconds for which a port refuses at least: who asks again at once meets it."""
 _HOP = {"connection", "transfer-encoding", "keep-alive", "content-length"}
 
 Plan = Callable[[int], str]
 """Number of a request, from 1 -> the fault for it, or nothing."""
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 class Proxy:
@@ -28,25 +40,47 @@ class Proxy:
         self.stored: Counter[str] = Counter()
         """Digest of a blob -> how often the registry said that it stored it."""
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._open = threading.Event()
+        self._open.set()
+        # a port of its own choice: one that the kernel chose is lost when it stops listening
+        self._server = ThreadingHTTPServer(("127.0.0.1", free_port()), self._handler())
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
         self.host = f"127.0.0.1:{self._server.server_address[1]}"
 
     def begin(self, plan: Plan) -> None:
         """Count from 1 again, and break by this plan."""
+        self._open.wait()
         with self._lock:
             self.requests, self.plan = 0, plan
             self.stored.clear()
 
+    def mend(self) -> None:
+        """Break nothing from now on."""
+        self.plan = lambda _number: ""
+        self._open.wait()
+
     def next_fault(self) -> str:
         with self._lock:
             self.requests += 1
-            return self.plan(self.requests)
+            fault = self.plan(self.requests)
+            if fault == "refused" and self._open.is_set():
+                self._open.clear()
+                self._server.socket.shutdown(socket.SHUT_RD)  # it listens no more, and keeps its port
+                threading.Thread(target=self._listen_again, daemon=True).start()
+            return fault
 
     def close(self) -> None:
+        self.mend()
         self._server.shutdown()
         self._server.server_close()
+
+    def _listen_again(self) -> None:
+        time.sleep(REFUSING)
+        while self.plan(self.requests + 1) == "refused":
+            time.sleep(REFUSING)
+        self._server.socket.listen()
+        self._open.set()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         proxy = self
@@ -70,7 +104,7 @@ class Proxy:
                 body = self._body()
                 if fault in STATUSES:
                     return self._refuse(STATUSES[fault])
-                if fault == "reset":
+                if fault in ("reset", "refused"):
                     return self._reset()
                 if fault == "slow":
                     time.sleep(0.02)

@@ -2,8 +2,10 @@
 
 import json
 import os
+import subprocess
 import time
 
+import httpx
 import pytest
 from tiny_project import CELL, TEMPLATE, rlimages, write
 
@@ -123,3 +125,43 @@ def test_what_the_gate_refuses_is_not_sent(project, upstream) -> None:
     assert "sagemaker-training refuses it: programs" in ended.stderr
     with Registry(upstream) as there:
         assert there.tags(f"{stamp}-test/tiny") == ()
+
+
+def test_what_only_production_refuses_is_not_promoted(published, upstream) -> None:
+    root, stamp = published
+    targets = json.loads((root / "targets.yaml").read_text())
+    targets["targets"]["production"]["accept"] = ["sagemaker-training"]
+    (root / "targets.yaml").write_text(json.dumps(targets))
+    ended = rlimages(root, "promote", "--target", "production", "--select", CELL)
+    assert ended.returncode == 8, ended.stdout + ended.stderr
+    assert "no `train` is on PATH" in ended.stderr
+    assert held(upstream, f"{stamp}/tiny", "tiny-1.0-cpu") is None
+    targets["targets"]["pre-production"]["accept"] = ["sagemaker-training"]  # as if it had been asked for there
+    (root / "targets.yaml").write_text(json.dumps(targets))
+    assert rlimages(root, "promote", "--target", "production", "--select", CELL).returncode == 0
+
+
+def test_an_image_that_is_too_large_when_packed_changes_nothing_at_the_registry(project, upstream) -> None:
+    root, stamp = project
+    targets = json.loads((root / "targets.yaml").read_text())
+    targets["targets"]["pre-production"]["accept"] = ["small"]
+    (root / "targets.yaml").write_text(json.dumps(targets))
+    rules = {"as_of": "2026-11-21", "extends": "sagemaker-training", "programs": {"train": None}}
+    labels = dict.fromkeys(("org.opencontainers.image.title", "org.opencontainers.image.version"))
+
+    def publish(limit: str) -> subprocess.CompletedProcess[str]:
+        told = {"version": 1, "profiles": {"small": {**rules, "labels": labels, "compressed": limit}}}
+        (root / "acceptance.yaml").write_text(json.dumps(told))
+        return rlimages(root, "run", "--select", CELL, "--target", "pre-production")
+
+    def repositories() -> list[str]:
+        return httpx.get(f"http://{upstream}/v2/_catalog?n=1000", trust_env=False).json()["repositories"]
+
+    ended = publish("1 MiB")
+    assert ended.returncode == 8, ended.stdout + ended.stderr
+    assert f"{CELL}: small refuses it: compressed-size: its layers have" in ended.stderr
+    assert f"{stamp}-test/tiny" not in repositories()
+    assert not (root / ".rlimages/releases").exists()
+    ended = publish("1 GiB")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert f"{stamp}-test/tiny" in repositories()

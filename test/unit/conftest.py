@@ -1,5 +1,5 @@
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,7 @@ class FakeEngine:
         """Name of a program -> the answer; without one a check passes."""
         self.store: dict[str, LocalImage] = {}
         self.orphans: tuple[str, ...] = ()
+        self.forgotten: frozenset[str] = frozenset()
 
     def version(self) -> str:
         return "Fake 1.0"
@@ -112,6 +113,10 @@ class FakeEngine:
     def cleanup(self) -> tuple[str, ...]:
         self.calls.append(("cleanup",))
         return self.orphans
+
+    def forget(self, images: Collection[str]) -> tuple[str, ...]:
+        self.forgotten = frozenset(images)
+        return ()
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from threading import Timer
 
@@ -79,3 +80,10 @@ def test_an_interrupted_build_is_not_tried_again(run, step, engine) -> None:
     result = run()
     assert result.failure.kind is FailureKind.INTERRUPTED
     assert result.reason == "interrupted"
+
+
+def test_a_full_disk_says_what_to_do(run, step, engine) -> None:
+    engine.builds[step.cell.id] = [replace(BROKEN, trouble="tar: /opt/x: No space left on device")]
+    result = run()
+    assert result.failure.kind is FailureKind.DISK_FULL
+    assert result.reason.startswith("disk full; make room where the engine keeps its data: `docker system df`")

@@ -2,6 +2,7 @@ import base64
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,3 +93,20 @@ def test_however_the_output_is_cut_the_lines_are_the_same(lines: list[str], data
     at = data.draw(st.integers(0, len(text)))
     log, _, _ = listen(vertex("a", started=START), output("a", text[:at]), output("a", text[at:]))
     assert log[1:] == [f"#1    0.0 {line}" for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("name", "facts", "worked"),
+    [
+        ("[build 2/7] RUN make", {}, True),
+        ("[build 2/7] RUN make", {"cached": True}, False),
+        ("[stage-3 4/4] COPY RUN /", {}, False),
+        ("[internal] load build definition from Dockerfile", {}, False),
+        ("exporting to image", {}, False),
+    ],
+)
+def test_only_a_step_that_was_really_run_is_work(name, facts, worked) -> None:
+    listener = Listener(lambda _line: None)
+    for line in json.dumps(vertex(name, started=START, completed=END, **facts), indent=2).splitlines():
+        listener.hear(line)
+    assert listener.worked is worked

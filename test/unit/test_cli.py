@@ -166,3 +166,15 @@ def test_the_commands_of_the_documentation_are_understood(page: Path) -> None:
         command = main.commands[words[0]]
         with command.make_context(words[0], list(words[1:])):
             pass  # parsing complains about what it does not know
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--disk-floor", "5X"), "--disk-floor '5X' is no size; write it as 5GB, 500MB or 20GiB"),
+        (("--cache-from", "https://r"), "--cache-from 'https://r': write it as host[:port][/prefix], without tag"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_one_sentence(words, sentence) -> None:
+    result = say("plan", "--select", "vw-9.11.9-cpu-debian", "--commands", *words)
+    assert (result.exit_code, result.stderr) == (2, f"rlimages: {sentence}\n")

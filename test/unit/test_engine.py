@@ -35,3 +35,11 @@ def test_the_command_of_a_build_is_exactly_this(argv) -> None:
 
 def test_no_attestation_is_ever_added(argv) -> None:
     assert {"--provenance=false", "--sbom=false"} <= set(argv)
+
+
+def test_a_cache_in_a_registry_is_asked_and_an_image_made_one_on_demand_only(step) -> None:
+    with_caches = replace(step, cache_from=("127.0.0.1:5000/r:1",), inline_cache=True)
+    argv = build_argv(with_caches, metadata=Path("/tmp/m.json"))
+    assert "--cache-from=type=registry,ref=127.0.0.1:5000/r:1" in argv
+    assert "--cache-to=type=inline" in argv
+    assert not [word for word in build_argv(step, metadata=Path("/tmp/m.json")) if "cache" in word]

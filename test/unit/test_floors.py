@@ -14,17 +14,18 @@ cell
 plan results holdings
 shell tree memory located instructions tarball distribution meter layers artifact following health
 shipment wire journal leaks
-cosign archive accounts schema selector render catalog describe diagnose report lock pipconfig buildkit job metric hosting batch
-validation pipes checkpoints retention digest census stack
+cosign archive accounts ledger mutability schema selector render catalog describe diagnose report lock pipconfig buildkit job metric hosting batch
+validation pipes checkpoints retention digest history room census stack
+booking yard
 clashes ground uri schedule targets scan sbom buildhost container profiles compare
 matrix sdkconfig host baselock revision forecast peek specimen leftovers
 instance origin
 engine registry login runs rules invocation planning
-ecr proof acceptance lending inventory
+ecr proof precedence acceptance lending inventory
 signing
-bases build smoke emulate release inspection endpoint transform
+bases build smoke emulate release inspection endpoint transform prepacking
 stages places
-sealing
+sealing packing
 project pipeline publishing promotion recall
 lookup destination standing pinning
 releasing promoting introducing clearing ancestry

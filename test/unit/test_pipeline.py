@@ -6,14 +6,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rlimages import pipeline
+from rlimages import history, pipeline
+from rlimages.booking import Booking
 from rlimages.container import Checked
 from rlimages.engine import Built
 from rlimages.errors import ToolError
+from rlimages.history import Taken
 from rlimages.plan import Action, BuildPlan
-from rlimages.results import Outcome
+from rlimages.results import CellReport, FailureKind, Outcome
 from rlimages.shell import Ended, Stop
-from rlimages.stages import Stage
+from rlimages.stages import Stage, unbuilt
 
 BROKEN = Built(ended=Ended(code=1, seconds=0), trouble="main.cc:1:1: error: no")
 
@@ -222,3 +224,129 @@ def test_whatever_breaks_every_cell_is_reported_and_only_descendants_are_skipped
         else:
             expected.append(Outcome.FAILED if number in broken else Outcome.PASSED)
     assert outcomes(report) == expected
+
+
+def real(engine, step, seconds: float = 1.0):
+    """A build that ran its steps."""
+    return lambda: replace(engine.passes(step), ended=Ended(code=0, seconds=seconds), worked=True)
+
+
+def test_of_the_ready_cells_the_longest_is_begun_first(run, make_step, engine, tmp_path) -> None:
+    steps = [make_step(f"{number}.0") for number in range(4)]
+    for step, seconds in zip(steps, (5, 60, 7, 600), strict=True):
+        history.add(tmp_path / "state", step.cell, build=Taken(seconds=seconds, on="2026-01-01"))
+    run(*steps, jobs=1, stages=(Stage.BUILD,), state=tmp_path / "state")
+    begun = [call[1] for call in engine.calls if call[0] == "build"]
+    assert begun == [steps[number].cell.id for number in (3, 1, 2, 0)]
+
+
+def test_a_long_child_brings_its_short_parent_forward(run, make_step, engine, tmp_path) -> None:
+    alone, parent = make_step("1.0"), make_step("2.0")
+    child = make_step("3.0", needs=(parent.cell.id,))
+    for step, seconds in ((alone, 50), (parent, 1), (child, 90)):
+        history.add(tmp_path / "state", step.cell, build=Taken(seconds=seconds, on="2026-01-01"))
+    run(alone, parent, child, jobs=1, stages=(Stage.BUILD,), state=tmp_path / "state")
+    begun = [call[1] for call in engine.calls if call[0] == "build"]
+    assert begun == [parent.cell.id, child.cell.id, alone.cell.id]
+
+
+def test_what_a_cell_took_is_written_down(run, step, engine, tmp_path) -> None:
+    engine.builds[step.cell.id] = [real(engine, step, 41.5)]
+    run(step, state=tmp_path)
+    record = history.read(tmp_path).records[step.cell.id]
+    assert [(build.seconds, build.size) for build in record.builds] == [(41.5, 227_000_000)]
+    assert [check.seconds for check in record.checks] == [0.5]
+    assert record.images == (f"sha256:{step.cell.id}",)
+
+
+def test_what_came_from_a_cache_says_nothing_about_the_next_time(run, step, tmp_path) -> None:
+    for _ in range(2):
+        run(step, state=tmp_path, proofs=tmp_path / "proofs")
+    record = history.read(tmp_path).records[step.cell.id]
+    assert not record.builds
+    assert len(record.checks) == 1
+
+
+def test_a_broken_build_is_not_written_down(run, step, engine, tmp_path) -> None:
+    engine.builds[step.cell.id] = [BROKEN]
+    run(step, state=tmp_path)
+    assert not history.read(tmp_path).records
+
+
+def test_a_check_that_failed_says_nothing_about_how_long_checks_take(run, step, engine, tmp_path) -> None:
+    engine.checks["check_x.py"] = Checked(ended=Ended(code=1, seconds=0.1), last_line="wrong")
+    run(step, state=tmp_path)
+    assert not history.read(tmp_path).records[step.cell.id].checks
+
+
+def test_a_history_that_cannot_be_read_is_noted(run, step, tmp_path) -> None:
+    (tmp_path / history.FILE).write_text("{")
+    report = run(step, state=tmp_path)
+    assert report.outcome is Outcome.PASSED
+    assert any("begun anew" in note for note in report.notes)
+
+
+def test_a_history_that_cannot_be_written_costs_no_image(run, step, tmp_path) -> None:
+    (tmp_path / "state").write_text("a file, not a folder")
+    assert run(step, state=tmp_path / "state").outcome is Outcome.PASSED
+
+
+def test_images_made_here_before_are_looked_after_when_a_run_begins_and_after_each_build(
+    run, step, engine, tmp_path
+) -> None:
+    history.add(tmp_path, step.cell, image="sha256:old")
+    run(step, state=tmp_path)
+    assert engine.forgotten == {"sha256:old", f"sha256:{step.cell.id}"}
+
+
+def test_an_image_that_is_about_to_get_a_name_is_not_removed_for_having_none(run, make_step, engine, tmp_path) -> None:
+    built, kept = make_step("1.0"), make_step("2.0", action=Action.REUSE, held="sha256:kept")
+    engine.store["sha256:kept"] = engine.passes(kept) and engine.store[kept.image]
+    history.add(tmp_path, kept.cell, image="sha256:kept")
+    run(built, kept, state=tmp_path)
+    assert engine.forgotten == {f"sha256:{built.cell.id}"}
+
+
+def test_a_build_for_which_there_is_no_disk_fails_in_one_sentence_and_its_child_is_skipped(run, make_step) -> None:
+    parent = make_step("1.0")
+    child = make_step("2.0", needs=(parent.cell.id,))
+    report = run(parent, child, booking=Booking(free=lambda: 10**9))
+    assert outcomes(report) == [Outcome.FAILED, Outcome.SKIPPED]
+    assert report.cells[0].build.failure.kind is FailureKind.DISK_FULL
+    assert report.cells[0].build.reason.startswith("disk full: 9.0 GB are needed")
+
+
+def test_what_was_removed_to_make_room_is_noted(run, step) -> None:
+    free = [10**9]
+
+    def relieve(wanted: int) -> list[str]:
+        free[0] += wanted
+        return ["removed 8.0 GB of old build cache"]
+
+    report = run(step, booking=Booking(free=lambda: free[0], reliefs=(relieve,)))
+    assert report.outcome is Outcome.PASSED
+    assert report.notes == ("removed 8.0 GB of old build cache",)
+
+
+def test_what_passed_is_handed_on_while_others_are_built(run, make_step, engine) -> None:
+    quick, slow, broken = make_step("1.0"), make_step("2.0"), make_step("3.0")
+    told, in_time = threading.Event(), []
+    engine.builds[slow.cell.id] = [lambda: in_time.append(told.wait(5)) or engine.passes(slow)]
+    engine.builds[broken.cell.id] = [BROKEN]
+    handed = []
+    run(quick, slow, broken, jobs=2, on_passed=lambda cell: handed.append(cell.cell.id) or told.set())
+    assert in_time == [True]
+    assert sorted(handed) == sorted([quick.cell.id, slow.cell.id])
+
+
+def test_what_a_registry_has_already_is_not_handed_on(run, make_step, engine) -> None:
+    here, there = make_step("1.0"), make_step("2.0")
+    known = CellReport(cell=there.cell, build=replace(unbuilt(there.cell, "it is there"), outcome=Outcome.PASSED))
+    handed = []
+    run(here, there, elsewhere={there.cell.id: known}, on_passed=lambda cell: handed.append(cell.cell.id))
+    assert handed == [here.cell.id]
+
+
+def test_a_defect_in_what_hears_of_passed_cells_is_not_hidden(run, step) -> None:
+    with pytest.raises(ZeroDivisionError):
+        run(step, on_passed=lambda _cell: 1 // 0)

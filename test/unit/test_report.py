@@ -9,6 +9,7 @@ from rlimages import report
 from rlimages.results import (
     BuildResult,
     CellReport,
+    DemandResult,
     Failure,
     FailureKind,
     Image,
@@ -23,7 +24,7 @@ from rlimages.results import (
 def make(cell):
     """A run of one cell, with the outcomes of its checks and pushes."""
 
-    def make(build=Outcome.PASSED, smoke=(), publish=(), failure=None, reason="", notes=()):
+    def make(build=Outcome.PASSED, smoke=(), demands=(), publish=(), failure=None, reason="", notes=()):
         image = Image(id="sha256:a", size=1_930_000_000) if build is Outcome.PASSED else None
         built = BuildResult(
             cell=cell, outcome=build, reason=reason, seconds=41.2, log="logs/build.log", failure=failure, image=image
@@ -36,7 +37,11 @@ def make(cell):
             PublishResult(cell=cell, reference=f"r:{n}", outcome=outcome, reason="", digest="sha256:d", seconds=2.0)
             for n, outcome in enumerate(publish)
         )
-        cells = (CellReport(cell=cell, build=built, smoke=checks, publish=pushes, image=image),)
+        asked = tuple(
+            DemandResult(cell=cell, demand="scan", place=f"p/{n}", outcome=outcome, reason=f"found {n}")
+            for n, outcome in enumerate(demands)
+        )
+        cells = (CellReport(cell=cell, build=built, smoke=checks, demands=asked, publish=pushes, image=image),)
         return RunReport(
             run="r1", command="run", started="2026-01-01T00:00:00+00:00", seconds=50, cells=cells, notes=notes
         )
@@ -90,6 +95,16 @@ def test_junit_counts_not_applicable_apart_from_passed(make) -> None:
     assert [case.get("name") for case in suite] == ["build", "check c0", "check c1", "check c2", "check c3", "push r:0"]
 
 
+def test_what_a_target_demanded_has_a_line_for_each_place(make) -> None:
+    told = make(demands=[Outcome.PASSED, Outcome.FAILED], publish=[Outcome.FAILED])
+    cases = ElementTree.fromstring(report.junit(told)).findall("testsuite/testcase")
+    assert [case.get("name") for case in cases] == ["build", "scan in p/0", "scan in p/1", "push r:0"]
+    assert [case.find("failure") is None for case in cases] == [True, True, False, False]
+    (cell,) = json.loads(report.json(told))["cells"]
+    assert cell["demands"][1] == {"demand": "scan", "place": "p/1", "outcome": "failed", "reason": "found 1"}
+    assert "scan in p/1 failed: found 1" in report.text(told)
+
+
 def test_junit_shows_the_kind_and_the_evidence(make) -> None:
     tree = ElementTree.fromstring(report.junit(make(build=Outcome.FAILED, failure=BROKEN, reason="compile")))
     failure = tree.find("testsuite/testcase/failure")
@@ -117,6 +132,7 @@ def element(text: str) -> ElementTree.Element:
         ({"smoke": [Outcome.FAILED]}, 1),
         ({"smoke": [Outcome.SKIPPED]}, 1),
         ({"publish": [Outcome.FAILED]}, 1),
+        ({"demands": [Outcome.FAILED]}, 1),
         ({"build": Outcome.FAILED, "failure": BROKEN}, 1),
         ({"build": Outcome.SKIPPED, "reason": "its parent x failed"}, 1),
         ({"build": Outcome.FAILED, "failure": Failure(kind=FailureKind.INTERRUPTED, evidence=())}, 130),
