@@ -100,11 +100,11 @@ def test_a_changed_file_of_the_checkout_is_named(project: Path, built: Callable[
 
 
 def test_an_image_in_a_registry_is_compared_where_it_is(
-    project: Path, built: Callable[[], None], client: docker.DockerClient, registry: str
+    project: Path, built: Callable[[], None], client: docker.DockerClient, upstream: str
 ) -> None:
     commit(project, TEMPLATE + UNIQUE)
     built()
-    name = f"{registry}/rlimages-test-reproduce"
+    name = f"{upstream}/rlimages-test-reproduce"
     client.images.get(IMAGE).tag(name, "1")
     client.images.push(name, "1")
     client.images.remove(f"{name}:1")
