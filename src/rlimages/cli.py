@@ -6,7 +6,18 @@ from typing import Any
 
 import click
 
-from rlimages import __version__, admission, attestation, delivery, doorstep, emulation, estate, options, production
+from rlimages import (
+    __version__,
+    admission,
+    attestation,
+    delivery,
+    doorstep,
+    emulation,
+    estate,
+    options,
+    production,
+    reproduction,
+)
 from rlimages.errors import FactoryError, StaleError, ToolError
 
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # the look for plugins costs a tenth of the start-up
@@ -57,12 +68,16 @@ def list_(ctx: click.Context, /, patterns: tuple[str, ...], wide: bool, as_json:
 
 @main.command()
 @click.argument("patterns", nargs=-1, required=True, metavar="PATTERN...")
+@click.option("--layers", is_flag=True, help="The layers of their images in the local store, or of other images there.")
 @options.as_json
 @click.pass_context
-def show(ctx: click.Context, /, patterns: tuple[str, ...], as_json: bool) -> None:
-    """Show everything about some cells."""
+def show(ctx: click.Context, /, patterns: tuple[str, ...], layers: bool, as_json: bool) -> None:
+    """Show everything about some cells, or what their images are made of."""
     from rlimages import describe
 
+    if layers:
+        reproduction.show_layers(patterns, ctx.obj, as_json=as_json)
+        return
     shown = [describe.everything(cell) for cell in doorstep.chosen(doorstep.project_of(ctx), patterns)]
     if as_json:
         doorstep.print_json(shown)
@@ -168,5 +183,5 @@ for verb in (emulation.train, emulation.serve, emulation.invoke, emulation.trans
     main.add_command(verb)
 for verb in (admission.accept, attestation.sbom, attestation.verify):
     main.add_command(verb)
-for verb in (estate.sdk_config, estate.gc):
+for verb in (estate.sdk_config, estate.gc, reproduction.reproduce):
     main.add_command(verb)

@@ -28,6 +28,7 @@ from rlimages.layers import Entry
 from rlimages.plan import BuildStep
 from rlimages.results import Image
 from rlimages.shell import Ended, Stop, run, this_process
+from rlimages.stack import Stored
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -197,6 +198,16 @@ class DockerEngine:
         with _answering():
             self._client.api.tag(image, repository, tag, force=True)
         self._forget(before)
+
+    def stored(self, reference: str) -> Stored | None:
+        """The layers of an image of the local store, and how they came; None where there is none."""
+        with _answering():
+            return peek.stored(self._client, reference)
+
+    def discard(self, reference: str) -> None:
+        """Take a name from an image of the local store, which is gone when that was its last."""
+        with suppress(*engine_errors()):  # gone already, or something stands on it
+            self._client.api.remove_image(reference)
 
     def configuration(self, reference: str) -> Configuration | None:
         """What an image of the local store says about itself; None where there is none."""

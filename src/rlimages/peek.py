@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rlimages.container import engine_errors
 from rlimages.distribution import Configuration
 from rlimages.layers import Entry
+from rlimages.stack import Stored
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -37,6 +38,23 @@ def configuration(client: "DockerClient", image: str) -> Configuration | None:
         entrypoint=tuple(run.get("Entrypoint") or ()),
         user=run.get("User") or "",
         history=tuple(step.get("CreatedBy") or "" for step in reversed(steps)),
+    )
+
+
+def stored(client: "DockerClient", image: str) -> Stored | None:
+    """The layers of an image, and what made them; None where there is none of this name."""
+    from docker.errors import ImageNotFound
+
+    try:
+        found = client.images.get(image)
+        steps: list[dict[str, Any]] = found.history()
+    except ImageNotFound:
+        return None
+    return Stored(
+        name=image,
+        id=str(found.id),
+        layers=tuple(found.attrs["RootFS"].get("Layers") or ()),
+        history=tuple((step.get("CreatedBy") or "", step["Size"]) for step in reversed(steps)),
     )
 
 

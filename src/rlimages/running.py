@@ -1,5 +1,6 @@
 """A run from its wishes to its report: check that files are in step, prepare, plan, go, write down."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -115,6 +116,11 @@ def lent(project: Project, todo: BuildPlan, wishes: Wishes, *, environ: Mapping[
     return Prepared(plan=schedule.lend(told, hosts.folders), notes=hosts.notes)
 
 
+def dated(todo: BuildPlan, epoch: int) -> BuildPlan:
+    """The same, each image with a date of creation in whole seconds: what can be given to it a second time."""
+    return replace(todo, steps=tuple(replace(step, epoch=epoch) for step in todo.steps))
+
+
 def run(
     project: Project,
     cells: Sequence[Cell],
@@ -148,7 +154,7 @@ def run(
                 todo, there.places[0], checks_of(project), project.root / STATE / destination.PROOFS
             )
         prepared = lent(project, todo, wishes, environ=environ)
-        todo = prepared.plan
+        todo = dated(prepared.plan, int(time.time()))
         for line in prepared.notes:
             note(line)
     booking = _booking(project, todo, engine, wishes, stop)

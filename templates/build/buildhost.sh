@@ -23,6 +23,9 @@ if [ -d "$lent/wheels" ]; then
     export PIP_FIND_LINKS="$lent/wheels"
 fi
 
+# What is compiled from source packages knows nothing of the folder in which that happened.
+export CFLAGS=-g0 CXXFLAGS=-g0
+
 # pip_setting NAME: the value of a key in pip.conf, its lines and words one below the other; nothing without it.
 pip_setting() {
     [ -f "$lent/pip.conf" ] || return 0

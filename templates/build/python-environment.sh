@@ -1,17 +1,16 @@
 #!/bin/sh
 # Make a virtual environment and install a lock into it, each file checked against its hash.
 #
-#   python-environment.sh ENVIRONMENT LOCK UV DATE [--build-constraint REQUIREMENT]...
+#   python-environment.sh ENVIRONMENT LOCK UV [--build-constraint REQUIREMENT]...
 #
 # Only what the lock names gets in, pip included. UV is the version of uv that installs, from a throw-away place.
-# DATE becomes the time stamp of every file, so that two builds of one lock do not differ. REQUIREMENTs bind the
-# environments that source packages are built in.
+# REQUIREMENTs bind the environments that source packages are built in.
 set -eu
 # shellcheck source=templates/build/buildhost.sh
 . /run/build/buildhost.sh
 
-environment=$1 lock=$2 uv=$3 date=$4
-shift 4
+environment=$1 lock=$2 uv=$3
+shift 3
 
 work=$(mktemp -d)
 : >"$work/build-constraints.txt"
@@ -37,9 +36,29 @@ if ! "$python" -m pip --version; then
     exit 1
 fi
 
+# What only serves to compile against a package (the image has no compiler), to run it with Java (nor that) or to test
+# it, and what none of its modules imports: a sixth of the image beside PyTorch.
+site=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
+for package in gevent matplotlib networkx numpy pandas psutil pyarrow pywt scipy skimage sympy zope; do
+    if [ -d "$site/$package" ]; then
+        find "$site/$package" -type d -name tests -prune -exec rm -rf {} +
+    fi
+done
+rm -rf "$site/tensorflow/include" "$site/torch/include" "$site/torch/test" "$site"/torch/bin/test_* \
+    "$site/onnx/backend/test" "$site/ray/jars"
+
 # Byte-compiled here, or every start of a container would do it again (10 s beside TensorFlow). The stamps of
 # source and bytecode agree, and an edited file is compiled anew.
-find "$environment" -exec touch --no-dereference --date="$date" {} +
-env -u SOURCE_DATE_EPOCH "$python" -m compileall -qq -j 0 "$environment/lib" ||
-    echo "python-environment.sh: some files above are not for this Python and stay uncompiled"
-find "$environment" -newermt "$date" -exec touch --no-dereference --date="$date" {} +
+find "$environment" -exec touch --no-dereference --date=2000-01-01T00:00:00Z {} +
+# Each of four processes has a list of its own: up to Python 3.10, bytecode depends on what was compiled before it.
+find "$environment/lib" -name '*.py' | LC_ALL=C sort >"$work/modules"
+split --number=r/4 "$work/modules" "$work/part."
+running=
+for part in "$work"/part.*; do
+    env -u SOURCE_DATE_EPOCH PYTHONHASHSEED=0 "$python" -m compileall -qq -i "$part" &
+    running="$running $!"
+done
+for each in $running; do
+    wait "$each" || echo "python-environment.sh: some files above are not for this Python and stay uncompiled"
+done
+find "$environment" -newermt 2000-01-02 -exec touch --no-dereference --date=2000-01-01T00:00:00Z {} +

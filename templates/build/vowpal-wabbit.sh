@@ -4,7 +4,8 @@
 #
 #   vowpal-wabbit.sh PYTHON LOCK FOLDER [REQUIREMENT]...
 #
-# FOLDER gets the wheel and what install-wheels.sh wants beside it, the program, and lock.txt: the rest of the lock.
+# FOLDER gets the wheel and what install-wheels.sh wants beside it, and lock.txt: the rest of the lock. The program goes
+# to /own, over the one that own-files.sh has for wheels.
 # REQUIREMENTs are what its setup.py needs.
 set -eu
 # shellcheck source=templates/build/buildhost.sh
@@ -13,7 +14,8 @@ set -eu
 python=$1 lock=$2 folder=$3
 shift 3
 
-work=$(mktemp -d)
+# The library has the names of its source files in it.
+work=/tmp/vowpal-wabbit
 mkdir -p "$folder" "$work/source"
 awk -v own="$work/own.txt" -v rest="$folder/lock.txt" '
     /^[^ \t#]/ { name = $0; sub(/[ =].*/, "", name) }
@@ -41,4 +43,4 @@ sed -i 's/[$]{PYTHON_LIBRARIES} //' python/CMakeLists.txt
 "$tools/python" setup.py --quiet bdist_wheel --dist-dir "$folder"
 # In the same tree, where the library is compiled already.
 cmake --build build/temp.* --target vw-bin -- -j "$(nproc)"
-install --strip build/temp.*/vowpalwabbit/vw "$folder/vw"
+install -D --strip build/temp.*/vowpalwabbit/vw /own/usr/local/bin/vw

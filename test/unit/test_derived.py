@@ -76,9 +76,11 @@ def test_a_project_of_ones_own_is_a_whole_build_context(child: Project) -> None:
 
 def test_files_for_the_image_are_copied_only_where_there_are_any(child: Project) -> None:
     path = "maze/docker/1.0/Dockerfile.tf.debian"
-    assert "COPY" not in child.generated()[path]
+    assert "cp -R" not in child.generated()[path]
     (child.root / "maze/rootfs").mkdir(parents=True)
-    assert "\nCOPY maze/rootfs/ /\n" in load(None, child.root).generated()[path]
+    recipe = load(None, child.root).generated()[path]
+    assert "source=maze/rootfs,target=/run/build/files" in recipe
+    assert "/run/build/stamped.sh cp -R /run/build/files/. /\n" in recipe
 
 
 def test_all_that_the_parent_has_binds_the_childs_lock_and_is_not_in_it(child: Project) -> None:

@@ -15,11 +15,11 @@ plan results holdings
 shell tree memory located instructions tarball distribution meter layers artifact following health
 shipment wire journal leaks
 cosign archive accounts ledger mutability schema selector render catalog describe diagnose report lock pipconfig buildkit job metric hosting batch
-validation pipes checkpoints retention digest history room
+validation pipes checkpoints retention digest history room census stack
 booking yard
-clashes ground uri schedule targets scan sbom buildhost container profiles
+clashes ground uri schedule targets scan sbom buildhost container profiles compare
 matrix sdkconfig host baselock revision forecast peek specimen leftovers
-instance
+instance origin
 engine registry login runs rules invocation planning
 ecr proof precedence acceptance lending inventory
 signing
@@ -29,12 +29,12 @@ sealing packing
 project pipeline publishing promotion recall
 lookup destination standing pinning
 releasing promoting introducing clearing ancestry
-locking doctor running training serving accepting
-transforming describing outlook
+locking doctor running training serving accepting original
+transforming describing outlook reproducing stacking
 progress options
 doorstep
 emulation production delivery
-admission attestation estate
+admission attestation estate reproduction
 cli
 __main__
 """

@@ -16,9 +16,10 @@ ARG account region domain
 LABEL org.opencontainers.image.base.name="${account}.dkr.ecr.${region}.${domain}/sagemaker-tensorflow-scriptmode:1.11.0-gpu-py3" rlimages.cuda="9.0"
 
 FROM base-${processor} AS os
-RUN --mount=type=bind,source=templates/build/system-packages.sh,target=/run/build/system-packages.sh \
+RUN --mount=type=bind,source=templates/build/stamped.sh,target=/run/build/stamped.sh \
+    --mount=type=bind,source=templates/build/system-packages.sh,target=/run/build/system-packages.sh \
     --mount=type=tmpfs,target=/var/cache/apt --mount=type=tmpfs,target=/var/lib/apt/lists \
-    /run/build/system-packages.sh apt \
+    /run/build/stamped.sh /run/build/system-packages.sh apt \
         libav-tools \
         libjpeg-dev \
         libxrender1 \
@@ -28,9 +29,10 @@ RUN --mount=type=bind,source=templates/build/system-packages.sh,target=/run/buil
         xvfb
 
 FROM os AS build
-RUN --mount=type=bind,source=templates/build/system-packages.sh,target=/run/build/system-packages.sh \
+RUN --mount=type=bind,source=templates/build/stamped.sh,target=/run/build/stamped.sh \
+    --mount=type=bind,source=templates/build/system-packages.sh,target=/run/build/system-packages.sh \
     --mount=type=tmpfs,target=/var/cache/apt --mount=type=tmpfs,target=/var/lib/apt/lists \
-    /run/build/system-packages.sh apt \
+    /run/build/stamped.sh /run/build/system-packages.sh apt \
         build-essential \
         curl \
         libbz2-dev \
@@ -43,39 +45,40 @@ RUN --mount=type=bind,source=templates/build/system-packages.sh,target=/run/buil
         zlib1g-dev
 
 # The base's Python came without headers from an archive that is gone; this one stays in this stage.
-RUN --mount=type=bind,source=templates/build/buildhost.sh,target=/run/build/buildhost.sh \
+RUN --mount=type=bind,source=templates/build/stamped.sh,target=/run/build/stamped.sh \
+    --mount=type=bind,source=templates/build/buildhost.sh,target=/run/build/buildhost.sh \
     --mount=type=bind,source=templates/build/cpython.sh,target=/run/build/cpython.sh \
     --mount=type=bind,from=buildhost,target=/run/buildhost --mount=type=tmpfs,target=/tmp \
-    /run/build/cpython.sh 3.6.15 6e28d7cdd6dd513dd190e49bca3972e20fcf455090ccf2ef3f1a227614135d91
+    /run/build/stamped.sh /run/build/cpython.sh 3.6.15 6e28d7cdd6dd513dd190e49bca3972e20fcf455090ccf2ef3f1a227614135d91
 
 RUN --mount=type=bind,source=templates/build/hostname.c,target=/run/build/hostname.c \
-    mkdir -p /usr/local/lib/rlimages && \
+    mkdir -p /own/usr/local/lib/rlimages && \
     gcc -std=c99 -O2 -Wall -Wextra -Werror -shared -fPIC \
-        -o /usr/local/lib/rlimages/libhostname.so /run/build/hostname.c
+        -o /own/usr/local/lib/rlimages/libhostname.so /run/build/hostname.c
 
 ARG processor
-RUN --mount=type=bind,source=templates/build/buildhost.sh,target=/run/build/buildhost.sh \
+RUN --mount=type=bind,source=templates/build/stamped.sh,target=/run/build/stamped.sh \
+    --mount=type=bind,source=templates/build/buildhost.sh,target=/run/build/buildhost.sh \
     --mount=type=bind,source=templates/build/python-wheels.sh,target=/run/build/python-wheels.sh \
     --mount=type=bind,source=coach/lock/coach-0.10.1-tf-${processor}.txt,target=/run/build/lock.txt \
     --mount=type=bind,from=buildhost,target=/run/buildhost \
     --mount=type=cache,target=/root/.cache --mount=type=tmpfs,target=/tmp \
-    /run/build/python-wheels.sh python /wheels /run/build/lock.txt 21.3.1 \
+    /run/build/stamped.sh /run/build/python-wheels.sh python /wheels /run/build/lock.txt 21.3.1 \
         --build-constraint 'setuptools<60'
 
 FROM os
-RUN --mount=type=bind,source=templates/build/install-wheels.sh,target=/run/build/install-wheels.sh \
+RUN --mount=type=bind,source=templates/build/stamped.sh,target=/run/build/stamped.sh \
+    --mount=type=bind,source=templates/build/install-wheels.sh,target=/run/build/install-wheels.sh \
     --mount=type=bind,from=build,source=/wheels,target=/run/wheels --mount=type=tmpfs,target=/tmp \
-    /run/build/install-wheels.sh python /run/wheels
+    /run/build/stamped.sh /run/build/install-wheels.sh python /run/wheels
 
-COPY --from=build /usr/local/lib/rlimages/libhostname.so /usr/local/lib/rlimages/
-
-COPY --chmod=755 templates/rootfs/ /
-COPY --chmod=755 coach/rootfs/ /
-# Last on the interpreter's path, whatever PYTHONPATH says; a job's own folder `sagemaker_rl` goes before it.
-RUN --mount=type=bind,source=templates/build/own-bytecode.sh,target=/run/build/own-bytecode.sh \
-    echo /usr/local/lib/rlimages/python \
-    >"$(python -c 'import site; print(site.getsitepackages()[0])')/sagemaker_rl.pth" && \
-    /run/build/own-bytecode.sh python /usr/local/lib/rlimages
+RUN --mount=type=bind,source=templates/build/stamped.sh,target=/run/build/stamped.sh \
+    --mount=type=bind,source=templates/build/own-files.sh,target=/run/build/own-files.sh \
+    --mount=type=bind,source=templates/rootfs,target=/run/build/shared \
+    --mount=type=bind,source=coach/rootfs,target=/run/build/toolkit \
+    --mount=type=bind,from=build,source=/own,target=/run/build/compiled --mount=type=tmpfs,target=/tmp \
+    /run/build/stamped.sh /run/build/own-files.sh python /opt/ml \
+        /run/build/shared /run/build/toolkit /run/build/compiled
 
 ENV COACH_BACKEND="tensorflow" \
     RLIMAGES_SCREEN="1400x900x24"

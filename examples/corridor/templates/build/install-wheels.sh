@@ -7,9 +7,24 @@
 set -eu
 
 python=$1 folder=$2
-export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1
 if [ -d "$folder/pip" ]; then
     export PYTHONPATH="$folder/pip"
 fi
-"$python" -m pip install --no-index --find-links "$folder" --no-deps --no-cache-dir --compile \
+
+began=$(date +%s)
+"$python" -m pip install --no-index --find-links "$folder" --no-deps --no-cache-dir --no-compile \
     -r "$folder/requirements.txt"
+
+# Bytecode holds the time stamp of its source: first that of stamped.sh, then the bytecode.
+"$python" - "$began" <<'END'
+import compileall, os, sys, sysconfig
+
+for top in sorted(set(sysconfig.get_paths()[name] for name in ("purelib", "platlib"))):
+    for folder, folders, files in os.walk(top):
+        folders.sort()
+        for path in sorted(os.path.join(folder, name) for name in files if name.endswith(".py")):
+            if os.stat(path).st_mtime >= int(sys.argv[1]):
+                os.utime(path, (946684800, 946684800))
+                compileall.compile_file(path, quiet=2)
+END

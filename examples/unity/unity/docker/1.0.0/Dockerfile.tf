@@ -20,18 +20,20 @@ FROM base-${processor} AS os
 FROM os AS build
 
 ARG processor
-RUN --mount=type=bind,source=templates/build/buildhost.sh,target=/run/build/buildhost.sh \
+RUN --mount=type=bind,source=templates/build/stamped.sh,target=/run/build/stamped.sh \
+    --mount=type=bind,source=templates/build/buildhost.sh,target=/run/build/buildhost.sh \
     --mount=type=bind,source=templates/build/python-wheels.sh,target=/run/build/python-wheels.sh \
     --mount=type=bind,source=unity/lock/unity-1.0.0-tf-${processor}.txt,target=/run/build/lock.txt \
     --mount=type=bind,from=buildhost,target=/run/buildhost \
     --mount=type=cache,target=/root/.cache --mount=type=tmpfs,target=/tmp \
-    /run/build/python-wheels.sh python /wheels /run/build/lock.txt 21.3.1 \
+    /run/build/stamped.sh /run/build/python-wheels.sh python /wheels /run/build/lock.txt 21.3.1 \
         --build-constraint 'setuptools<58'
 
 FROM os
-RUN --mount=type=bind,source=templates/build/install-wheels.sh,target=/run/build/install-wheels.sh \
+RUN --mount=type=bind,source=templates/build/stamped.sh,target=/run/build/stamped.sh \
+    --mount=type=bind,source=templates/build/install-wheels.sh,target=/run/build/install-wheels.sh \
     --mount=type=bind,from=build,source=/wheels,target=/run/wheels --mount=type=tmpfs,target=/tmp \
-    /run/build/install-wheels.sh python /run/wheels
+    /run/build/stamped.sh /run/build/install-wheels.sh python /run/wheels
 
 ENV PYTHONUNBUFFERED="1" \
     RLIMAGES_SCREEN="1400x900x24"

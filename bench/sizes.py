@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+"""How large the open images are beside a plain installation of the same lock on the same base.
+
+    bench/sizes.py [--json FILE] [CELL[=IMAGE] ...]
+
+The plain image is what one writes by hand, with care: the distribution's packages without recommended ones and without
+their lists, a virtual environment, pip without its cache; the compilers that some packages need stay in. It has no
+`train`, no `serve` and no files of this project. It is built for the occasion and removed; where pip can't install the
+lock the table says so. Prints a table in Markdown; exits with 1 where an image is missing.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rlimages import buildhost
+from rlimages.cell import Cell
+from rlimages.project import load
+from rlimages.selector import select
+
+ROOT = Path(__file__).resolve().parents[1]
+PLAIN = "dev-bench-sizes"
+RECIPE = """
+FROM scratch AS buildhost
+FROM {base}
+RUN apt-get update -qq && \\
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends {packages} && \\
+    rm -rf /var/lib/apt/lists/*
+RUN --mount=type=bind,source=templates/build/buildhost.sh,target=/run/build/buildhost.sh \\
+    --mount=type=bind,source={lock},target=/run/build/lock.txt --mount=type=bind,from=buildhost,target=/run/buildhost \\
+    . /run/build/buildhost.sh && unset CFLAGS CXXFLAGS && python3 -m venv /opt/venv && \\
+    printf '%s\\n' {constraints} >/opt/constraints.txt && \\
+    env PIP_CONSTRAINT=/opt/constraints.txt PIP_BUILD_CONSTRAINT=/opt/constraints.txt \\
+    /opt/venv/bin/pip install --no-cache-dir --no-deps -r /run/build/lock.txt
+ENV PATH=/opt/venv/bin:$PATH
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One cell: bytes of its image and of the plain one; 0 where pip could not install the lock."""
+
+    cell: str
+    image: str
+    ours: int
+    plain: int
+
+    @property
+    def ratio(self) -> float:
+        return self.ours / self.plain
+
+
+def docker(*words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["docker", *words], input=stdin, capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+def size(image: str) -> int:
+    """Bytes of an image, unpacked; 0 where there is none."""
+    found = docker("image", "inspect", "--format", "{{.Size}}", image)
+    return int(found.stdout) if found.returncode == 0 else 0
+
+
+def plain(cell: Cell) -> int:
+    """Build the plain image of a cell, weigh it and remove it."""
+    recipe = RECIPE.format(
+        base=cell.base.image,
+        packages=" ".join(sorted({*cell.system.run, *cell.system.build})),
+        lock=cell.lock,
+        constraints=" ".join(f"'{one}'" for one in cell.requirements.build) or "''",
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        locks = {"bench": (ROOT / cell.lock).read_text()}
+        lent = buildhost.prepare(Path(folder), locks, environ=os.environ, home=Path.home())
+        words = ["buildx", "build", "--progress=plain", "--provenance=false", "--load", "--tag", PLAIN, "--file", "-"]
+        words += ["--build-context", f"buildhost={lent.folders.get('bench', folder)}", "."]
+        built = docker(*words, stdin=recipe)
+    if built.returncode:
+        print(f"{cell.id}: pip cannot install its lock:\n{built.stderr[-1500:]}", file=sys.stderr)
+        return 0
+    try:
+        return size(PLAIN)
+    finally:
+        docker("image", "rm", PLAIN)
+
+
+def table(rows: Sequence[Row]) -> Iterator[str]:
+    yield "| cell | ours, MB | plain pip, MB | ours ÷ plain |"
+    yield "| --- | ---: | ---: | ---: |"
+    for row in rows:
+        there = f"{row.plain / 1e6:.0f} | {row.ratio:.2f}" if row.plain else "does not install | –"
+        yield f"| `{row.cell}` | {row.ours / 1e6:.0f} | {there} |"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="file to write the figures to, in bytes")
+    parser.add_argument("cells", nargs="*", metavar="CELL[=IMAGE]", help="ids or patterns; all open ones for CPU")
+    words = parser.parse_args()
+    project = load(ROOT / "build_matrix.yaml", ROOT)
+    asked = dict(word.partition("=")[::2] for word in words.cells or ["*-cpu-debian"])
+    rows = []
+    missing = []
+    for cell in select(project.cells, tuple(asked)):
+        image = asked.get(cell.id) or cell.local_name
+        if not (ours := size(image)):
+            missing.append(f"{image} ({cell.id})")
+            continue
+        rows.append(Row(cell=cell.id, image=image, ours=ours, plain=plain(cell)))
+        print(f"{cell.id}: {rows[-1].ours} and {rows[-1].plain} bytes", file=sys.stderr)
+    print(*table(rows), sep="\n")
+    if words.json:
+        words.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+    if missing:
+        print(f"not in the local store: {', '.join(missing)}; rlimages build", file=sys.stderr)
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
