@@ -15,6 +15,7 @@ from rlimages.journal import Journal
 from rlimages.places import Opened, open_places
 from rlimages.project import Project
 from rlimages.retention import Decision, Kind, Rules, Stored
+from rlimages.runs import STATE
 from rlimages.shell import Stop
 from rlimages.wire import PATIENCE
 
@@ -51,7 +52,7 @@ def clear(
     """
     targets = destination.targets(project)
     target = targets.find(name)
-    over, held = _journals(project.root / destination.STATE / destination.RELEASES, now - older_than)
+    over, held = _journals(project.root / STATE / destination.RELEASES, now - older_than)
     for other, rules in targets.by_name.items():
         if rules.promote_from == name:
             for opened in open_places(other, rules, project.cells, environ=environ, patience=PATIENCE):

@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 from rlimages import inventory, project
-from rlimages.destination import STATE
 from rlimages.engine import DockerEngine
 from rlimages.errors import ToolError
 from rlimages.lookup import find_image
+from rlimages.runs import STATE
 from rlimages.shell import Stop
 
 CELL = "rlimages.cell"

@@ -21,8 +21,6 @@ from rlimages.shipment import Item
 from rlimages.smoke import find_checks
 from rlimages.targets import FILE, RawTarget, Targets, parse
 
-STATE = ".rlimages"
-"""Folder below the project root for logs, reports, releases and what passed before. Never committed."""
 RELEASES = "releases"
 PROOFS = "passes"
 

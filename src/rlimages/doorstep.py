@@ -11,8 +11,8 @@ import click
 
 if TYPE_CHECKING:
     from rlimages.cell import Cell
+    from rlimages.preparing import Wishes
     from rlimages.project import Project
-    from rlimages.running import Wishes
 
 
 def project_of(ctx: click.Context) -> "Project":
@@ -50,7 +50,7 @@ def note(line: str) -> None:
 def wishes(stages: tuple[str, ...], **words: Any) -> "Wishes":
     """What the command line says about a run."""
     from rlimages.pipeline import Stage
-    from rlimages.running import Wishes
+    from rlimages.preparing import Wishes
 
     command = click.get_current_context().command_path.split()[-1]
     return Wishes(stages=tuple(Stage(stage) for stage in stages), command=command, **words)

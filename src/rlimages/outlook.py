@@ -3,18 +3,19 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from rlimages import ancestry, booking, destination, history, recall, room, running, schedule, smoke
+from rlimages import ancestry, booking, destination, history, preparing, recall, room, schedule, smoke
 from rlimages.cell import Cell
-from rlimages.destination import PROOFS, STATE, Destination, checks_of
+from rlimages.destination import PROOFS, Destination, checks_of
 from rlimages.engine import DockerEngine
 from rlimages.errors import ToolError
 from rlimages.forecast import Forecast, Outlook
 from rlimages.history import History
 from rlimages.holdings import Holdings
 from rlimages.plan import Action, BuildPlan, BuildStep
+from rlimages.preparing import Wishes
 from rlimages.project import Project
 from rlimages.recall import Recalled
-from rlimages.running import Wishes
+from rlimages.runs import STATE
 from rlimages.shell import Stop
 from rlimages.smoke import Check
 
@@ -33,7 +34,7 @@ def foresee(
     Raises what a run would raise before its first build, but for an engine that does not answer: then nothing is known
     to be there, and a note says so.
     """
-    todo = running.outline(project, cells, wishes)
+    todo = preparing.outline(project, cells, wishes)
     engine = DockerEngine(run="plan", stop=Stop())
     notes: list[str] = []
     try:
@@ -42,8 +43,8 @@ def foresee(
         holdings = Holdings()
         notes.append(f"what is here is not known: {error}")
     if not since:
-        todo = running.without_orphans(todo, holdings, project)
-    decided = running.decided(project, todo, holdings, wishes)
+        todo = preparing.without_orphans(todo, holdings, project)
+    decided = preparing.decided(project, todo, holdings, wishes)
     if since:
         decided = _since(decided, ancestry.affected(project, since), since)
     names: dict[str, tuple[str, ...]] = {}

@@ -37,7 +37,7 @@ def plan(
 
     Exit code 0 when nothing would be done, 10 when something would.
     """
-    from rlimages import engine, forecast, outlook, running
+    from rlimages import engine, forecast, outlook, preparing
     from rlimages.plan import Action
 
     project = doorstep.project_of(ctx)
@@ -45,7 +45,7 @@ def plan(
     wishes = doorstep.wishes((), to=to, target=target, **words)
     told = outlook.foresee(project, cells, wishes, patterns=patterns, since=since, environ=os.environ)
     builds = (
-        running.lent(project, told.plan, wishes, environ=os.environ).plan.of(Action.BUILD)
+        preparing.lent(project, told.plan, wishes, environ=os.environ).plan.of(Action.BUILD)
         if commands or as_json
         else ()
     )
@@ -103,7 +103,7 @@ def bases(ctx: click.Context, /, patterns: tuple[str, ...], update: bool, region
 
     With --update nothing is brought: the digest that each base has now is locked. Builds then stand on that one.
     """
-    from rlimages import running
+    from rlimages import preparing
 
     project = doorstep.project_of(ctx)
     cells = doorstep.chosen(project, patterns)
@@ -118,7 +118,7 @@ def bases(ctx: click.Context, /, patterns: tuple[str, ...], update: bool, region
         else:
             doorstep.print_lines(pinning.lines(told))
         return
-    found = tuple(running.bases_of(cells))
+    found = tuple(preparing.bases_of(cells))
     if as_json:
         doorstep.print_json(
             [{"reference": base.reference, "origin": base.origin, "detail": base.detail} for base in found]

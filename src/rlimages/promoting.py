@@ -9,7 +9,6 @@ from rlimages.cell import Cell
 from rlimages.destination import (
     PROOFS,
     RELEASES,
-    STATE,
     Destination,
     Shared,
     checks_of,
@@ -30,6 +29,7 @@ from rlimages.proof import Proof
 from rlimages.publishing import PlaceResult
 from rlimages.registry import Reference
 from rlimages.results import CellReport, Image
+from rlimages.runs import STATE
 from rlimages.shell import Stop
 from rlimages.shipment import State
 from rlimages.targets import FILE

@@ -12,7 +12,6 @@ from rlimages.cell import Cell
 from rlimages.destination import (
     PROOFS,
     RELEASES,
-    STATE,
     ChecksOf,
     Destination,
     checks_of,
@@ -30,6 +29,7 @@ from rlimages.proof import Proof
 from rlimages.publishing import PlaceResult
 from rlimages.recall import Recalled
 from rlimages.results import CellReport, DemandResult, Outcome, PublishResult, RunReport
+from rlimages.runs import STATE
 from rlimages.shell import Stop
 from rlimages.shipment import Content, Fetch, Item, State, build_tag
 from rlimages.stages import Stage

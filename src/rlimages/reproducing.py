@@ -6,23 +6,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rlimages import ancestry, bases, buildhost, compare, original, planning, revision, running, schedule, tree
+from rlimages import ancestry, bases, buildhost, compare, original, planning, preparing, revision, schedule, tree
 from rlimages import origin as origins
 from rlimages import project as projects
 from rlimages.build import build
 from rlimages.cell import Cell
 from rlimages.census import Layer
 from rlimages.compare import Comparison, Level
-from rlimages.destination import STATE
 from rlimages.engine import DockerEngine
 from rlimages.errors import FactoryError, Interrupted, ToolError, UsageError
 from rlimages.origin import Origin
 from rlimages.original import Original
 from rlimages.plan import Action, BuildStep
+from rlimages.preparing import Wishes
 from rlimages.project import Project
 from rlimages.results import Image, Outcome
-from rlimages.running import Wishes
-from rlimages.runs import name_run
+from rlimages.runs import STATE, name_run
 from rlimages.shell import Stop
 
 REPOSITORY = "rlimages-reproduction"
@@ -137,17 +136,17 @@ def _step(
     plan = schedule.make_plan(
         (cell,),
         registries=source.base_arguments((cell,), wishes.region),
-        overrides=running.overrides(wishes),
+        overrides=preparing.overrides(wishes),
         jobs=1,
         timeout=wishes.timeout,
     )
     holdings = engine.holdings()
-    for reference in running.open_bases(plan):
+    for reference in preparing.open_bases(plan):
         if reference not in source.locked_bases and holdings.find(reference) is None:
             on_note(f"base {reference}: bringing it, which takes a minute")
             bases.ensure(reference)
     holdings = engine.holdings()
-    plan = running.without_orphans(plan, holdings, source)
+    plan = preparing.without_orphans(plan, holdings, source)
     if plan.steps[0].action is Action.SKIP:
         raise ToolError(plan.steps[0].reason)
     labels = revision.labels(source.root) if as_is else {revision.LABEL: origin.revision}

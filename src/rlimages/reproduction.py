@@ -54,7 +54,7 @@ def reproduce(
     """
     from rlimages import reproducing, shell
     from rlimages.compare import Level
-    from rlimages.running import Wishes
+    from rlimages.preparing import Wishes
 
     wishes = Wishes(
         stages=(), command="reproduce", region=region, overrides=overrides, override_file=override_file, timeout=timeout

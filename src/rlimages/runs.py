@@ -7,6 +7,9 @@ from pathlib import Path
 from rlimages import report, tree
 from rlimages.results import RunReport
 
+STATE = ".rlimages"
+"""Folder below the project root for logs, reports, releases and what passed before. Never committed."""
+
 
 def open_run(state: Path) -> Path:
     """Make the folder of a new run below `state`, point `latest` at it, and return it; its name is the run's."""

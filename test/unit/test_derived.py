@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rlimages import lock, running, tree
+from rlimages import lock, preparing, tree
 from rlimages.errors import MatrixError
 from rlimages.holdings import Holding, Holdings
 from rlimages.plan import Action
@@ -157,7 +157,7 @@ def test_the_examples_are_in_step(name: str) -> None:
 
 def test_a_cell_without_its_parents_image_is_skipped_with_what_to_do(child: Project) -> None:
     todo = make_plan(child.cells[:1], jobs=1)
-    (step,) = running.without_orphans(todo, Holdings(), child).steps
+    (step,) = preparing.without_orphans(todo, Holdings(), child).steps
     assert step.action is Action.SKIP
     assert step.reason == (
         "there is no image sagemaker-rl-ray-container:ray-2.9.3-tf-cpu-py311-debian12 in the local store; "
@@ -171,7 +171,7 @@ def test_a_parent_in_the_store_in_ecr_or_in_another_place_is_enough(child: Proje
     for cells, overrides in (([open_one], elsewhere), (published, [])):
         arguments = child.base_arguments(cells)
         todo = make_plan(cells, jobs=1, registries=arguments, overrides=overrides)
-        assert running.without_orphans(todo, Holdings(), child) == todo
+        assert preparing.without_orphans(todo, Holdings(), child) == todo
     parent = Holding(id="sha256:1", names=(open_one.base.image,), digests=(), labels={}, size=1)
     todo = make_plan([open_one], jobs=1)
-    assert running.without_orphans(todo, Holdings((parent,)), child) == todo
+    assert preparing.without_orphans(todo, Holdings((parent,)), child) == todo

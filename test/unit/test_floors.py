@@ -27,8 +27,9 @@ bases build smoke emulate release inspection endpoint transform prepacking
 stages places
 sealing packing
 project pipeline publishing promotion recall
-lookup destination standing pinning
+lookup destination standing pinning preparing
 releasing promoting introducing clearing ancestry
+publication
 locking doctor running training serving accepting original
 transforming describing outlook reproducing stacking
 progress options

@@ -1,0 +1,76 @@
+"""The end of a run that publishes: what the registry has already, packing while others build, the release."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rlimages import destination, prepacking, recall, releasing
+from rlimages.cell import Cell
+from rlimages.destination import PROOFS, Destination
+from rlimages.engine import DockerEngine
+from rlimages.pipeline import Event
+from rlimages.plan import BuildPlan
+from rlimages.preparing import Wishes
+from rlimages.project import Project
+from rlimages.recall import Recalled
+from rlimages.results import CellReport, RunReport
+from rlimages.runs import STATE
+from rlimages.shell import Stop
+
+
+@dataclass(kw_only=True)
+class Publication:
+    """Where the images of one run go."""
+
+    project: Project
+    there: Destination
+    wishes: Wishes
+    environ: Mapping[str, str]
+    stop: Stop
+    recalled: Mapping[str, Recalled] = field(default_factory=dict)
+    """By cell, what the first place has already."""
+
+    def take_over(self, todo: BuildPlan) -> BuildPlan:
+        """The same plan, with nothing built that the first place has, checked."""
+        if self.wishes.fresh:
+            return todo
+        state = self.project.root / STATE
+        todo, self.recalled = recall.recall(
+            todo, self.there.places[0], destination.checks_of(self.project), state / PROOFS
+        )
+        return todo
+
+    @property
+    def elsewhere(self) -> Mapping[str, CellReport]:
+        """What need not be done here, by cell."""
+        return {name: one.report for name, one in self.recalled.items()}
+
+    def packer(self, engine: DockerEngine) -> Callable[[CellReport], None]:
+        """Packs an image as soon as it passed."""
+        return prepacking.packer(engine.save, self.project.root / STATE, self.stop)
+
+    def release(
+        self, report: RunReport, engine: DockerEngine, folder: Path, on_event: Callable[[Event], None]
+    ) -> RunReport:
+        """Release what passed. Raises what stops a release before its first move."""
+        report, _ = releasing.release(
+            report,
+            self.there,
+            project=self.project,
+            engine=engine,
+            folder=folder,
+            environ=self.environ,
+            stop=self.stop,
+            on_event=on_event,
+            may_go_back=self.wishes.allow_older,
+            recalled=self.recalled,
+        )
+        return report
+
+
+def open_publication(
+    project: Project, wishes: Wishes, cells: tuple[Cell, ...], *, environ: Mapping[str, str], stop: Stop
+) -> Publication:
+    """Look at where it goes, before anything is done. Raises what `destination.destination` raises."""
+    there = destination.destination(project, cells, to=wishes.to, target=wishes.target, environ=environ)
+    return Publication(project=project, there=there, wishes=wishes, environ=environ, stop=stop)
