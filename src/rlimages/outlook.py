@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from rlimages import ancestry, booking, destination, history, preparing, recall, room, schedule, smoke
+from rlimages import ancestry, booking, destination, history, preparing, recall, room, schedule, smoke, stack
 from rlimages.cell import Cell
 from rlimages.destination import PROOFS, Destination, checks_of
 from rlimages.engine import DockerEngine
@@ -56,7 +56,8 @@ def foresee(
         for opened in there.places:
             opened.registry.close()
     plan = _all(decided, project, patterns)
-    notes += _unlocked(project, decided)
+    if any(step.action is not Action.SKIP for step in decided.steps):
+        notes += _unlocked(project, decided)
     proven = {} if since else dict(_proven(decided, engine, project))
     proven.update((name, frozenset(one.proof.checks)) for name, one in recalled.items())
     suites, past = _Suites(project), history.read(project.root / STATE)
@@ -65,7 +66,8 @@ def foresee(
         cells=told,
         jobs=decided.jobs,
         free=None if since or not holdings.images else _free(engine),
-        send=None,
+        send=_send(decided, recalled, engine) if names and not since else None,
+        unknown=tuple(step.cell.id for step in decided.of(Action.BUILD)) if names else (),
         notes=tuple(notes),
     )
 
@@ -143,6 +145,16 @@ def _outlook(
         proven=len(before),
         publishes=names.get(step.cell.id, ()),
     )
+
+
+def _send(plan: BuildPlan, recalled: Mapping[str, Recalled], engine: DockerEngine) -> int:
+    """Bytes of the layers, each once, that the registry may lack of the images that are here."""
+    layers: dict[str, int] = {}
+    for step in plan.of(Action.REUSE, Action.RETAG):
+        image = None if step.cell.id in recalled else engine.stored(step.held)
+        if image is not None:
+            layers.update((layer.digest, layer.size) for layer in stack.stack(image, {}).strata)
+    return sum(layers.values())
 
 
 def _free(engine: DockerEngine) -> int | None:

@@ -7,7 +7,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from rlimages.cell import Processor
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9.]+)*$")]
-Version = Annotated[str, Field(pattern=r"^\d+(\.\d+)*([a-z.+-][a-z0-9.+-]*)?$", description="A version, in quotes.")]
+Version = Annotated[
+    str,
+    Field(
+        pattern=r"^\d+(\.\d+)*((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?(\+[a-z0-9]+(\.[a-z0-9]+)*)?$",
+        description="A version, in quotes, as PEP 440 writes it: '1.6.0', '1.3.0.post0'.",
+    ),
+]
 MinorVersion = Annotated[str, Field(pattern=r"^\d+\.\d+$", description="A version of two numbers, in quotes: '3.11'.")]
 OnProcessor = Annotated[Processor, Field(strict=False)]
 Date = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$", description="A day: 2024-03-01.")]

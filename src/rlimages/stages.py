@@ -82,6 +82,8 @@ def take(step: BuildStep, place: Workplace, tell: Tell) -> CellReport:
             report = _build(step, report, place, tell)
             if report.outcome is not Outcome.PASSED:
                 return report
+        if set(place.stages) == {Stage.BUILD}:
+            return replace(report, image=report.build.image if report.build else None)
         image = _image(step, report, place.engine)
         if image is None:
             return replace(report, build=unbuilt(step.cell, f"there is no local image {step.image}; build it first"))
