@@ -73,6 +73,7 @@ def test_lists_of_an_image_follow_those_of_its_version() -> None:
         ("cpu: \"tf:1-cpu\"", "cpuu: \"tf:1-cpu\"", "9:13: bases.tf-1.image.cpuu: 'cpuu' is not one of cpu, gpu; did you mean 'cpu'?"),
         ("base: tf-1", "base: tf-2", "19:17: toolkits.coach['0.11.0'].images[0].base: there is no base 'tf-2'; did you mean 'tf-1'?"),
         ('version: "1.11.0"', "version: 1.11", '7:36: bases.tf-1.framework.version: \'1.11\' must be a string: write "1.11" in quotes'),
+        ('"0.11.0":', '"0.11.0bases":', "15:5: toolkits.coach['0.11.0bases']: '0.11.0bases' is not of the form"),
         ('"0.11.0":', "0.11:", "15:5: toolkits.coach: a key must be a string: write '0.11' in quotes"),
         ("os: ubuntu16.04", "os: ubuntu16.04\n    os: ubuntu18.04", "11:5: bases.tf-1.os: duplicate key, first given on line 10"),
         ("registry: sagemaker-legacy", "registry: sagemaker-legasy", "8:15: bases.tf-1.registry: 'sagemaker-legasy' is not an account table; did you mean 'sagemaker-legacy'?"),
