@@ -35,7 +35,6 @@ FROM os AS build
 
 FROM os
 {{ python.copy_environment() }}
-{{ hostname.copy() }}
 {{ image.own_files(recipe) }}
 {{ image.environment(cell) }}
 {{ image.labels(recipe, "Synthetic") }}

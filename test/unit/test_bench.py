@@ -214,3 +214,8 @@ def test_small_synthetic_cells_stand_on_what_is_here(bench: Any, tmp_path: Path)
     project = bench.synthetic.small(tmp_path, 3, "debian:mine")
     assert [cell.base.image for cell in project.cells] == ["debian:mine"] * 3
     assert not project.lock_inputs(project.cells)
+
+
+def test_made_up_projects_are_rendered_with_the_real_macros(bench: Any, tmp_path: Path) -> None:
+    assert len(bench.synthetic.large(tmp_path / "large", 4).generated()) == 2  # cpu and gpu share a recipe
+    assert len(bench.synthetic.small(tmp_path / "small", 3, "debian:bookworm-slim").generated()) == 3
