@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from rlimages import ancestry, booking, destination, history, preparing, recall, room, schedule, smoke, stack
+from rlimages import booking, history, preparing, room, schedule, smoke, stack
 from rlimages.cell import Cell
-from rlimages.destination import PROOFS, Destination, checks_of
 from rlimages.engine import DockerEngine
 from rlimages.errors import ToolError
 from rlimages.forecast import Forecast, Outlook
@@ -14,10 +14,13 @@ from rlimages.holdings import Holdings
 from rlimages.plan import Action, BuildPlan, BuildStep
 from rlimages.preparing import Wishes
 from rlimages.project import Project
-from rlimages.recall import Recalled
 from rlimages.runs import STATE
 from rlimages.shell import Stop
 from rlimages.smoke import Check
+
+if TYPE_CHECKING:
+    from rlimages.destination import Destination
+    from rlimages.recall import Recalled
 
 
 def foresee(
@@ -46,15 +49,18 @@ def foresee(
         todo = preparing.without_orphans(todo, holdings, project)
     decided = preparing.decided(project, todo, holdings, wishes)
     if since:
+        from rlimages import ancestry
+
         decided = _since(decided, ancestry.affected(project, since), since)
     names: dict[str, tuple[str, ...]] = {}
     recalled: Mapping[str, Recalled] = {}
     if wishes.to or wishes.target:
-        there = destination.destination(project, cells, to=wishes.to, target=wishes.target, environ=environ)
-        decided, recalled = recall.recall(decided, there.places[0], checks_of(project), project.root / STATE / PROOFS)
-        names = {cell.id: tuple(_names(cell, there)) for cell in cells}
-        for opened in there.places:
-            opened.registry.close()
+        from rlimages import publication  # what only publishing needs would double the start-up
+
+        with publication.open_publication(project, wishes, tuple(cells), environ=environ, stop=Stop()) as published:
+            decided = published.take_over(decided)
+            recalled = published.recalled
+            names = {cell.id: tuple(_names(cell, published.there)) for cell in cells}
     plan = _all(decided, project, patterns)
     if any(step.action is not Action.SKIP for step in decided.steps):
         notes += _unlocked(project, decided)
@@ -108,7 +114,7 @@ def _unlocked(project: Project, plan: BuildPlan) -> Iterator[str]:
         yield f"{count} and count as the local store has them: {shown}; `rlimages bases --update` locks them"
 
 
-def _names(cell: Cell, there: Destination) -> Iterator[str]:
+def _names(cell: Cell, there: "Destination") -> Iterator[str]:
     """The names that a cell gets where it is published to."""
     for place in (opened.place for opened in there.places):
         repository = "/".join(filter(None, [place.host, place.prefix, cell.repository]))
@@ -147,7 +153,7 @@ def _outlook(
     )
 
 
-def _send(plan: BuildPlan, recalled: Mapping[str, Recalled], engine: DockerEngine) -> int:
+def _send(plan: BuildPlan, recalled: "Mapping[str, Recalled]", engine: DockerEngine) -> int:
     """Bytes of the layers, each once, that the registry may lack of the images that are here."""
     layers: dict[str, int] = {}
     for step in plan.of(Action.REUSE, Action.RETAG):

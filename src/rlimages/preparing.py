@@ -64,7 +64,7 @@ def outline(project: Project, cells: Sequence[Cell], wishes: Wishes) -> BuildPla
         overrides=overrides(wishes),
         caches=wishes.cache_from,
         inline_cache=wishes.inline_cache,
-        jobs=wishes.jobs or _fitting_jobs(),
+        jobs=wishes.jobs or _fitting_jobs(wishes.stages),
         timeout=wishes.timeout,
     )
 
@@ -139,9 +139,11 @@ def overrides(wishes: Wishes) -> tuple[Override, ...]:
     return tuple(schedule.parse_override(line) for line in lines)
 
 
-def _fitting_jobs() -> int:
+def _fitting_jobs(stages: Sequence[Stage]) -> int:
+    """Checks compute all the time. Builds wait for network and disk in between, so one more than cores goes on."""
     here = room.look()
-    return schedule.default_jobs(cores=here.cores, memory=here.memory)
+    more = 1 if tuple(stages) == (Stage.BUILD,) else 0
+    return schedule.default_jobs(cores=here.cores + more, memory=here.memory)
 
 
 def _insist_on_step(project: Project, cells: tuple[Cell, ...]) -> None:

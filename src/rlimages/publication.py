@@ -30,6 +30,15 @@ class Publication:
     recalled: Mapping[str, Recalled] = field(default_factory=dict)
     """By cell, what the first place has already."""
 
+    def __enter__(self) -> "Publication":
+        """Itself; for those who only ask."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Hang up. A release does so by itself."""
+        for opened in self.there.places:
+            opened.registry.close()
+
     def take_over(self, todo: BuildPlan) -> BuildPlan:
         """The same plan, with nothing built that the first place has, checked."""
         if self.wishes.fresh:
