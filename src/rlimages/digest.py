@@ -101,7 +101,6 @@ class Ledger:
 
     root: Path
     _files: dict[str, Mapping[str, str]] = field(default_factory=dict)
-    _scripts: dict[tuple[str, str], Script] = field(default_factory=dict)
 
     def inputs(self, cell: Cell, ground: Mapping[str, str] = EMPTY) -> Inputs:
         """The inputs of a cell as they are on disk; `ground` is what it stands on."""
@@ -120,12 +119,8 @@ class Ledger:
 
     def script(self, cell: Cell) -> Script:
         """What of a cell's recipe makes its image."""
-        key = (cell.recipe, cell.processor.value)
-        if key not in self._scripts:
-            text = tree.read(self.root / cell.recipe) or ""
-            self._scripts.clear()  # what processors share is read together; the rest would only fill memory
-            self._scripts[key] = instructions.read(text, {"processor": cell.processor.value})
-        return self._scripts[key]
+        text = tree.read(self.root / cell.recipe) or ""
+        return instructions.read(text, {"processor": cell.processor.value})
 
     def _digests(self, source: str) -> Mapping[str, str]:
         if source not in self._files:

@@ -9,7 +9,7 @@ from rlimages import baselock, shell, tree
 from rlimages.baselock import Asked
 from rlimages.cell import Cell
 from rlimages.engine import REMEDY
-from rlimages.project import BASELOCK, Project
+from rlimages.project import Project
 from rlimages.schedule import reference
 
 AT_ONCE = 8
@@ -50,7 +50,7 @@ def update(
     }
     used = {cell.base.image for cell in project.cells if not cell.extends}
     kept = {name: asked for name, asked in known.items() if name in used}
-    tree.write(project.root / BASELOCK, baselock.text({**kept, **told}))
+    tree.write(project.root / tree.BASES, baselock.text({**kept, **told}))
     return told
 
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from rlimages.lock import LockInputs
     from rlimages.matrix import Relatives
 
-BASELOCK = "build_matrix.lock.yaml"
 SCHEMA = "src/rlimages/build_matrix.schema.json"
 README = "README.md"
 MOUNTED = re.compile(r"\bsource=(templates/build/[A-Za-z0-9._-]+)")
@@ -71,8 +70,10 @@ class Project:
     @cached_property
     def asked_bases(self) -> "Mapping[str, Asked]":
         """What registries said of the bases, by the image as the matrix has it; nothing where nobody asked."""
-        text = tree.read(self.root / BASELOCK)
-        return {} if text is None else memory.remembered(f"{BASELOCK}\n{text}", dict, lambda: _asked(text), os.environ)
+        text = tree.read(self.root / tree.BASES)
+        return (
+            {} if text is None else memory.remembered(f"{tree.BASES}\n{text}", dict, lambda: _asked(text), os.environ)
+        )
 
     @cached_property
     def locked_bases(self) -> Mapping[str, str]:

@@ -7,6 +7,8 @@ from pathlib import Path
 from rlimages.errors import FactoryError
 
 MATRIX = "build_matrix.yaml"
+BASES = "build_matrix.lock.yaml"
+"""Which digest each base had when its registry was last asked."""
 
 
 def find_root(start: Path) -> Path:
