@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from compileall import compile_dir
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,7 @@ def opened(folder: Path, *, keep: bool) -> Iterator[Sandbox]:
                 env.pop(name, None)  # another builder than this engine's own
             project = home / "project"
             tree = _copy(project)
+            compile_dir(project / "src", quiet=1)  # as an installation does
             env.update(PYTHONPATH=str(project / "src"), XDG_CACHE_HOME=str(home / "cache"))
             yield Sandbox(home=home, project=project, tree=tree, env=env, port=port)
         finally:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rlimages import inspection, profiles, project
 from rlimages.acceptance import Verdict, judge
-from rlimages.engine import DockerEngine
+from rlimages.docker_engine import DockerEngine
 from rlimages.errors import FactoryError, Interrupted, MatrixError, RegistryError, SelectionError, ToolError
 from rlimages.inspection import LOCAL, Store
 from rlimages.login import RegistryLogin

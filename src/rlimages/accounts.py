@@ -1,13 +1,14 @@
 """Which account and domain an image has in which region: a table read once, and look-ups in it."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from rlimages import memory
 from rlimages.errors import UsageError
 
 
@@ -29,6 +30,8 @@ class Accounts:
         """The account that publishes a table's images in a region. Raises `UsageError` where there is none."""
         regions = self.tables[table]
         if region not in regions:
+            from difflib import get_close_matches
+
             near = get_close_matches(region, regions, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else f"; its regions are {', '.join(sorted(regions))}"
             raise UsageError(f"SageMaker publishes no '{table}' images in region '{region}'{hint}")
@@ -51,10 +54,14 @@ def ecr_host(account: str, region: str, domain: str) -> str:
 @cache
 def accounts() -> Accounts:
     """The table that ships with the factory."""
+    text = Path(__file__).with_name("accounts.yaml").read_text(encoding="utf-8")
+    return memory.remembered(text, Accounts, lambda: _parse(text), os.environ)
+
+
+def _parse(text: str) -> Accounts:
     import yaml
 
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    text = files("rlimages").joinpath("accounts.yaml").read_text(encoding="utf-8")
     raw: dict[str, Any] = yaml.load(text, Loader=loader)
     tables = {
         name: MappingProxyType({**dict.fromkeys(table["regions"], table["default"]), **table.get("others", {})})

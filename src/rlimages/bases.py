@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Literal
 
@@ -86,6 +85,8 @@ def parse_mirror(listing: str) -> Mirror | None:
 
 def release_epoch(release: str) -> int:
     """When a suite was published, in seconds since 1970, from the text of its InRelease file."""
+    from email.utils import parsedate_to_datetime
+
     date = re.search(r"^Date: (.+)$", release, re.MULTILINE)
     if date is None:
         raise ToolError("the mirror's InRelease file has no Date: it is no Debian archive")

@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Condition
 
-from rlimages.diagnose import DISK_REMEDY
 from rlimages.errors import FactoryError
-from rlimages.room import FLOOR, spoken
+from rlimages.room import DISK_REMEDY, FLOOR, spoken
 from rlimages.shell import Stop
 
 MEMORY_PER_BUILD = 3 * 2**30

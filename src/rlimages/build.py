@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from rlimages.diagnose import DISK_REMEDY, diagnose, transient
 from rlimages.engine import Engine
 from rlimages.plan import BuildStep
 from rlimages.results import BuildResult, Outcome
+from rlimages.room import DISK_REMEDY
 from rlimages.shell import Stop
 
 ATTEMPTS = 3
@@ -44,6 +44,8 @@ def build(
                 image=found.image if found else None,
                 worked=built.ended.seconds if built.worked else 0.0,
             )
+        from rlimages.diagnose import diagnose, transient  # its patterns are compiled for those who need them
+
         ended = built.ended
         failure = diagnose(built.trouble, timed_out=ended.timed_out, cancelled=ended.cancelled, attempts=attempt)
         if attempt == ATTEMPTS or not transient(failure):

@@ -1,30 +1,44 @@
 """Words in, words out, exit codes. Every verb parses, calls, prints and exits; it decides nothing."""
 
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
-from rlimages import (
-    __version__,
-    admission,
-    attestation,
-    delivery,
-    doorstep,
-    emulation,
-    estate,
-    options,
-    production,
-    reproduction,
-)
+from rlimages import __version__, doorstep, options
 from rlimages.errors import FactoryError, StaleError, ToolError
 
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # the look for plugins costs a tenth of the start-up
 
 
+VERBS = {
+    "production": ("plan", "build", "smoke", "run", "bases"),
+    "delivery": ("publish", "promote"),
+    "emulation": ("train", "serve", "invoke", "transform"),
+    "admission": ("accept",),
+    "attestation": ("sbom", "verify"),
+    "estate": ("sdk-config", "gc"),
+    "reproduction": ("reproduce",),
+}
+"""Which module has which verbs beside those here. A module is read when one of its verbs is asked for."""
+
+
 class Door(click.Group):
     """The one place where an error becomes a sentence and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All verbs, in the order of their names."""
+        return sorted([*super().list_commands(ctx), *(verb for verbs in VERBS.values() for verb in verbs)])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One verb, by its name."""
+        for module, verbs in VERBS.items():
+            if cmd_name in verbs:
+                found = vars(import_module(f"rlimages.{module}"))
+                return next(it for it in found.values() if isinstance(it, click.Command) and it.name == cmd_name)
+        return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a verb; a `FactoryError` is printed as it is, and its class gives the exit code."""
@@ -76,6 +90,8 @@ def show(ctx: click.Context, /, patterns: tuple[str, ...], layers: bool, as_json
     from rlimages import describe
 
     if layers:
+        from rlimages import reproduction
+
         reproduction.show_layers(patterns, ctx.obj, as_json=as_json)
         return
     shown = [describe.everything(cell) for cell in doorstep.chosen(doorstep.project_of(ctx), patterns)]
@@ -173,15 +189,3 @@ def doctor(ctx: click.Context, /, registry: str, as_json: bool) -> None:
         doorstep.print_lines(practice.text(findings))
     if any(finding.health is practice.Health.MISSING for finding in findings):
         raise ToolError("something that builds need is missing; the lines above say what to do")
-
-
-for verb in (production.plan, production.build, production.smoke, production.run_, production.bases):
-    main.add_command(verb)
-for verb in (delivery.publish, delivery.promote):
-    main.add_command(verb)
-for verb in (emulation.train, emulation.serve, emulation.invoke, emulation.transform):
-    main.add_command(verb)
-for verb in (admission.accept, attestation.sbom, attestation.verify):
-    main.add_command(verb)
-for verb in (estate.sdk_config, estate.gc, reproduction.reproduce):
-    main.add_command(verb)

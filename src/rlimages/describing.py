@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from rlimages import inventory, project
-from rlimages.engine import DockerEngine
+from rlimages.docker_engine import DockerEngine
 from rlimages.errors import ToolError
 from rlimages.lookup import find_image
 from rlimages.runs import STATE

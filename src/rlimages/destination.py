@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rlimages import inventory, scan, sealing, tree
 from rlimages.cell import Cell
-from rlimages.engine import DockerEngine
+from rlimages.docker_engine import DockerEngine
 from rlimages.errors import MatrixError
 from rlimages.journal import Journal
 from rlimages.places import Opened, open_places

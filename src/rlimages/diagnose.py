@@ -7,11 +7,6 @@ from rlimages.results import Failure, FailureKind
 
 EVIDENCE_LINES = 5
 """How many lines a failure shows; the log has them all."""
-DISK_REMEDY = (
-    "make room where the engine keeps its data: `docker system df` says what fills it, `docker builder prune` empties "
-    "the build cache"
-)
-"""What to do about a full disk, whether it was foreseen or met."""
 _WIDTH = 500
 """Longer lines lose their middle: some tools print a whole command line before they say what it came to."""
 

@@ -21,11 +21,8 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import SequenceMatcher
 from functools import cached_property
 from pathlib import Path
-
-from packaging.utils import canonicalize_name
 
 from rlimages import instructions, tree
 from rlimages.cell import EMPTY, Cell
@@ -130,6 +127,8 @@ class Ledger:
 
 def lines(lock: str) -> Mapping[str, str]:
     """The requirements of a lock without comments: distribution -> version and digest of all that is said of it."""
+    from packaging.utils import canonicalize_name
+
     found: dict[str, str] = {}
     for requirement in filter(str.strip, lock.replace("\\\n", " ").splitlines()):
         pin, _, rest = requirement.strip().partition(" ")
@@ -193,6 +192,8 @@ def _detail(kind: str, old: str | None, new: str | None) -> str:
 
 
 def _instructions_changed(old: str, now: Inputs) -> Iterator[Change]:
+    from difflib import SequenceMatcher
+
     present = now.script.instructions
     then, after = old.split(" "), now.entries["recipe"].split(" ")
     for what, from_old, to_old, from_new, to_new in SequenceMatcher(None, then, after, autojunk=False).get_opcodes():

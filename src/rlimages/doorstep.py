@@ -49,7 +49,7 @@ def note(line: str) -> None:
 
 def wishes(stages: tuple[str, ...], **words: Any) -> "Wishes":
     """What the command line says about a run."""
-    from rlimages.pipeline import Stage
+    from rlimages.plan import Stage
     from rlimages.preparing import Wishes
 
     command = click.get_current_context().command_path.split()[-1]

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from statistics import median
 from types import MappingProxyType
 from typing import Any
 
@@ -97,6 +96,8 @@ class History:
 
     def _medians(self, known: Mapping[str, Collection[float]]) -> Mapping[str, float]:
         """By cell id; by `toolkit/` and by `/` the median of those below it."""
+        from statistics import median  # brings exact fractions, which take longer than reading the file
+
         cells = {name: median(values) for name, values in known.items() if values}
         toolkits = {self.records[name].toolkit for name in cells}
         below = {

@@ -8,6 +8,7 @@ import hashlib
 import os
 import pickle
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
@@ -43,6 +44,7 @@ def remembered(text: str, kind: type[Value], work_out: Callable[[], Value], envi
     return value
 
 
+@cache
 def _factory() -> str:
     """What tells this state of the factory from any other: its modules, and when each was last written."""
     modules = Path(__file__).parent.glob("*.[py][ya]*")

@@ -13,7 +13,7 @@ from typing import Any
 from rlimages import census, distribution, origin
 from rlimages.census import Census, Layer
 from rlimages.distribution import DOCKER_CONFIG, OCI_CONFIG, Blob, Manifest
-from rlimages.engine import DockerEngine
+from rlimages.docker_engine import DockerEngine
 from rlimages.errors import RegistryError, ToolError
 from rlimages.login import RegistryLogin
 from rlimages.lookup import find_image

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rlimages import booking, history, preparing, room, schedule, smoke, stack
 from rlimages.cell import Cell
-from rlimages.engine import DockerEngine
+from rlimages.docker_engine import DockerEngine
 from rlimages.errors import ToolError
 from rlimages.forecast import Forecast, Outlook
 from rlimages.history import History

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from graphlib import TopologicalSorter
 from heapq import heappop, heappush
@@ -15,35 +14,17 @@ from rlimages import history
 from rlimages.booking import Booking
 from rlimages.cell import Cell
 from rlimages.engine import Engine
+from rlimages.event import Event
 from rlimages.history import History
-from rlimages.plan import Action, BuildPlan, BuildStep
+from rlimages.plan import Action, BuildPlan, BuildStep, Stage
 from rlimages.results import BuildResult, CellReport, Outcome, PublishResult, RunReport, SmokeResult
 from rlimages.schedule import longest_first
 from rlimages.shell import Stop
 from rlimages.smoke import TIMEOUT
-from rlimages.stages import Stage, Tell, Workplace, take, unbuilt
-
-__all__ = ["Event", "Stage", "run", "why"]
+from rlimages.stages import Tell, Workplace, take, unbuilt
 
 _GLANCE = 0.2
 """Seconds that the main thread waits at a time: Python hears a signal only between two waits."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Event:
-    """Something began, moved or ended. Callbacks get one at a time, never two at once."""
-
-    cell: str
-    stage: Stage
-    outcome: Outcome | None
-    """None while it goes on."""
-    detail: str
-    """What is being done now; at the end the reason, if there is one to give."""
-    seconds: float
-    """Since the stage began."""
-    done: int
-    """Cells that are finished, of `total`."""
-    total: int
 
 
 def run(

@@ -6,6 +6,14 @@ from enum import StrEnum
 from rlimages.cell import Cell
 
 
+class Stage(StrEnum):
+    """What can be done to a cell, in this order."""
+
+    BUILD = "build"
+    SMOKE = "smoke"
+    PUBLISH = "publish"
+
+
 class Action(StrEnum):
     """What a step does with its cell."""
 
@@ -34,6 +42,8 @@ class BuildStep:
     """What it stands on, and the digests of that."""
     held: str = ""
     """Id of the image that need not be built; empty for what is built."""
+    held_size: int = 0
+    """Its bytes, all layers unpacked."""
     recipe: str
     """Path of the Dockerfile below the context."""
     image: str

@@ -12,6 +12,7 @@ from rlimages.cell import EMPTY
 from rlimages.digest import INPUTS_LABEL, Inputs, Ledger, explain
 from rlimages.holdings import BUILD_LABEL, Holding, Holdings
 from rlimages.plan import Action, BuildPlan, BuildStep
+from rlimages.results import BuildResult, Image, Outcome
 
 NO_CACHE = "--no-cache asks for it"
 
@@ -54,6 +55,18 @@ def labelled(plan: BuildPlan, root: Path, labels: Mapping[str, str] = EMPTY) -> 
     return replace(plan, steps=tuple(steps))
 
 
+def kept(step: BuildStep) -> BuildResult:
+    """The result of a step whose image is there already."""
+    return BuildResult(
+        cell=step.cell,
+        outcome=Outcome.PASSED,
+        reason=step.reason,
+        seconds=0.0,
+        log="",
+        image=Image(id=step.held, size=step.held_size),
+    )
+
+
 def ground(
     step: BuildStep, known: Mapping[str, str], holdings: Holdings, bases: Mapping[str, str]
 ) -> Mapping[str, str]:
@@ -92,10 +105,11 @@ def _judged(step: BuildStep, inputs: Inputs, holdings: Holdings) -> BuildStep:
         return replace(step, reason=f"{unknown} is not here yet")
     same = holdings.built_from(inputs.build)
     if named in same and named is not None:
-        return replace(step, action=Action.REUSE, reason="up to date", held=named.id)
+        return replace(step, action=Action.REUSE, reason="up to date", held=named.id, held_size=named.size)
     if same:
-        known_as = same[0].names[0] if same[0].names else same[0].id
-        return replace(step, action=Action.RETAG, reason=f"it is here as {known_as}", held=same[0].id)
+        one = same[0]
+        reason = f"it is here as {one.names[0] if one.names else one.id}"
+        return replace(step, action=Action.RETAG, reason=reason, held=one.id, held_size=one.size)
     changes = tuple(_changes(named, inputs))
     return replace(step, changes=changes, reason=_reason(step, named, changes))
 

@@ -3,17 +3,19 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rlimages import bases, buildhost, lock, planning, revision, room, schedule, tree
-from rlimages.bases import BaseResult
+from rlimages import planning, room, schedule, tree
 from rlimages.cell import Cell
 from rlimages.errors import MatrixError, StaleError
 from rlimages.holdings import Holdings
-from rlimages.plan import Action, BuildPlan
+from rlimages.plan import Action, BuildPlan, Stage
 from rlimages.project import Project
 from rlimages.runs import STATE
 from rlimages.schedule import Override
-from rlimages.stages import Stage
+
+if TYPE_CHECKING:
+    from rlimages.bases import BaseResult
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +87,8 @@ def lent(project: Project, todo: BuildPlan, wishes: Wishes, *, environ: Mapping[
     builds = todo.of(Action.BUILD)
     if not builds:
         return Prepared(plan=todo, notes=())
+    from rlimages import buildhost, revision  # only what is built needs them, and most often nothing is
+
     locks = {step.cell.id: tree.read(project.root / step.cell.lock) or "" for step in builds}
     hosts = buildhost.prepare(
         project.root / STATE / "buildhost", locks, environ=environ, home=Path.home(), wheels=wishes.wheels
@@ -115,14 +119,18 @@ def without_orphans(todo: BuildPlan, holdings: Holdings, project: Project) -> Bu
     return replace(todo, steps=tuple(steps))
 
 
-def bases_of(cells: Sequence[Cell]) -> Iterator[BaseResult]:
+def bases_of(cells: Sequence[Cell]) -> Iterator["BaseResult"]:
     """Bring the open bases of these cells into the local store."""
+    from rlimages import bases
+
     wanted = dict.fromkeys(cell.base.image for cell in cells if cell.base.registry is None)
     yield from (bases.ensure(reference) for reference in wanted if bases.slim_suite(reference))
 
 
 def open_bases(todo: BuildPlan) -> tuple[str, ...]:
     """The Debian bases of a plan, but those that something stands in for."""
+    from rlimages import bases
+
     replaced = {name for step in todo.steps for name, _ in step.contexts}
     wanted = dict.fromkeys(step.cell.base.image for step in todo.steps if step.cell.base.registry is None)
     return tuple(name for name in wanted if name not in replaced and bases.slim_suite(name))
@@ -147,8 +155,6 @@ def _fitting_jobs(stages: Sequence[Stage]) -> int:
 
 
 def _insist_on_step(project: Project, cells: tuple[Cell, ...]) -> None:
-    stale = project.stale(cells)
-    if stale:
-        raise StaleError(f"{stale} is not what the matrix and the templates give; run `rlimages render`")
-    for problem in lock.stale(project.lock_inputs(cells), project.root, ()):
+    problem = project.out_of_step(cells)
+    if problem:
         raise StaleError(problem)

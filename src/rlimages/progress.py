@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
-from rlimages.pipeline import Event
+from rlimages.event import Event
+from rlimages.plan import Stage
 from rlimages.report import duration
 from rlimages.results import Outcome
-from rlimages.stages import Stage
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,12 +31,25 @@ def shown(stream: TextIO, *, live: bool) -> Iterator[Callable[[Event], None]]:
     if not live:
         yield lambda event: _print(stream, event)
         return
+    with ExitStack() as open_view:
+        views: list[_View] = []
+
+        def take(event: Event) -> None:
+            if not views:  # what draws is loaded for those who have something to see
+                views.append(open_view.enter_context(_drawn(stream)))
+            views[0].take(event)
+
+        yield take
+
+
+@contextmanager
+def _drawn(stream: TextIO) -> Iterator["_View"]:
     from rich.console import Console
     from rich.live import Live
 
     view = _View(Console(file=stream))
     with Live(get_renderable=view.table, console=view.console, refresh_per_second=4, transient=True):
-        yield view.take
+        yield view
 
 
 def line(event: Event) -> str:

@@ -87,9 +87,8 @@ class Project:
 
         Raises `UsageError` where SageMaker has no such bases.
         """
-        wanted = region or self.accounts.default_region
         tables = dict.fromkeys(cell.base.registry for cell in cells or self.cells if cell.base.registry)
-        return {table: self.accounts.build_arguments(table, wanted) for table in tables}
+        return {table: self.accounts.build_arguments(table, region or self.accounts.default_region) for table in tables}
 
     def generated(self, cells: tuple[Cell, ...] | None = None) -> Mapping[str, str]:
         """Every generated file but the locks, or only the recipes of some cells: path below the root -> text."""
@@ -154,25 +153,31 @@ class Project:
         for path in self.orphans() if cells is None else ():
             yield f"{path}: belongs to no cell\n"
 
-    def stale(self, cells: tuple[Cell, ...]) -> str:
-        """The first file of these cells' recipes that `write` would change; empty where there is none.
+    def out_of_step(self, cells: tuple[Cell, ...]) -> str:
+        """What is wrong with the first recipe or lock of these cells that is stale; empty where none is.
 
         The answer depends on files alone, so it is remembered for their contents: nothing is rendered twice.
         """
+        return memory.remembered(
+            f"in step {self._contents(cells)}", str, lambda: next(self._stale(cells), ""), os.environ
+        )
 
-        def first() -> str:
-            files = self.generated(cells).items()
-            return next((path for path, text in files if tree.read(self.root / path) != text), "")
+    def _stale(self, cells: tuple[Cell, ...]) -> Iterator[str]:
+        from rlimages import lock
 
-        return memory.remembered(f"stale {self._contents(cells)}", str, first, os.environ)
+        for path, text in self.generated(cells).items():
+            if tree.read(self.root / path) != text:
+                yield f"{path} is not what the matrix and the templates give; run `rlimages render`"
+        yield from lock.stale(self.lock_inputs(cells), self.root, ())
 
     def _contents(self, cells: tuple[Cell, ...]) -> str:
-        """Digest of all that decides what the recipes of these cells are, and of what they are."""
+        """Digest of all that decides what the recipes and locks of these cells are, and of what they are."""
         told = hashlib.sha256(repr([toolkit for toolkit in self.toolkits if self._has_rootfs(toolkit)]).encode())
-        recipes = [self.root / path for path in dict.fromkeys(cell.recipe for cell in cells)]
+        own = [self.root / path for path in dict.fromkeys(path for cell in cells for path in (cell.recipe, cell.lock))]
+        parents = [self.family[cell.extends] for cell in cells if cell.extends]
         templates = [sorted((root / "templates").rglob("*")) for root in self.roots]
         matrices = [project.root / project.matrix.name for project in self.ancestors]
-        for path in chain(matrices, recipes, *templates):
+        for path in chain(matrices, own, (owner.root / cell.lock for owner, cell in parents), *templates):
             told.update(f"{path}\n{_digest(path)}\n".encode())
         return told.hexdigest()
 

@@ -17,7 +17,7 @@ from rlimages.destination import (
     seal_for,
     targets,
 )
-from rlimages.engine import DockerEngine
+from rlimages.docker_engine import DockerEngine
 from rlimages.errors import UsageError
 from rlimages.journal import Journal
 from rlimages.ledger import Release

@@ -7,8 +7,8 @@ from pathlib import Path
 from rlimages import destination, prepacking, recall, releasing
 from rlimages.cell import Cell
 from rlimages.destination import PROOFS, Destination
-from rlimages.engine import DockerEngine
-from rlimages.pipeline import Event
+from rlimages.docker_engine import DockerEngine
+from rlimages.event import Event
 from rlimages.plan import BuildPlan
 from rlimages.preparing import Wishes
 from rlimages.project import Project

@@ -19,10 +19,11 @@ from rlimages.destination import (
     seal_for,
 )
 from rlimages.distribution import Blob, Manifest
-from rlimages.engine import DockerEngine
+from rlimages.docker_engine import DockerEngine
+from rlimages.event import Event
 from rlimages.holdings import BUILD_LABEL
-from rlimages.pipeline import Event
 from rlimages.places import Opened
+from rlimages.plan import Stage
 from rlimages.profiles import Profile
 from rlimages.project import Project
 from rlimages.proof import Proof
@@ -32,7 +33,6 @@ from rlimages.results import CellReport, DemandResult, Outcome, PublishResult, R
 from rlimages.runs import STATE
 from rlimages.shell import Stop
 from rlimages.shipment import Content, Fetch, Item, State, build_tag
-from rlimages.stages import Stage
 from rlimages.standing import traffic
 
 

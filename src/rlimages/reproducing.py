@@ -13,7 +13,7 @@ from rlimages.build import build
 from rlimages.cell import Cell
 from rlimages.census import Layer
 from rlimages.compare import Comparison, Level
-from rlimages.engine import DockerEngine
+from rlimages.docker_engine import DockerEngine
 from rlimages.errors import FactoryError, Interrupted, ToolError, UsageError
 from rlimages.origin import Origin
 from rlimages.original import Original

@@ -15,6 +15,11 @@ from rlimages.errors import UsageError
 
 FLOOR = 5 * 10**9
 """Bytes of disk that builds leave free unless told otherwise."""
+DISK_REMEDY = (
+    "make room where the engine keeps its data: `docker system df` says what fills it, `docker builder prune` empties "
+    "the build cache"
+)
+"""What to do about a full disk, whether it was foreseen or met."""
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]I?|)B?", re.IGNORECASE)
 _UNLIMITED = 2**60

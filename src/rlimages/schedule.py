@@ -7,13 +7,16 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from string import Template
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from rlimages.booking import MEMORY_PER_CHECK
 from rlimages.cell import Base, Cell
 from rlimages.errors import MatrixError, UsageError
-from rlimages.history import History
 from rlimages.plan import Action, BuildPlan, BuildStep
 from rlimages.render import base_reference
+
+if TYPE_CHECKING:
+    from rlimages.history import History
 
 EMPTY: Mapping[str, str] = MappingProxyType({})
 MOST_JOBS = 4
@@ -117,7 +120,7 @@ def default_jobs(*, cores: int, memory: int) -> int:
     return max(1, min(MOST_JOBS, cores, memory // MEMORY_PER_CHECK))
 
 
-def longest_first(steps: Sequence[BuildStep], past: History) -> tuple[str, ...]:
+def longest_first(steps: Sequence[BuildStep], past: "History") -> tuple[str, ...]:
     """Ids in the order in which ready cells are begun: first the one that most seconds of work still hang on.
 
     These are its own and those of the longest chain of cells that stand on it. What was never built goes before all

@@ -10,10 +10,11 @@ from typing import Any
 from rlimages import endpoint as endpoints
 from rlimages import hosting, invocation
 from rlimages import job as jobs
-from rlimages.engine import DockerEngine, Engine
+from rlimages.engine import Engine
 from rlimages.errors import Interrupted, JobError, ToolError, UsageError
 from rlimages.hosting import Endpoint
 from rlimages.invocation import Answer
+from rlimages.job_engine import JobEngine
 from rlimages.lookup import find_image
 from rlimages.report import duration
 from rlimages.results import EndpointState, EndpointStatus
@@ -56,7 +57,7 @@ def run(
     What endpoints and jobs left behind whose process is dead is removed first and noted. Raises `FactoryError`.
     """
     name = jobs.make_name(wishes.image, datetime.now(UTC))
-    engine = DockerEngine(run=name, stop=stop)
+    engine = JobEngine(run=name, stop=stop)
     try:
         endpoint = prepare(wishes, name, engine, matrix, on_note)
         state = endpoints.serve(
@@ -76,7 +77,7 @@ def run(
 
 
 def prepare(
-    wishes: Wishes, name: str, engine: DockerEngine, matrix: Path | None, on_note: Callable[[str], None]
+    wishes: Wishes, name: str, engine: JobEngine, matrix: Path | None, on_note: Callable[[str], None]
 ) -> Endpoint:
     """Remove what dead processes left, and decide everything about an endpoint. Raises `FactoryError`."""
     for note in engine.cleanup():
@@ -176,7 +177,7 @@ def _running(word: str | None) -> dict[str, str]:
     """Endpoints of this machine, asked for only where a word may mean one."""
     if word is not None and (":" in word or word.isdecimal()):
         return {}
-    engine = DockerEngine(run="invoke", stop=Stop())
+    engine = JobEngine(run="invoke", stop=Stop())
     try:
         return dict(engine.endpoints())
     except ToolError as error:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rlimages import accepting
-from rlimages.engine import DockerEngine
+from rlimages.docker_engine import DockerEngine
 from rlimages.runs import name_run
 from rlimages.shell import Stop
 from rlimages.stack import Stack, Stored, stack

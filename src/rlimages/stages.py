@@ -5,7 +5,6 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 
 from rlimages import history
@@ -15,21 +14,14 @@ from rlimages.cell import Cell
 from rlimages.engine import Engine, LocalImage
 from rlimages.errors import FactoryError
 from rlimages.history import History, Taken
-from rlimages.plan import Action, BuildStep
+from rlimages.plan import Action, BuildStep, Stage
+from rlimages.planning import kept
 from rlimages.report import tally
 from rlimages.results import BuildResult, CellReport, Failure, FailureKind, Outcome, SmokeResult
 from rlimages.shell import Stop
 from rlimages.smoke import TIMEOUT, find_checks, smoke
 
 _GONE_WELL = (Outcome.PASSED, Outcome.NOT_APPLICABLE)
-
-
-class Stage(StrEnum):
-    """What can be done to a cell, in this order."""
-
-    BUILD = "build"
-    SMOKE = "smoke"
-    PUBLISH = "publish"
 
 
 Tell = Callable[[Stage, Outcome | None, str, float], None]
@@ -143,18 +135,14 @@ def _now() -> str:
 
 
 def _kept(step: BuildStep, engine: Engine) -> BuildResult:
-    """An image that need not be built, under its name."""
+    """An image that need not be built, under its name. One that has its name already was seen just now."""
+    result = kept(step)
     if step.action is Action.RETAG:
         engine.name(step.held, step.image)
-    found = engine.inspect(step.held)
-    return BuildResult(
-        cell=step.cell,
-        outcome=Outcome.PASSED if found else Outcome.FAILED,
-        reason=step.reason if found else f"the image {step.held} was removed just now; run this again",
-        seconds=0.0,
-        log="",
-        image=found.image if found else None,
-    )
+        if engine.inspect(step.held) is None:
+            reason = f"the image {step.held} was removed just now; run this again"
+            return replace(result, outcome=Outcome.FAILED, reason=reason, image=None)
+    return result
 
 
 def _image(step: BuildStep, report: CellReport, engine: Engine) -> LocalImage | None:

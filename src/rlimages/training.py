@@ -9,9 +9,9 @@ from typing import Any
 
 from rlimages import job as jobs
 from rlimages.emulate import train
-from rlimages.engine import DockerEngine
 from rlimages.errors import Interrupted, JobError
 from rlimages.job import Channel, Job, Mode
+from rlimages.job_engine import JobEngine
 from rlimages.lookup import find_image
 from rlimages.metric import Metrics
 from rlimages.report import duration
@@ -69,7 +69,7 @@ def run(
     """
     name = jobs.make_name(wishes.image, datetime.now(UTC))
     metrics = Metrics(jobs.pairs(wishes.metrics, "--metric").items())
-    engine = DockerEngine(run=name, stop=stop)
+    engine = JobEngine(run=name, stop=stop)
     try:
         for note in engine.cleanup():
             on_note(note)

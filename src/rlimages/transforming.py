@@ -10,8 +10,8 @@ from typing import Any
 from rlimages import batch, endpoint, hosting, invocation, transform
 from rlimages import job as jobs
 from rlimages.batch import Asked, Strategy
-from rlimages.engine import DockerEngine
 from rlimages.errors import Interrupted, JobError
+from rlimages.job_engine import JobEngine
 from rlimages.report import duration
 from rlimages.results import EndpointState, EndpointStatus, JobStatus, TransformedFile, TransformResult
 from rlimages.serving import Wishes as Serving
@@ -70,7 +70,7 @@ def run(
     """Run a job; `on_file` hears of each file as it is done. A job that fails is a result. Raises `FactoryError`."""
     files = find(wishes)
     name = jobs.make_name(serving.image, datetime.now(UTC))
-    engine = DockerEngine(run=name, stop=stop)
+    engine = JobEngine(run=name, stop=stop)
     done: list[TransformedFile] = []
     try:
         served = prepare(serving, name, engine, matrix, on_note)

@@ -15,7 +15,7 @@ from types import ModuleType
 import docker
 import pytest
 
-from rlimages.engine import DockerEngine
+from rlimages.docker_engine import DockerEngine
 from rlimages.errors import ToolError
 from rlimages.shell import Stop
 from rlimages.wire import answers

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rlimages import pipeline, report
 from rlimages.cell import Cell
-from rlimages.engine import DockerEngine
+from rlimages.docker_engine import DockerEngine
 from rlimages.plan import BuildPlan
 from rlimages.project import load
 from rlimages.schedule import make_plan

@@ -7,7 +7,7 @@ from threading import Timer
 import pytest
 
 from rlimages.build import build
-from rlimages.engine import DockerEngine
+from rlimages.docker_engine import DockerEngine
 from rlimages.errors import ToolError
 from rlimages.results import FailureKind, Outcome
 from rlimages.shell import Stop, this_process

@@ -7,9 +7,9 @@ import pytest
 
 from rlimages import history, pipeline
 from rlimages.history import Taken
+from rlimages.plan import Stage
 from rlimages.results import Outcome
 from rlimages.schedule import make_plan
-from rlimages.stages import Stage
 
 FROM = "FROM debian:bookworm-slim\n"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from rlimages import emulate, engine
+from rlimages import emulate, job_engine
 from rlimages.job import CODE, Job
 from rlimages.results import JobStatus
 
@@ -249,7 +249,7 @@ def test_a_second_signal_ends_a_job_that_does_not_listen(start, left) -> None:
 def test_a_host_that_ignores_sigterm_is_killed_after_the_grace(image, client, stop, tmp_path, run_name, left) -> None:
     (tmp_path / "job.sh").write_text(DEAF)
     job = Job(name=f"rlimages-{run_name}", image=image, region="us-west-2", program="job.sh", code={f"{CODE}/job.sh": tmp_path / "job.sh"}, parameters={}, environment={}, max_run=60)  # fmt: skip
-    docker = engine.DockerEngine(run=job.name, stop=stop)
+    docker = job_engine.JobEngine(run=job.name, stop=stop)
     notes: list[str] = []
     result = emulate.train(job, docker, tmp_path / "out", stop=stop, on_line=lambda *_: stop.set(), on_note=notes.append, grace=1.0)  # fmt: skip
     docker.close()

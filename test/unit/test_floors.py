@@ -12,17 +12,17 @@ FLOORS = """
 errors
 cell
 plan results holdings
-shell tree memory located instructions tarball distribution meter layers artifact following health
-shipment wire journal leaks
+shell tree memory survey located instructions tarball distribution meter layers artifact following health
+shipment wire journal leaks event
 cosign archive accounts ledger mutability schema selector render catalog describe diagnose report lock pipconfig buildkit job metric hosting batch
-validation pipes checkpoints retention digest history room census stack
+validation baseschema pipes checkpoints retention digest history room census stack
 booking yard
 clashes ground uri schedule targets scan sbom buildhost container profiles compare
 matrix sdkconfig host baselock revision forecast peek specimen leftovers
 instance origin
 engine registry login runs rules invocation planning
-ecr proof precedence acceptance lending inventory
-signing
+ecr proof precedence acceptance lending inventory docker_engine
+signing job_engine
 bases build smoke emulate release inspection endpoint transform prepacking
 stages places
 sealing packing

@@ -12,10 +12,10 @@ from rlimages.container import Checked
 from rlimages.engine import Built
 from rlimages.errors import ToolError
 from rlimages.history import Taken
-from rlimages.plan import Action, BuildPlan
+from rlimages.plan import Action, BuildPlan, Stage
 from rlimages.results import CellReport, FailureKind, Outcome
 from rlimages.shell import Ended, Stop
-from rlimages.stages import Stage, unbuilt
+from rlimages.stages import unbuilt
 
 BROKEN = Built(ended=Ended(code=1, seconds=0), trouble="main.cc:1:1: error: no")
 

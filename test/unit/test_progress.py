@@ -2,10 +2,10 @@ import io
 
 import pytest
 
-from rlimages.pipeline import Event
+from rlimages.event import Event
+from rlimages.plan import Stage
 from rlimages.progress import line, shown
 from rlimages.results import Outcome
-from rlimages.stages import Stage
 
 
 def event(outcome=None, detail="", stage=Stage.BUILD, done=2) -> Event:

@@ -23,6 +23,7 @@ toolkits:
         - {base: debian-12, repository: tiny, tag: tiny-1.0}
 """
 RECIPE = "tiny/docker/1.0/Dockerfile.debian"
+STALE = f"{RECIPE} is not what the matrix and the templates give; run `rlimages render`"
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     (root / "build_matrix.yaml").write_text(MATRIX)
     project = load(root / "build_matrix.yaml", root)
     list(project.write())
-    assert not project.stale(project.cells)
+    assert not project.out_of_step(project.cells)
     return project
 
 
@@ -53,25 +54,25 @@ def test_whatever_changes_the_recipe_is_stale(tiny: Project, path: str, old: str
     before = file.read_text()
     file.write_text(before.replace(old, new))
     changed = load(tiny.root / "build_matrix.yaml", tiny.root)
-    assert changed.stale(changed.cells) == RECIPE
-    assert changed.stale(changed.cells) == RECIPE
+    assert changed.out_of_step(changed.cells) == STALE
+    assert changed.out_of_step(changed.cells) == STALE
     file.write_text(before)
-    assert not tiny.stale(tiny.cells)
+    assert not tiny.out_of_step(tiny.cells)
 
 
 def test_a_recipe_that_is_missing_is_stale(tiny: Project) -> None:
     (tiny.root / RECIPE).unlink()
-    assert tiny.stale(tiny.cells) == RECIPE
+    assert tiny.out_of_step(tiny.cells) == STALE
 
 
 def test_the_first_file_for_the_image_changes_its_recipe(tiny: Project) -> None:
     (tiny.root / "tiny/rootfs").mkdir()
     again = load(tiny.root / "build_matrix.yaml", tiny.root)
-    assert again.stale(again.cells) == RECIPE
+    assert again.out_of_step(again.cells) == STALE
 
 
 def test_what_was_compared_once_is_remembered(tiny: Project, tmp_path: Path) -> None:
     for file in (tmp_path / "cache/rlimages").iterdir():
         if pickle.loads(file.read_bytes()) == "":
             file.write_bytes(pickle.dumps("remembered"))
-    assert tiny.stale(tiny.cells) == "remembered"
+    assert tiny.out_of_step(tiny.cells) == "remembered"

@@ -16,7 +16,8 @@ import pytest
 import sdk
 import wanted
 
-from rlimages.engine import DockerEngine, LocalImage
+from rlimages.docker_engine import DockerEngine
+from rlimages.engine import LocalImage
 from rlimages.errors import ToolError
 from rlimages.shell import Stop
 
