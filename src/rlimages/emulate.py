@@ -11,8 +11,8 @@ from rlimages import checkpoints, pipes, tarball
 from rlimages.errors import FactoryError
 from rlimages.following import Following, OnLine
 from rlimages.job import FAILURE, FOLDERS, MODEL, OUTPUT_DATA, Job
+from rlimages.job_results import JobResult, JobStatus
 from rlimages.report import duration
-from rlimages.results import JobResult, JobStatus
 from rlimages.shell import Stop
 
 GRACE = 120.0

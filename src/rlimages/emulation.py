@@ -11,7 +11,7 @@ from rlimages import hosting, options
 
 if TYPE_CHECKING:
     from rlimages.hosting import Endpoint
-    from rlimages.results import EndpointState
+    from rlimages.job_results import EndpointState
 
 
 def _path(*, folder: bool) -> click.Path:

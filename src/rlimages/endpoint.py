@@ -10,8 +10,8 @@ from typing import Protocol
 from rlimages.following import Followed, Following
 from rlimages.health import Ping, Pinger
 from rlimages.hosting import Endpoint
+from rlimages.job_results import EndpointState, EndpointStatus
 from rlimages.report import duration
-from rlimages.results import EndpointState, EndpointStatus
 from rlimages.shell import Stop
 
 GRACE = 30.0

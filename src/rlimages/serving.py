@@ -15,9 +15,9 @@ from rlimages.errors import Interrupted, JobError, ToolError, UsageError
 from rlimages.hosting import Endpoint
 from rlimages.invocation import Answer
 from rlimages.job_engine import JobEngine
+from rlimages.job_results import EndpointState, EndpointStatus
 from rlimages.lookup import find_image
 from rlimages.report import duration
-from rlimages.results import EndpointState, EndpointStatus
 from rlimages.shell import Stop
 
 

@@ -2,19 +2,23 @@
 
 Only what a run must know before it knows that there is nothing to do. An answer of None says that this way is not
 open, as to an engine over TCP or SSH, or to one that is not there: then the client asks, and says what is wrong.
+
+Spoken is HTTP/1.0, in which an answer is one piece that ends where the connection does: `http.client`, which knows
+more, would bring half of what is to be saved.
 """
 
 import json
+import re
 import socket
 from collections.abc import Mapping
-from contextlib import closing
-from http.client import HTTPConnection, HTTPException
+from functools import cache
 from typing import Any
 from urllib.parse import quote
 
 _DEFAULT = "unix:///var/run/docker.sock"
 _TIMEOUT = 60.0
 """Seconds; an engine that removes images answers late."""
+_VERSION = re.compile(rb"^api-version: *([\d.]+)", re.IGNORECASE | re.MULTILINE)
 
 
 def images(environ: Mapping[str, str], **filters: str) -> list[dict[str, Any]] | None:
@@ -33,31 +37,33 @@ def is_labelled(label: str, environ: Mapping[str, str]) -> bool | None:
     return bool(containers or networks or volumes.get("Volumes"))
 
 
-class _Connection(HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_TIMEOUT)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
 def _ask(environ: Mapping[str, str], path: str, filters: Mapping[str, str], words: str = "") -> Any:
     scheme, _, address = (environ.get("DOCKER_HOST") or _DEFAULT).partition("://")
     if scheme != "unix":
         return None
     asked = quote(json.dumps({name: [value] for name, value in filters.items()}))
-    with closing(_Connection(address)) as connection:
-        try:
-            connection.request("GET", "/_ping")
-            hello = connection.getresponse()
-            hello.read()
-            connection.request("GET", f"/v{hello.headers['Api-Version']}{path}?{words}filters={asked}")
-            answer = connection.getresponse()
-            return json.load(answer) if answer.status == 200 else None
-        except (OSError, HTTPException, ValueError):
-            return None
+    try:
+        head, body = _get(address, f"/v{_version(address)}{path}?{words}filters={asked}")
+        return json.loads(body) if head.split(maxsplit=2)[1] == b"200" else None
+    except (OSError, ValueError, LookupError):
+        return None
+
+
+@cache
+def _version(address: str) -> str:
+    """The newest version of the API that the engine speaks. Raises `ValueError` where none is said."""
+    found = _VERSION.search(_get(address, "/_ping")[0])
+    if found is None:
+        raise ValueError("the engine does not say its version")
+    return found[1].decode()
+
+
+def _get(address: str, path: str) -> tuple[bytes, bytes]:
+    """The status line and headers of an answer, and its content. Raises `OSError`."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+        link.settimeout(_TIMEOUT)
+        link.connect(address)
+        link.sendall(f"GET {path} HTTP/1.0\r\nHost: docker\r\n\r\n".encode())
+        with link.makefile("rb") as answer:
+            head, _, body = answer.read().partition(b"\r\n\r\n")
+    return head, body

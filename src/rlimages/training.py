@@ -12,10 +12,10 @@ from rlimages.emulate import train
 from rlimages.errors import Interrupted, JobError
 from rlimages.job import Channel, Job, Mode
 from rlimages.job_engine import JobEngine
+from rlimages.job_results import JobResult, JobStatus
 from rlimages.lookup import find_image
 from rlimages.metric import Metrics
 from rlimages.report import duration
-from rlimages.results import JobResult, JobStatus
 from rlimages.shell import Stop
 
 JOBS = Path(".rlimages/jobs")

@@ -13,7 +13,7 @@ from rlimages import batch
 from rlimages.batch import Decided, Request
 from rlimages.errors import FactoryError, InvocationError, JobError, UnreachableError
 from rlimages.invocation import Answer
-from rlimages.results import TransformedFile
+from rlimages.job_results import TransformedFile
 from rlimages.shell import Stop
 
 BUSY = (429, 502, 503, 504)

@@ -12,8 +12,8 @@ from rlimages import job as jobs
 from rlimages.batch import Asked, Strategy
 from rlimages.errors import Interrupted, JobError
 from rlimages.job_engine import JobEngine
+from rlimages.job_results import EndpointState, EndpointStatus, JobStatus, TransformedFile, TransformResult
 from rlimages.report import duration
-from rlimages.results import EndpointState, EndpointStatus, JobStatus, TransformedFile, TransformResult
 from rlimages.serving import Wishes as Serving
 from rlimages.serving import prepare
 from rlimages.shell import Stop

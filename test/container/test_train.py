@@ -15,7 +15,7 @@ import pytest
 
 from rlimages import emulate, job_engine
 from rlimages.job import CODE, Job
-from rlimages.results import JobStatus
+from rlimages.job_results import JobStatus
 
 IMAGE = "rlimages-test:train"
 VW = "sagemaker-rl-vw-container:vw-9.11.9-cpu-py311-debian12"

@@ -11,7 +11,7 @@ import pytest
 from rlimages.emulate import train
 from rlimages.errors import FactoryError, ToolError
 from rlimages.job import FAILURE, MODEL, Job
-from rlimages.results import JobResult, JobStatus
+from rlimages.job_results import JobResult, JobStatus
 from rlimages.shell import Stop
 
 

@@ -9,7 +9,7 @@ from rlimages import endpoint as endpoints
 from rlimages import following, health
 from rlimages.errors import ToolError
 from rlimages.hosting import Endpoint
-from rlimages.results import EndpointStatus
+from rlimages.job_results import EndpointStatus
 from rlimages.shell import Stop
 
 

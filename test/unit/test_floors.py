@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FLOORS = """
 errors
 cell
-plan results holdings
+plan results job_results holdings
 shell tree memory survey located instructions tarball distribution meter layers artifact following health
 shipment wire journal leaks event
 cosign archive accounts ledger mutability schema selector render catalog describe diagnose report lock pipconfig buildkit job metric hosting batch

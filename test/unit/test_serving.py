@@ -5,7 +5,7 @@ import pytest
 from rlimages.errors import JobError
 from rlimages.hosting import BIND_LABEL, Endpoint
 from rlimages.invocation import Answer
-from rlimages.results import EndpointState, EndpointStatus
+from rlimages.job_results import EndpointState, EndpointStatus
 from rlimages.serving import Wishes, answer_facts, exit_code, facts, lines, make_endpoint
 
 CREATING, IN_SERVICE, UNHEALTHY, FAILED, STOPPED = EndpointStatus

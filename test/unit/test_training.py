@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from rlimages.errors import JobError
+from rlimages.job_results import JobResult, JobStatus
 from rlimages.metric import Metrics
-from rlimages.results import JobResult, JobStatus
 from rlimages.training import Trained, Wishes, facts, make_job
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from rlimages.errors import JobError
-from rlimages.results import EndpointState, EndpointStatus, JobStatus, TransformedFile, TransformResult
+from rlimages.job_results import EndpointState, EndpointStatus, JobStatus, TransformedFile, TransformResult
 from rlimages.transform import Source
 from rlimages.transforming import Transformed, Wishes, facts, find, judge, lines
 
