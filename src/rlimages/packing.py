@@ -54,7 +54,7 @@ def ahead(
             if stop.is_set():
                 raise Interrupted("interrupted")
             tell(item.cell, "packing")
-            packed[item.cell] = fetch(item, partial(_is_lacking, near, item)).manifest
+            packed[item.cell] = fetch(item, partial(is_lacking, near, item)).manifest
     finally:
         for opened in near:
             opened.registry.close()
@@ -67,7 +67,7 @@ def clear(state: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _is_lacking(places: Sequence[Opened], item: Item, blob: Blob) -> bool:
+def is_lacking(places: Sequence[Opened], item: Item, blob: Blob) -> bool:
     """Whether any of the places has to be sent a blob; one that refuses to say is asked again when it is served."""
     for opened in places:
         try:

@@ -1,13 +1,15 @@
 """The end of a run that publishes: what the registry has already, packing while others build, the release."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rlimages import destination, prepacking, recall, releasing
+from rlimages import destination, forwarding, packing, recall, releasing
 from rlimages.cell import Cell
 from rlimages.destination import PROOFS, Destination
+from rlimages.distribution import Manifest
 from rlimages.docker_engine import DockerEngine
+from rlimages.errors import Interrupted
 from rlimages.event import Event
 from rlimages.plan import BuildPlan
 from rlimages.preparing import Wishes
@@ -54,9 +56,21 @@ class Publication:
         """What need not be done here, by cell."""
         return {name: one.report for name, one in self.recalled.items()}
 
-    def packer(self, engine: DockerEngine) -> Callable[[CellReport], None]:
-        """Packs an image as soon as it passed."""
-        return prepacking.packer(engine.save, self.project.root / STATE, self.stop)
+    def forwarder(self, engine: DockerEngine) -> Callable[[CellReport], None]:
+        """Sends the layers of an image as soon as it passed and the target's profiles have nothing against it."""
+        wanted = releasing.profiles_of(self.there, self.project)
+
+        def pieces(image: str) -> Iterator[bytes]:
+            for piece in engine.save(image):
+                if self.stop.is_set():
+                    raise Interrupted("interrupted")
+                yield piece
+
+        def judge(cell: CellReport, manifest: Manifest) -> None:
+            releasing.insist([cell], (), wanted, engine, {cell.cell.id: manifest})
+
+        fetch = packing.from_store(lambda image: lambda: pieces(image), self.project.root / STATE)
+        return forwarding.forwarder(fetch, self.there.places, judge=judge, stop=self.stop)
 
     def release(
         self, report: RunReport, engine: DockerEngine, folder: Path, on_event: Callable[[Event], None]

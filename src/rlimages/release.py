@@ -5,20 +5,18 @@ where, so that the rest can follow (`resume`) or what was can come back (`roll_b
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from rlimages import precedence
-from rlimages.distribution import Blob, Manifest
+from rlimages.distribution import Manifest
 from rlimages.errors import FactoryError, Interrupted, RegistryError
 from rlimages.journal import Journal
 from rlimages.registry import Registry
+from rlimages.sending import send
 from rlimages.shell import Stop
 from rlimages.shipment import Fetch, Item, Place, State, Untag
 
 RUN_TAG = "rlimages-run-"
 """How the tags begin that hold an image while a release goes on."""
-_UPLOADS = 4
-"""Layers that travel to one registry at once."""
 
 
 class Delivery:
@@ -116,14 +114,8 @@ class Delivery:
         if manifest is content.manifest:
             sources = tuple(name for name in self._known_repositories() if name != repository)
 
-            def upload(blob: Blob) -> None:
-                self._go_on()
-                self._registry.upload(repository, blob, lambda: content.chunks(blob), sources=sources)
-
             self._tell(f"{item.cell}: uploading")
-            with ThreadPoolExecutor(max_workers=_UPLOADS) as pool:
-                for done in [pool.submit(upload, blob) for blob in manifest.blobs]:
-                    done.result()
+            send(content, repository, self._registry, stop=self._stop, sources=sources)
         self._go_on()
         self._registry.put_manifest(
             repository, self._run_tag(item) if self.place.held_by_tag else manifest.digest, manifest

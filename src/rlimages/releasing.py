@@ -67,12 +67,12 @@ def release(
     ]
     herald = _Herald(on_event, len(there.places))
     fetch = packing.from_store(lambda image: lambda: engine.save(image), state)
-    wanted = [profiles.load(project.root).find(name) for name in there.target.accept]
+    wanted = profiles_of(there, project)
     if wanted:  # what packing can't change is said before it, which takes minutes
-        _insist(here, recalled.values(), wanted, engine, {})
+        insist(here, recalled.values(), wanted, engine, {})
         own = [item for item in items if item.cell not in recalled]
         packed = packing.ahead(own, there.places, fetch, stop=stop, tell=herald.moved)
-        _insist(here, (), wanted, engine, packed)
+        insist(here, (), wanted, engine, packed)
     released, book = ledger.begin(state / RELEASES, there.label, items)
     for opened in there.places:
         herald.moved(opened.place.name, "")
@@ -104,7 +104,12 @@ def release(
     return replace(report, cells=cells, notes=notes, seconds=report.seconds + monotonic() - began), told
 
 
-def _insist(
+def profiles_of(there: Destination, project: Project) -> tuple[Profile, ...]:
+    """What a target judges images by."""
+    return tuple(profiles.load(project.root).find(name) for name in there.target.accept)
+
+
+def insist(
     here: Sequence[CellReport],
     recalled: Iterable[Recalled],
     wanted: Sequence[Profile],

@@ -84,7 +84,7 @@ def run(
         proofs=None if wishes.fresh else project.root / STATE / "proofs",
         booking=booking,
         state=project.root / STATE,
-        on_passed=published.packer(engine) if published else None,
+        on_passed=published.forwarder(engine) if published else None,
         elsewhere=published.elsewhere if published else {},
         command=wishes.command,
         notes=notes,

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import tiny_project
 
+from rlimages.registry import Registry
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Path]:
@@ -169,3 +171,28 @@ def digest(root: Path, cell: str) -> str:
     report = json.loads((root / ".rlimages/runs/latest/report.json").read_text())
     (found,) = (one for one in report["cells"] if one["id"] == cell)
     return str(found["publish"][0]["digest"])
+
+
+def test_layers_travel_while_others_are_built_and_show_nothing(project: Path, upstream: str) -> None:
+    """Of two cells one passes and one fails: nothing of the target is released, and layers of the first are there."""
+    target = {"registry": upstream, "accept": []}
+    (project / "targets.yaml").write_text(json.dumps({"version": 1, "targets": {"all": target}}))
+    recipe = project / "templates/other.Dockerfile.j2"
+    recipe.write_text(recipe.read_text() + "RUN sleep 6; false\n")
+    done(project, "render")
+    done(project, "run", "--target", "all", "--jobs", "2", code=1)
+    repository = f"planned-{os.getpid()}"
+    with Registry(upstream) as there:
+        assert there.has_blob(repository, image_id(f"{repository}:tiny-1.0-cpu"))
+        assert not there.tags(repository)
+    recipe.write_text(recipe.read_text().replace("false", "true"))
+    done(project, "render")
+    said = done(project, "run", "--target", "all", "--jobs", "2")
+    assert "2 passed" in said
+    with Registry(upstream) as there:
+        assert "tiny-cpu" in there.tags(repository)
+
+
+def image_id(name: str) -> str:
+    words = ["docker", "image", "inspect", "--format", "{{.Id}}", name]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()

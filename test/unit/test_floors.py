@@ -21,13 +21,13 @@ clashes ground uri schedule targets scan sbom buildhost container profiles compa
 matrix sdkconfig host baselock revision forecast peek specimen leftovers
 instance origin
 engine registry login runs rules invocation planning
-ecr proof precedence acceptance lending inventory docker_engine
+ecr proof precedence sending acceptance lending inventory docker_engine
 signing job_engine
-bases build smoke emulate release inspection endpoint transform prepacking
+bases build smoke emulate release inspection endpoint transform
 stages places
 sealing packing
 project pipeline publishing promotion recall
-lookup destination standing pinning preparing
+lookup destination standing pinning preparing forwarding
 releasing promoting introducing clearing ancestry
 publication
 locking doctor running training serving accepting original
