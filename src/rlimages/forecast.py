@@ -35,7 +35,7 @@ class Forecast:
     free: int | None
     """Bytes free where the engine keeps its images; None where that is not on this machine."""
     send: int | None
-    """Bytes of layers, unpacked and each counted once, of the images that are published; None without a registry."""
+    """Bytes of layers that the places lack of the images that are here (`freight`); None without a place."""
     unknown: tuple[str, ...] = ()
     """Cells whose layers are not known before they are built."""
     notes: tuple[str, ...] = ()
@@ -111,9 +111,10 @@ def _sums(told: Forecast) -> Iterator[str]:
         yield f"checks: {run} to run" + (f", {proven} passed before for the very same images" if proven else "")
     names = [name for cell in told.cells for name in cell.publishes]
     if names:
-        sent = f"; at most {size(told.send)} of layers to send" if told.send is not None else ""
+        sent = f"; at most {size(told.send)} of layers to send" if told.send else "; no layer to send"
+        sent = sent if told.send is not None else ""
         after = f", and what {_count(len(told.unknown))} will have" if told.unknown else ""
-        yield f"publish: {len(names)} names{sent}{after}"
+        yield f"publish: {len(names)} name{'s' if len(names) > 1 else ''}{sent}{after}"
 
 
 def _time(builds: Sequence[Outlook], jobs: int) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rlimages import booking, history, preparing, room, schedule, smoke, stack
+from rlimages import booking, history, preparing, room, schedule, smoke
 from rlimages.cell import Cell
 from rlimages.docker_engine import DockerEngine
 from rlimages.errors import ToolError
@@ -54,6 +54,7 @@ def foresee(
         decided = _since(decided, ancestry.affected(project, since), since)
     names: dict[str, tuple[str, ...]] = {}
     recalled: Mapping[str, Recalled] = {}
+    send: int | None = None
     if wishes.to or wishes.target:
         from rlimages import publication  # what only publishing needs would double the start-up
 
@@ -61,6 +62,7 @@ def foresee(
             decided = published.take_over(decided)
             recalled = published.recalled
             names = {cell.id: tuple(_names(cell, published.there)) for cell in cells}
+            send = None if since else _send(decided, recalled, engine, published.there, project)
     plan = _all(decided, project, patterns)
     if any(step.action is not Action.SKIP for step in decided.steps):
         notes += _unlocked(project, decided)
@@ -72,7 +74,7 @@ def foresee(
         cells=told,
         jobs=decided.jobs,
         free=None if since or not holdings.images else _free(engine),
-        send=_send(decided, recalled, engine) if names and not since else None,
+        send=send,
         unknown=tuple(step.cell.id for step in decided.of(Action.BUILD)) if names else (),
         notes=tuple(notes),
     )
@@ -153,14 +155,16 @@ def _outlook(
     )
 
 
-def _send(plan: BuildPlan, recalled: "Mapping[str, Recalled]", engine: DockerEngine) -> int:
-    """Bytes of the layers, each once, that the registry may lack of the images that are here."""
-    layers: dict[str, int] = {}
-    for step in plan.of(Action.REUSE, Action.RETAG):
-        image = None if step.cell.id in recalled else engine.stored(step.held)
-        if image is not None:
-            layers.update((layer.digest, layer.size) for layer in stack.stack(image, {}).strata)
-    return sum(layers.values())
+def _send(
+    plan: BuildPlan, recalled: "Mapping[str, Recalled]", engine: DockerEngine, there: "Destination", project: Project
+) -> int:
+    """Bytes of layers that the places lack of the images that are here."""
+    from rlimages import freight
+    from rlimages.archive import Shelf
+
+    kept = [step for step in plan.of(Action.REUSE, Action.RETAG) if step.cell.id not in recalled]
+    images = [(step.cell, image) for step in kept if (image := engine.stored(step.held)) is not None]
+    return freight.to_send(images, there.places, Shelf(project.root / STATE / "packed"))
 
 
 def _free(engine: DockerEngine) -> int | None:

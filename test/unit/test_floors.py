@@ -27,7 +27,7 @@ bases build smoke emulate release inspection endpoint transform
 stages places
 sealing packing
 project pipeline publishing promotion recall
-lookup destination standing pinning preparing forwarding
+lookup destination standing pinning preparing forwarding freight
 releasing promoting introducing clearing ancestry
 publication
 locking doctor running training serving accepting original
