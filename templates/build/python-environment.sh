@@ -4,7 +4,8 @@
 #   python-environment.sh ENVIRONMENT LOCK UV [--build-constraint REQUIREMENT]...
 #
 # Only what the lock names gets in, pip included. UV is the version of uv that installs, from a throw-away place.
-# REQUIREMENTs bind the environments that source packages are built in.
+# REQUIREMENTs bind the environments that source packages are built in. uv keeps wheels that it built apart by the settings
+# of their builds, not by these: so that no cell gets what another one's tools built, a setting says them.
 set -eu
 # shellcheck source=templates/build/buildhost.sh
 . /run/build/buildhost.sh
@@ -29,7 +30,8 @@ python3 -m venv "$work/tools"
 lend_to_uv
 
 "$work/tools/bin/uv" pip install --python "$python" --require-hashes --no-deps \
-    --build-constraints "$work/build-constraints.txt" -r "$lock"
+    --build-constraints "$work/build-constraints.txt" \
+    --config-setting "built-under=$(cksum <"$work/build-constraints.txt" | tr ' ' -)" -r "$lock"
 rm -f "$environment/.lock"
 if ! "$python" -m pip --version; then
     echo "python-environment.sh: the lock brings no pip, with which a job installs its requirements.txt" >&2
