@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import machine
 from bake import bake_file
 from figures import Taken
 from sandbox import FACTORY, Sandbox
@@ -52,6 +53,7 @@ class Job:
         file = self.sandbox.home / "bake.json"
         file.write_text(json.dumps(bake_file(commands)) if who == BAKE else "")
         before = self.sandbox.ids(self.images)
+        busy = machine.busy()
         if who == OURS:
             taken = self.timed((*FACTORY, "build", *self.selection))
         elif who == BAKE:
@@ -61,9 +63,10 @@ class Job:
             began = time.perf_counter()
             memory = max(self.timed(command).facts["memory"] for command in commands.values())
             taken = Taken(seconds=time.perf_counter() - began, facts={"memory": memory})
+        cores = (machine.busy() - busy) / taken.seconds
         after = self.sandbox.ids(self.images)
         built = sum(before.get(name) != identity for name, identity in after.items())
-        return Taken(seconds=taken.seconds, facts={**taken.facts, "built": built})
+        return Taken(seconds=taken.seconds, facts={**taken.facts, "built": built, "cores": cores})
 
     def timed(self, argv: Sequence[str]) -> Taken:
         """Run a program in the project."""

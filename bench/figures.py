@@ -14,7 +14,8 @@ class Taken:
 
     seconds: float
     facts: Mapping[str, float] = field(default_factory=dict)
-    """What else was counted: `memory` (bytes), `built` (images), `sent` (bytes), `requests`, `size` (bytes)."""
+    """What else was counted: `memory` (bytes), `built` (images), `sent` (bytes), `requests`, `size` (bytes), `cores`
+    (how many were busy, of the whole machine)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -56,3 +56,9 @@ def insist_on_space(folder: Path, *, images: int) -> str:
 def _processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def busy() -> float:
+    """Seconds that processors of this machine have worked since it was started, all together: proc_stat(5)."""
+    user, nice, system, _idle, _waiting, interrupts, softly, *_ = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + interrupts + softly) / os.sysconf("SC_CLK_TCK")

@@ -38,9 +38,10 @@ def compared(found: Summaries, titles: Mapping[str, str]) -> str:
         rows.append([
             titles[scenario], spread(ours), spread(plain), spread(bake),
             ratio(plain, ours), ratio(bake, ours), f"{ours.facts['built']:.0f}",
+            " / ".join(f"{it.facts['cores']:.1f}" if "cores" in it.facts else "–" for it in (ours, plain, bake)),
         ])  # fmt: skip
     head = ["", "`rlimages build`, s", "one `docker build` after another, s", "`docker buildx bake`, s"]
-    return markdown([*head, "× faster than those", "× faster than bake", "images made"], rows)
+    return markdown([*head, "× faster than those", "× faster than bake", "images made", "cores busy"], rows)
 
 
 def published(found: Summaries) -> str:

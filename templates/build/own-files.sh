@@ -17,6 +17,8 @@ work=$(mktemp -d)
 for folder; do
     cp -R "$folder/." "$work"
 done
+# A repository has no empty folders: they are in one checkout and not in another.
+find "$work" -depth -mindepth 1 -type d -empty -exec rmdir {} \;
 chmod -R 755 "$work"
 cp -R "$work/." /
 mkdir -p "$workdir"

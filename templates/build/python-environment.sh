@@ -49,14 +49,25 @@ done
 rm -rf "$site/tensorflow/include" "$site/torch/include" "$site/torch/test" "$site"/torch/bin/test_* \
     "$site/onnx/backend/test" "$site/ray/jars"
 
+# When the file of a local wheel was written: another time on each machine.
+for note in "$site"/*.dist-info/uv_cache.json; do
+    if [ -f "$note" ]; then
+        sed -i '/\/uv_cache\.json,/d' "${note%/*}/RECORD"
+        rm "$note"
+    fi
+done
+
 # Byte-compiled here, or every start of a container would do it again (10 s beside TensorFlow). The stamps of
 # source and bytecode agree, and an edited file is compiled anew.
 find "$environment" -exec touch --no-dereference --date=2000-01-01T00:00:00Z {} +
-# Each of four processes has a list of its own: up to Python 3.10, bytecode depends on what was compiled before it.
+# Each of four processes has a list of its own, of the same name each time: up to Python 3.10, bytecode depends on what
+# was compiled before it, and even on the arguments of the program that compiles.
+lists=/tmp/modules
+mkdir "$lists"
 find "$environment/lib" -name '*.py' | LC_ALL=C sort >"$work/modules"
-split --number=r/4 "$work/modules" "$work/part."
+split --number=r/4 "$work/modules" "$lists/part."
 running=
-for part in "$work"/part.*; do
+for part in "$lists"/part.*; do
     env -u SOURCE_DATE_EPOCH PYTHONHASHSEED=0 "$python" -m compileall -qq -i "$part" &
     running="$running $!"
 done
