@@ -78,7 +78,7 @@ def test_it_has_the_same_digest_whatever_became_of_the_checkout(
     (project / "tiny/rootfs/opt/tiny/hello").write_text("changed since\n")
     code, told = reproduced(project, "--level", "digest")
     assert (code, told["level"], told["now"]) == (0, "same digest", told["was"])
-    assert not client.images.list("rlimages-reproduction")
+    assert not client.images.list(f"rlimages-reproduction:{CELL}")
     assert (project / "tiny/rootfs/opt/tiny/hello").read_text() == "changed since\n"
 
 
