@@ -60,15 +60,23 @@ done
 # Byte-compiled here, or every start of a container would do it again (10 s beside TensorFlow). The stamps of
 # source and bytecode agree, and an edited file is compiled anew.
 find "$environment" -exec touch --no-dereference --date=2000-01-01T00:00:00Z {} +
-# Each of four processes has a list of its own, of the same name each time: up to Python 3.10, bytecode depends on what
-# was compiled before it, and even on the arguments of the program that compiles.
-lists=/tmp/modules
-mkdir "$lists"
+# Bytecode says which of its strings something else refers to as well. Up to Python 3.10, that may be the cache of method
+# look-ups, whose content depends on addresses: it is emptied before each file. Or it is a file compiled before: each of
+# four processes always has the same ones.
+cat >"$work/compile.py" <<'END'
+import compileall, sys
+
+passed = True
+for path in open(sys.argv[1]).read().splitlines():
+    sys._clear_type_cache()
+    passed = compileall.compile_file(path, quiet=2) and passed
+sys.exit(not passed)
+END
 find "$environment/lib" -name '*.py' | LC_ALL=C sort >"$work/modules"
-split --number=r/4 "$work/modules" "$lists/part."
+split --number=r/4 "$work/modules" "$work/part."
 running=
-for part in "$lists"/part.*; do
-    env -u SOURCE_DATE_EPOCH PYTHONHASHSEED=0 "$python" -m compileall -qq -i "$part" &
+for part in "$work"/part.*; do
+    env -u SOURCE_DATE_EPOCH PYTHONHASHSEED=0 "$python" -W ignore "$work/compile.py" "$part" &
     running="$running $!"
 done
 for each in $running; do

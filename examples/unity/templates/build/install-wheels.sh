@@ -26,5 +26,6 @@ for top in sorted(set(sysconfig.get_paths()[name] for name in ("purelib", "platl
         for path in sorted(os.path.join(folder, name) for name in files if name.endswith(".py")):
             if os.stat(path).st_mtime >= int(sys.argv[1]):
                 os.utime(path, (946684800, 946684800))
+                sys._clear_type_cache()  # see python-environment.sh
                 compileall.compile_file(path, quiet=2)
 END
