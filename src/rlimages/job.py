@@ -223,9 +223,12 @@ def gpus(word: str | None) -> int:
     return int(word or 0)
 
 
-def make_name(image: str, now: datetime) -> str:
-    """A job's name from its image's and the time, to the millisecond, as the SDK makes it; at most 63 characters."""
-    stamp = now.strftime("%Y-%m-%d-%H-%M-%S-") + f"{now.microsecond // 1000:03}"
+def make_name(image: str, now: datetime, process: int) -> str:
+    """A job's name from its image's and the time, to the millisecond, as the SDK makes it; at most 63 characters.
+
+    After it comes the number of the process: two jobs of one machine may begin within a millisecond.
+    """
+    stamp = now.strftime("%Y-%m-%d-%H-%M-%S-") + f"{now.microsecond // 1000:03}-{process}"
     words = re.findall("[A-Za-z0-9]+", image.partition("@")[0].rpartition("/")[2].partition(":")[0])
     return f"{'-'.join(words or ['job'])[: 62 - len(stamp)].rstrip('-')}-{stamp}"
 

@@ -1,5 +1,6 @@
 """An endpoint on this machine, from its wishes to its end; and the invocation of one that runs."""
 
+import os
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ def run(
 
     What endpoints and jobs left behind whose process is dead is removed first and noted. Raises `FactoryError`.
     """
-    name = jobs.make_name(wishes.image, datetime.now(UTC))
+    name = jobs.make_name(wishes.image, datetime.now(UTC), os.getpid())
     engine = JobEngine(run=name, stop=stop)
     try:
         endpoint = prepare(wishes, name, engine, matrix, on_note)

@@ -1,6 +1,7 @@
 """A training job from its wishes to its result: find the image and the files, run it, say how it went."""
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -67,7 +68,7 @@ def run(
 
     What jobs left behind whose process is dead is removed first and noted. Raises `FactoryError`.
     """
-    name = jobs.make_name(wishes.image, datetime.now(UTC))
+    name = jobs.make_name(wishes.image, datetime.now(UTC), os.getpid())
     metrics = Metrics(jobs.pairs(wishes.metrics, "--metric").items())
     engine = JobEngine(run=name, stop=stop)
     try:

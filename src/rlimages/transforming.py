@@ -1,5 +1,6 @@
 """A batch transform job from its wishes to its result: a container, the files through it, its end."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -69,7 +70,7 @@ def run(
 ) -> Transformed:
     """Run a job; `on_file` hears of each file as it is done. A job that fails is a result. Raises `FactoryError`."""
     files = find(wishes)
-    name = jobs.make_name(serving.image, datetime.now(UTC))
+    name = jobs.make_name(serving.image, datetime.now(UTC), os.getpid())
     engine = JobEngine(run=name, stop=stop)
     done: list[TransformedFile] = []
     try:

@@ -143,10 +143,10 @@ def test_a_word_that_is_no_pair_is_refused(words: list[str], sentence: str) -> N
         ("__", "job"),
     ],
 )
-def test_a_job_is_named_after_its_image_and_the_time(image: str, name: str) -> None:
+def test_a_job_is_named_after_its_image_the_time_and_its_process(image: str, name: str) -> None:
     now = datetime(2026, 11, 21, 9, 8, 7, 6543, tzinfo=UTC)
-    assert make_name(image, now) == f"{name}-2026-11-21-09-08-07-006"
+    assert make_name(image, now, 4321) == f"{name}-2026-11-21-09-08-07-006-4321"
 
 
 def test_a_name_fits_whatever_the_image_is_called() -> None:
-    assert len(make_name("x" * 200, datetime.now(UTC))) <= 63
+    assert len(make_name("x" * 200, datetime.now(UTC), 4194304)) <= 63
