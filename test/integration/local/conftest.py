@@ -39,6 +39,14 @@ class Trained:
         """The files of model.tar.gz."""
         return names(self.output / "model.tar.gz")
 
+    def read(self, name: str) -> str:
+        """A file of model.tar.gz."""
+        with tarfile.open(self.output / "model.tar.gz") as opened:
+            member = next(entry for entry in opened if entry.name.removeprefix("./") == name)
+            file = opened.extractfile(member)
+            assert file is not None
+            return file.read().decode()
+
     @property
     def data(self) -> list[str]:
         """The files of output.tar.gz."""
@@ -83,11 +91,24 @@ def train_in(image: str, pytestconfig: pytest.Config) -> Callable[..., Trained]:
     """A job of `rlimages train` that must complete, whose results go into a folder."""
 
     def train(
-        folder: Path, script: str, hyperparameters: Mapping[str, object], channels: Mapping[str, Path] | None = None
+        folder: Path,
+        script: str,
+        hyperparameters: Mapping[str, object],
+        channels: Mapping[str, Path] | None = None,
+        hosts: int = 1,
     ) -> Trained:
         source = RESOURCES / script
         output = folder / f"output-{len(list(folder.iterdir()))}"
-        words = ["--entry-point", source.name, "--source-dir", str(source.parent), "--output", str(output)]
+        words = [
+            "--instance-count",
+            str(hosts),
+            "--entry-point",
+            source.name,
+            "--source-dir",
+            str(source.parent),
+            "--output",
+            str(output),
+        ]
         words += ["--max-run", str(SECONDS)]
         words += [word for name, value in hyperparameters.items() for word in ("-p", f"{name}={value}")]
         words += [word for name, path in (channels or {}).items() for word in ("--channel", f"{name}={path}")]
@@ -103,7 +124,7 @@ def train_in(image: str, pytestconfig: pytest.Config) -> Callable[..., Trained]:
 
 @pytest.fixture
 def train(train_in: Callable[..., Trained], tmp_path: Path) -> Callable[..., Trained]:
-    """The same: a script of test/resources, hyperparameters, channels."""
+    """The same: a script of test/resources, hyperparameters, channels, how many hosts."""
     return partial(train_in, tmp_path)
 
 

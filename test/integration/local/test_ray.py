@@ -1,5 +1,7 @@
 """Ray trains in the image, by `rlimages train` and by the SageMaker SDK's local mode."""
 
+import json
+
 import pytest
 
 pytestmark = pytest.mark.toolkits("ray")
@@ -10,6 +12,15 @@ HYPERPARAMETERS = {"rl.training.stop.training_iteration": 2, "rl.training.config
 def test_cartpole(train) -> None:
     trained = train("ray/train_cartpole.py", HYPERPARAMETERS)
     assert {"params.json", "checkpoint"} <= {name.split("/")[0] for name in trained.model}
+    assert json.loads(trained.read("params.json"))["lr"] == 0.0005, "the script itself says 0.01"
+
+
+def test_cartpole_on_two_hosts(train) -> None:
+    """One cluster of two containers, found by the names in resourceconfig.json; the worker ends with the head."""
+    trained = train("ray/train_cartpole.py", {**HYPERPARAMETERS, "rl.training.stop.training_iteration": 1}, hosts=2)
+    for sentence in ("all 2 hosts form one Ray cluster", "algo-1 has ended, and algo-2 ends with it"):
+        assert sentence in trained.said, trained.said[-3000:]
+    assert json.loads(trained.read("params.json"))["lr"] == 0.0005
 
 
 def test_cartpole_by_the_sdk(fit) -> None:
