@@ -111,8 +111,9 @@ def _sums(told: Forecast) -> Iterator[str]:
         yield f"checks: {run} to run" + (f", {proven} passed before for the very same images" if proven else "")
     names = [name for cell in told.cells for name in cell.publishes]
     if names:
-        sent = f"; at most {size(told.send)} of layers to send" if told.send else "; no layer to send"
-        sent = sent if told.send is not None else ""
+        sent = ""
+        if told.send is not None:
+            sent = f"; at most {size(told.send)} of layers to send" if told.send else "; no layer to send"
         after = f", and what {_count(len(told.unknown))} will have" if told.unknown else ""
         yield f"publish: {len(names)} name{'s' if len(names) > 1 else ''}{sent}{after}"
 

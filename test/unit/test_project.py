@@ -76,3 +76,19 @@ def test_what_was_compared_once_is_remembered(tiny: Project, tmp_path: Path) -> 
         if pickle.loads(file.read_bytes()) == "":
             file.write_bytes(pickle.dumps("remembered"))
     assert tiny.out_of_step(tiny.cells) == "remembered"
+
+
+def test_a_lock_that_was_right_once_is_looked_at_again_when_it_changes(tiny: Project) -> None:
+    matrix = tiny.root / "build_matrix.yaml"
+    matrix.write_text(MATRIX.replace("      images:", '      pip: ["six==1.16.0"]\n      images:'))
+    project = load(matrix, tiny.root)
+    list(project.write())
+    (cell,) = project.cells
+    file = tiny.root / cell.lock
+    assert project.out_of_step(project.cells).startswith(f"{cell.lock}: missing")
+    (asked,) = project.lock_inputs(project.cells)
+    file.parent.mkdir(parents=True)
+    file.write_text(asked.header)
+    assert not project.out_of_step(project.cells)
+    file.write_text("six==1.16.0\n")
+    assert project.out_of_step(project.cells).startswith(f"{cell.lock}: not what build_matrix.yaml asks for")
