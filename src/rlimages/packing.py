@@ -1,4 +1,4 @@
-"""Pack images of the local store for the places that they go to: each once for all, and before anything is sent."""
+"""Pack images of the local store for the places that they go to: each once for all of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

@@ -52,7 +52,7 @@ def release(
     """Release the cells that passed. To a target that has a name, one that did not pass holds back all.
 
     `folder` is the run's; `recalled` are the images, by cell, that the first place has already. The report comes back
-    with what was published, and what became of each place. Raises `GateError`, before anything is sent, for an image
+    with what was published, and what became of each place. Raises `GateError`, before it sends anything, for an image
     that does not fit a profile of the target.
     """
     ready = [cell for cell in report.cells if cell.outcome is Outcome.PASSED and cell.image]
