@@ -10,7 +10,7 @@ setup(
     python_requires=">=3.11",
     package_dir={"": "src"},
     packages=find_packages("src"),
-    package_data={"rlimages": ["py.typed", "*.yaml", "*.json"]},
+    package_data={"rlimages": ["py.typed", "data/*"]},
     install_requires=[
         "boto3>=1.40",
         "click>=8.2",
@@ -45,5 +45,5 @@ setup(
         ],
         "sdk": ["sagemaker>=2.257,<3"],  # 3 has no RLEstimator
     },
-    entry_points={"console_scripts": ["rlimages = rlimages.cli:main"]},
+    entry_points={"console_scripts": ["rlimages = rlimages.cli.main:main"]},
 )

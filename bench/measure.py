@@ -28,8 +28,8 @@ from scenarios import PEERS, Growth, Program, Scenario, everything
 from timed import Ended, Failed
 
 from rlimages.errors import FactoryError
-from rlimages.project import load
-from rlimages.selector import select
+from rlimages.matrix.cell import select_cells
+from rlimages.project.project import load_project
 
 CELLS = "*-cpu-debian"
 
@@ -69,7 +69,7 @@ def main() -> int:
     ledger = Ledger(asked.out / "measurements.jsonl")
     try:
         patterns = tuple(asked.select or [CELLS])
-        cells = select(load(ROOT / "build_matrix.yaml", ROOT).cells, patterns)
+        cells = select_cells(load_project(ROOT / "build_matrix.yaml", ROOT).cells, patterns)
         building = any(not isinstance(scenario, Growth) for scenario in chosen)
         say(machine.insist_on_space(asked.home, images=len(cells) if building else 0))
         with opened(asked.home, keep=asked.keep) as sandbox:

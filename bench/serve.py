@@ -22,7 +22,7 @@ from typing import Any
 import docker
 import httpx
 
-from rlimages.project import load
+from rlimages.project.project import load_project
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIENTS = (32, 128)
@@ -59,7 +59,7 @@ def options() -> argparse.Namespace:
 def image_of(asked: argparse.Namespace) -> str:
     if asked.image:
         return str(asked.image)
-    cells = {cell.id: cell for cell in load(ROOT / "build_matrix.yaml", ROOT).cells}
+    cells = {cell.id: cell for cell in load_project(ROOT / "build_matrix.yaml", ROOT).cells}
     if asked.cell not in cells:
         sys.exit(f"bench: no cell is called '{asked.cell}'; rlimages list says which there are")
     return cells[asked.cell].local_name

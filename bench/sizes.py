@@ -19,10 +19,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rlimages import buildhost
-from rlimages.cell import Cell
-from rlimages.project import load
-from rlimages.selector import select
+from rlimages.build.host_context import prepare_contexts
+from rlimages.matrix.cell import Cell, select_cells
+from rlimages.project.project import load_project
 
 ROOT = Path(__file__).resolve().parents[1]
 PLAIN = "dev-bench-sizes"
@@ -76,7 +75,7 @@ def plain(cell: Cell) -> int:
     )
     with tempfile.TemporaryDirectory() as folder:
         locks = {"bench": (ROOT / cell.lock).read_text()}
-        lent = buildhost.prepare(Path(folder), locks, environ=os.environ, home=Path.home())
+        lent = prepare_contexts(Path(folder), locks, environ=os.environ, home=Path.home())
         words = ["buildx", "build", "--progress=plain", "--provenance=false", "--load", "--tag", PLAIN, "--file", "-"]
         words += ["--build-context", f"buildhost={lent.folders.get('bench', folder)}", "."]
         built = docker(*words, stdin=recipe)
@@ -102,11 +101,11 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="file to write the figures to, in bytes")
     parser.add_argument("cells", nargs="*", metavar="CELL[=IMAGE]", help="ids or patterns; all open ones for CPU")
     words = parser.parse_args()
-    project = load(ROOT / "build_matrix.yaml", ROOT)
+    project = load_project(ROOT / "build_matrix.yaml", ROOT)
     asked = dict(word.partition("=")[::2] for word in words.cells or ["*-cpu-debian"])
     rows = []
     missing = []
-    for cell in select(project.cells, tuple(asked)):
+    for cell in select_cells(project.cells, tuple(asked)):
         image = asked.get(cell.id) or cell.local_name
         if not (ours := size(image)):
             missing.append(f"{image} ({cell.id})")

@@ -24,9 +24,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rlimages import buildhost
-from rlimages.project import load
-from rlimages.selector import select
+from rlimages.build.host_context import prepare_contexts
+from rlimages.matrix.cell import select_cells
+from rlimages.project.project import load_project
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLKIT = "sagemaker-training==4.9.0"
@@ -75,7 +75,7 @@ def docker(*words: str, stdin: str | None = None) -> str:
 def others(image: str) -> Iterator[None]:
     """Build the images to compare with; afterwards they are gone."""
     with tempfile.TemporaryDirectory() as folder:
-        lent = buildhost.prepare(Path(folder), {"bench": TOOLKIT}, environ=os.environ, home=Path.home())
+        lent = prepare_contexts(Path(folder), {"bench": TOOLKIT}, environ=os.environ, home=Path.home())
         context = f"buildhost={lent.folders.get('bench', folder)}"
         try:
             for name in OTHERS:
@@ -133,10 +133,10 @@ def main() -> int:
     parser.add_argument("--limit", type=float, default=0.7, help="seconds")
     parser.add_argument("cells", nargs="*", metavar="CELL[=IMAGE]", help="ids or patterns; all open ones for CPU")
     words = parser.parse_args()
-    project = load(ROOT / "build_matrix.yaml", ROOT)
+    project = load_project(ROOT / "build_matrix.yaml", ROOT)
     asked = dict(word.partition("=")[::2] for word in words.cells or ["*-cpu-debian"])
-    images = {cell.id: asked.get(cell.id) or cell.local_name for cell in select(project.cells, tuple(asked))}
-    (inside,) = select(project.cells, [INSIDE])
+    images = {cell.id: asked.get(cell.id) or cell.local_name for cell in select_cells(project.cells, tuple(asked))}
+    (inside,) = select_cells(project.cells, [INSIDE])
 
     with others(inside.local_name), job() as folder:
         rows = [Row(title=f"{TOOLKIT}, {state}", image=name, words=["train"]) for name, state in OTHERS.items()]

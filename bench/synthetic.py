@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rlimages import lock, tree
-from rlimages.project import Project, load
+from rlimages.project.project import MATRIX, Project, load_project
+from rlimages.project.requirements_lock import lock_text
+from rlimages.system.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLKITS = 10
@@ -73,11 +74,11 @@ def large(root: Path, cells: int) -> Project:
     for part in ("macros", "build", "rootfs"):
         shutil.copytree(ROOT / "templates" / part, root / "templates" / part)
     _write(root, bases, toolkits, LARGE_TEMPLATE)
-    project = load(root / tree.MATRIX, root)
+    project = load_project(root / MATRIX, root)
     for asked in project.lock_inputs(project.cells):
         pins = "".join(_pins(f"{asked.cell.version} {asked.cell.line}"))
         (root / asked.cell.lock).parent.mkdir(parents=True, exist_ok=True)
-        (root / asked.cell.lock).write_text(lock.text(asked, pins))
+        (root / asked.cell.lock).write_text(lock_text(asked, pins))
     return project
 
 
@@ -98,7 +99,7 @@ def small(root: Path, cells: int, base: str) -> Project:
     for version in versions:
         (files / version).write_text(f"{version}\n")
     shutil.copy(ROOT / ".dockerignore", root)
-    return load(root / tree.MATRIX, root)
+    return load_project(root / MATRIX, root)
 
 
 def _base(line: str, image: str, gpu: str = "") -> dict[str, Any]:
@@ -110,9 +111,9 @@ def _write(root: Path, bases: dict[str, Any], toolkits: dict[str, Any], template
     import yaml
 
     for toolkit in toolkits:
-        tree.write(root / "templates" / f"{toolkit}.Dockerfile.j2", template)
+        write_text(root / "templates" / f"{toolkit}.Dockerfile.j2", template)
     document = {"version": 1, "tools": {"uv": "0.13.9"}, "bases": bases, "toolkits": toolkits}
-    tree.write(root / tree.MATRIX, yaml.safe_dump(json.loads(json.dumps(document)), sort_keys=False))
+    write_text(root / MATRIX, yaml.safe_dump(json.loads(json.dumps(document)), sort_keys=False))
 
 
 def _pins(seed: str) -> Iterator[str]:

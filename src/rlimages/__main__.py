@@ -1,5 +1,5 @@
-"""`python -m rlimages`."""
+"""Run `python -m rlimages`."""
 
-from rlimages.cli import main
+from rlimages.cli.main import main
 
 main()

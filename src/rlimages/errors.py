@@ -1,4 +1,4 @@
-"""Every way a run can die, each with its exit code. A failure of one cell is not here: it is a result."""
+"""Errors that stop a command. Each has one sentence for the user and a documented exit code."""
 
 
 class FactoryError(Exception):
@@ -7,7 +7,7 @@ class FactoryError(Exception):
     exit_code = 1
 
 
-class MatrixError(FactoryError):
+class ConfigError(FactoryError):
     """`build_matrix.yaml`, `targets.yaml` or `acceptance.yaml` cannot be read, or asks for what can't be.
 
     One line for each mistake.
@@ -66,7 +66,7 @@ class RegistryError(FactoryError):
     exit_code = 7
 
 
-class GateError(FactoryError):
+class AcceptanceError(FactoryError):
     """An image that its target would refuse. One line for each rule that it breaks; nothing of it was pushed."""
 
     exit_code = 8

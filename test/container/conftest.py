@@ -15,10 +15,10 @@ from types import ModuleType
 import docker
 import pytest
 
-from rlimages.docker_engine import DockerEngine
+from rlimages.engine.docker import DockerEngine
 from rlimages.errors import ToolError
-from rlimages.shell import Stop
-from rlimages.wire import answers
+from rlimages.registry.http import is_reachable
+from rlimages.system.process import Stop
 
 sys.path.insert(0, str(Path(__file__).parent))
 import one_cell as project_of_one_cell
@@ -73,7 +73,7 @@ def containers(client: docker.DockerClient, run_name: str) -> Callable[[], list[
 @pytest.fixture(scope="session")
 def registry() -> str:
     host = f"127.0.0.1:{os.environ.get('RLIMAGES_REGISTRY_PORT', '5000')}"
-    if not answers(host):
+    if not is_reachable(host):
         pytest.fail(f"no registry answers at {host}; run: scripts/engine up --registry", pytrace=False)
     return host
 

@@ -4,13 +4,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from rlimages import pipeline, report
-from rlimages.cell import Cell
-from rlimages.docker_engine import DockerEngine
-from rlimages.plan import BuildPlan
-from rlimages.project import load
-from rlimages.schedule import make_plan
-from rlimages.shell import Stop, stopping_on_signals
+from rlimages.engine.docker import DockerEngine
+from rlimages.matrix.cell import Cell
+from rlimages.plan.planner import make_plan
+from rlimages.plan.step import BuildPlan
+from rlimages.project.project import load_project
+from rlimages.run.report import report_exit_code, report_text
+from rlimages.run.scheduler import run_plan
+from rlimages.system.process import Stop, stopping_on_signals
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "debian:bookworm-slim"
@@ -19,7 +20,7 @@ REPOSITORY = "rlimages-test"
 
 def make_cell(version: str = "1.0") -> Cell:
     """A cell of the matrix, made tiny. Its checks are shell scripts: the image has no Python."""
-    cell = next(cell for cell in load(ROOT / "build_matrix.yaml", ROOT).cells if cell.base.image == IMAGE)
+    cell = next(cell for cell in load_project(ROOT / "build_matrix.yaml", ROOT).cells if cell.base.image == IMAGE)
     return replace(
         cell,
         toolkit="tiny",
@@ -59,7 +60,7 @@ def main(root: Path, name: str) -> int:
     folder = root / "runs" / name
     folder.mkdir(parents=True)
     with stopping_on_signals(stop):
-        told = pipeline.run(
+        told = run_plan(
             plan(make_cell()),
             root=root,
             folder=folder,
@@ -68,8 +69,8 @@ def main(root: Path, name: str) -> int:
             stop=stop,
             on_event=lambda event: say(f"{event.stage} {event.detail}\n"),
         )
-    say(report.text(told))
-    return report.exit_code(told)
+    say(report_text(told))
+    return report_exit_code(told)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,11 @@ import pytest
 from click.testing import CliRunner, Result
 from faults import Proxy
 
-from rlimages.archive import Packed, Shelf, pack
-from rlimages.cli import main
-from rlimages.distribution import (
+from rlimages.checks.acceptance import judge_local_image
+from rlimages.checks.profiles import parse_profiles
+from rlimages.cli.main import main
+from rlimages.oci.archive import PackedCache, PackedImage, pack_image
+from rlimages.oci.manifest import (
     DOCKER_CONFIG,
     DOCKER_LAYER,
     DOCKER_MANIFEST,
@@ -26,13 +28,11 @@ from rlimages.distribution import (
     REFERENCE_TYPE,
     Blob,
     Manifest,
-    digest,
-    read,
+    parse_manifest,
+    sha256_digest,
 )
-from rlimages.inspection import gate
-from rlimages.profiles import parse
-from rlimages.project import load
-from rlimages.registry import Registry
+from rlimages.project.project import load_project
+from rlimages.registry.client import RegistryClient
 
 ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY = "rlimages-gate"
@@ -82,21 +82,21 @@ def make(client, tmp_path) -> Iterator[Callable[..., str]]:
 class Bench:
     """Puts one image into a registry in the shapes that builders give it."""
 
-    def __init__(self, packed: Packed, registry: Registry) -> None:
+    def __init__(self, packed: PackedImage, registry: RegistryClient) -> None:
         self._packed = packed
         self._registry = registry
         for blob in packed.manifest.blobs:
             registry.upload(REPOSITORY, blob, lambda blob=blob: packed.chunks(blob))
 
     def blob(self, content: bytes, kind: str) -> dict:
-        blob = Blob(media_type=kind, digest=digest(content), size=len(content))
+        blob = Blob(media_type=kind, digest=sha256_digest(content), size=len(content))
         self._registry.upload(REPOSITORY, blob, lambda: iter([content]))
         return {"mediaType": kind, "digest": blob.digest, "size": blob.size}
 
     def put(self, words: dict, kind: str, tag: str = "") -> dict:
         """A manifest, under its digest or a tag; how an index names it."""
         content = json.dumps({"schemaVersion": 2, "mediaType": kind} | words).encode()
-        made = read(content, kind, "here")
+        made = parse_manifest(content, kind, "here")
         self._registry.put_manifest(REPOSITORY, tag or made.digest, made)
         return {"mediaType": kind, "digest": made.digest, "size": len(content)}
 
@@ -121,8 +121,8 @@ class Bench:
 @pytest.fixture
 def bench(client, make, upstream, tmp_path) -> Iterator[Bench]:
     image = client.images.get(make())
-    packed = pack(image.id, image.save, tmp_path / "layers", Shelf(tmp_path / "shelf"))
-    with Registry(upstream) as there:
+    packed = pack_image(image.id, image.save, tmp_path / "layers", PackedCache(tmp_path / "shelf"))
+    with RegistryClient(upstream) as there:
         yield Bench(packed, there)
 
 
@@ -148,7 +148,7 @@ def with_attestation(bench: Bench, tmp_path: Path) -> str:
 
 
 def test_all_open_cells_of_the_local_store_are_accepted_for_training(client, record_property) -> None:
-    cells = [cell for cell in load(ROOT / "build_matrix.yaml", ROOT).cells if cell.line == "debian"]
+    cells = [cell for cell in load_project(ROOT / "build_matrix.yaml", ROOT).cells if cell.line == "debian"]
     known = {tag for image in client.images.list() for tag in image.tags}
     built = [cell.id for cell in cells if cell.local_name in known]
     record_property("cells", len(built))
@@ -171,7 +171,7 @@ def test_an_index_with_an_attestation_is_refused(bench, tmp_path) -> None:
 
 def test_an_attestation_by_itself_is_refused(bench, tmp_path) -> None:
     name = with_attestation(bench, tmp_path)
-    with Registry(name.partition("/")[0]) as there:
+    with RegistryClient(name.partition("/")[0]) as there:
         parts = json.loads(there.manifest(REPOSITORY, name.rpartition(":")[2]).content)["manifests"]
     proof = next(part["digest"] for part in parts if part["platform"]["os"] == "unknown")
     assert {"attestation", "platform"} <= broken(f"{name.rpartition(':')[0]}@{proof}")
@@ -259,11 +259,11 @@ def test_an_image_says_the_same_in_the_store_and_in_a_registry(bench, make, engi
 
 def test_the_gate_of_a_publisher_judges_by_the_packed_manifest(engine, make) -> None:
     name = make()
-    training = parse().find("sagemaker-training")
-    (verdict,) = gate(engine, name, ("1.0",), (replace(training, unpacked=1),))
+    training = parse_profiles().find("sagemaker-training")
+    (verdict,) = judge_local_image(engine, name, ("1.0",), (replace(training, unpacked=1),))
     assert [finding.rule for finding in verdict.refused] == ["unpacked-size"]
     odd = Manifest(content=b"{}", media_type=OCI_MANIFEST, config=None)
-    (verdict,) = gate(engine, name, ("1.0",), (training,), manifest=odd)
+    (verdict,) = judge_local_image(engine, name, ("1.0",), (training,), manifest=odd)
     assert [finding.rule for finding in verdict.refused] == ["manifest"]
 
 

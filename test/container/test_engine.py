@@ -6,11 +6,11 @@ from threading import Timer
 
 import pytest
 
-from rlimages.build import build
-from rlimages.docker_engine import DockerEngine
+from rlimages.build.builder import build_cell
+from rlimages.engine.docker import DockerEngine
 from rlimages.errors import ToolError
-from rlimages.results import FailureKind, Outcome
-from rlimages.shell import Stop, this_process
+from rlimages.plan.results import FailureKind, Outcome
+from rlimages.system.process import Stop, this_process
 
 FROM = "FROM debian:bookworm-slim\n"
 
@@ -23,7 +23,7 @@ def try_build(engine, stop, tmp_path, one_cell):
         cell = one_cell.write_project(tmp_path, recipe, {})
         (step,) = one_cell.plan(cell, timeout=timeout).steps
         words = {"root": tmp_path, "stop": stop, "first_wait": 0.01, **words}
-        result = build(step, engine, tmp_path / "logs", **words)
+        result = build_cell(step, engine, tmp_path / "logs", **words)
         return result, Path(result.log).read_text()
 
     return try_build
@@ -121,15 +121,15 @@ def test_a_stopped_build_ends_soon(try_build, stop) -> None:
 
 
 def test_a_base_can_be_replaced_without_touching_the_recipe(tmp_path, engine, stop, one_cell) -> None:
-    from rlimages.schedule import make_plan, parse_override
+    from rlimages.plan.planner import make_plan, parse_override
 
     cell = one_cell.write_project(tmp_path, "FROM debian:bookworm-slim\nRUN cat /etc/stand-in\n", {})
     stand_in = one_cell.write_project(tmp_path, FROM + "RUN echo yes >/etc/stand-in\n", {}, version="0.9")
     (first,) = one_cell.plan(stand_in).steps
-    assert build(first, engine, tmp_path / "logs", root=tmp_path, stop=stop).outcome is Outcome.PASSED
+    assert build_cell(first, engine, tmp_path / "logs", root=tmp_path, stop=stop).outcome is Outcome.PASSED
     override = parse_override(f"^debian={stand_in.local_name}")
     (step,) = make_plan([cell], overrides=[override], jobs=1).steps
-    assert build(step, engine, tmp_path / "logs", root=tmp_path, stop=stop).outcome is Outcome.PASSED
+    assert build_cell(step, engine, tmp_path / "logs", root=tmp_path, stop=stop).outcome is Outcome.PASSED
 
 
 @pytest.mark.parametrize("code", [0, 1, 77])

@@ -9,7 +9,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from rlimages.project import load
+from rlimages.project.project import load_project
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,7 +23,7 @@ class Example:
         text = matrix.read_text().replace("../../build_matrix.yaml", str(ROOT / "build_matrix.yaml"))
         matrix.write_text(text.replace("repository: my-", "repository: rlimages-test-"))
         self.folder = folder
-        self.cell = next(cell for cell in load(matrix, folder).cells if cell.line == "debian")
+        self.cell = next(cell for cell in load_project(matrix, folder).cells if cell.line == "debian")
 
     def rlimages(self, *words: str) -> tuple[int, str]:
         """Exit code and what was said."""

@@ -13,11 +13,11 @@ import pytest
 from aws import ACCOUNT, PASSWORD, REGIONS, Cloud, host
 from tiny_project import CELL, TEMPLATE, rlimages, write
 
-from rlimages.cosign import Subject
-from rlimages.distribution import digest
-from rlimages.registry import Registry
-from rlimages.shell import Stop
-from rlimages.signing import Cosign, Key
+from rlimages.oci.manifest import sha256_digest
+from rlimages.registry.client import RegistryClient
+from rlimages.supplychain.cosign import SignedImage
+from rlimages.supplychain.signing import Cosign, Key
+from rlimages.system.process import Stop
 
 TYPES = ("application/vnd.docker.distribution.manifest.v2+json", "application/vnd.oci.image.manifest.v1+json")
 REGION, PREFIX = REGIONS[0], "gc"
@@ -61,7 +61,7 @@ class Account:
             self._ecr.create_repository(repositoryName=repository, imageTagMutability="MUTABLE")
         self._ecr.put_image(
             repositoryName=repository, imageTag=tag, imageManifest=content, imageManifestMediaType=kind,
-            imageDigest=digest(content.encode()),
+            imageDigest=sha256_digest(content.encode()),
         )  # fmt: skip
 
     def sign(self, signed: str) -> str:
@@ -194,7 +194,7 @@ def plain(client, upstream, tmp_path):
     root, stamp = tmp_path / "project", f"gc-{os.getpid()}-{time.time_ns()}"
     write(root, {"pre": {"registry": f"{upstream}/{stamp}", "accept": [], "floating": ["*"]}})
     assert rlimages(root, "run", "--select", CELL, "--target", "pre").returncode == 0
-    with Registry(upstream) as registry:
+    with RegistryClient(upstream) as registry:
         old = registry.manifest(f"{stamp}/tiny", "tiny-1.0-cpu")
         registry.put_manifest(f"{stamp}/tiny", "tiny-0.9-cpu", old)
     (root / "templates/tiny.Dockerfile.j2").write_text(TEMPLATE.replace("VERSION", f"{time.time_ns()}"))
@@ -209,7 +209,7 @@ def test_in_a_plain_registry_the_record_says_how_old_an_image_is(plain, upstream
     ended = rlimages(root, "gc", "--target", "pre", "--older-than", "0h", "--delete")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert ended.stdout.endswith("2 deleted, 2 stay\n")
-    with Registry(upstream) as registry:
+    with RegistryClient(upstream) as registry:
         left = registry.tags(repository)
     assert sorted(tag for tag in left if not tag.startswith(("smoke-", "build-"))) == ["tiny-1.0-cpu", "tiny-cpu"]
     assert len(left) == 4
@@ -218,7 +218,7 @@ def test_in_a_plain_registry_the_record_says_how_old_an_image_is(plain, upstream
 def test_a_kept_tag_stays(plain, upstream) -> None:
     root, repository = plain
     rlimages(root, "gc", "--target", "pre", "--older-than", "0h", "--keep", "tiny-0.*", "--delete")
-    with Registry(upstream) as registry:
+    with RegistryClient(upstream) as registry:
         assert "tiny-0.9-cpu" in registry.tags(repository)
 
 
@@ -227,10 +227,10 @@ def test_what_cosign_signed_goes_with_its_image(plain, upstream, tmp_path) -> No
     environ = {**os.environ, "COSIGN_PASSWORD": "word"}
     subprocess.run(["cosign", "generate-key-pair"], cwd=tmp_path, env=environ, check=True, capture_output=True)
     cosign = Cosign(tmp_path, environ=environ, stop=Stop())
-    with Registry(upstream) as registry:
+    with RegistryClient(upstream) as registry:
         old, new = (registry.manifest(repository, tag).digest for tag in ("tiny-0.9-cpu", "tiny-1.0-cpu"))
         for one in (old, new):
-            subject = Subject(host=upstream, repository=repository, digest=one)
+            subject = SignedImage(host=upstream, repository=repository, digest=one)
             cosign.sign(subject, Key(name=str(tmp_path / "cosign.key"), password="word"), {})
         assert len(registry.tags(f"{repository}-signatures")) == 2
         ended = rlimages(root, "gc", "--target", "pre", "--older-than", "0h", "--delete")

@@ -8,7 +8,7 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from rlimages.inventory import bill_of_materials
+from rlimages.supplychain.sbom import image_sbom
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "sagemaker-rl-vw-container:vw-9.11.9-cpu-py311-debian12"
@@ -24,7 +24,7 @@ def local_image(client):
 @pytest.fixture
 def describe(local_image, engine, tmp_path):
     def describe() -> str:
-        return bill_of_materials(engine.inspect(local_image), "python3", engine, root=ROOT, folder=tmp_path)
+        return image_sbom(engine.inspect(local_image), "python3", engine, root=ROOT, folder=tmp_path)
 
     return describe
 

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from rlimages import pipeline, releasing, report
-from rlimages.cell import Matrix
-from rlimages.destination import destination
-from rlimages.project import Project
-from rlimages.registry import resolve
-from rlimages.results import FailureKind, Outcome
+from rlimages.matrix.cell import Matrix
+from rlimages.plan.results import FailureKind, Outcome
+from rlimages.project.project import Project
+from rlimages.registry.client import resolve_reference
+from rlimages.release.destination import open_target
+from rlimages.release.publish import publish_report
+from rlimages.run.report import report_exit_code
+from rlimages.run.scheduler import run_plan
 
 FROM = "FROM debian:bookworm-slim\n"
 CHECKS = {"good": "echo good; exit 0\n", "gpu": "echo no GPU here; exit 77\n"}
@@ -25,10 +27,10 @@ def run(engine, stop, tmp_path, registry, one_cell):
         folder = tmp_path / "runs" / f"{time.time_ns()}"
         folder.mkdir(parents=True)
         plan = one_cell.plan(*cells)
-        told = pipeline.run(plan, root=tmp_path, folder=folder, engine=engine, stop=stop, **words)
+        told = run_plan(plan, root=tmp_path, folder=folder, engine=engine, stop=stop, **words)
         project = Project(root=tmp_path, matrix=Matrix(name="m", cells=cells, frameworks={}, tools={}))
-        there = destination(project, cells, to=registry, environ={})
-        told, _ = releasing.release(
+        there = open_target(project, cells, to=registry, environ={})
+        told, _ = publish_report(
             told, there, project=project, engine=engine, folder=tmp_path, environ={}, stop=stop,
             on_event=lambda _event: None,
         )  # fmt: skip
@@ -88,16 +90,16 @@ def test_one_cell_broken_on_purpose_fails_alone_and_the_others_are_published(run
     passed, failed = told.cells
     assert passed.outcome is Outcome.PASSED
     assert [result.outcome for result in passed.smoke] == [Outcome.PASSED, Outcome.NOT_APPLICABLE]
-    assert all(resolve(result.reference).digest == result.digest for result in passed.publish)
+    assert all(resolve_reference(result.reference).digest == result.digest for result in passed.publish)
     assert failed.build.failure.kind is FailureKind.COMPILE
-    assert report.exit_code(told) == 1
+    assert report_exit_code(told) == 1
 
 
 def test_what_fails_a_check_never_reaches_the_registry(run, tmp_path, registry, one_cell) -> None:
     cell = one_cell.write_project(tmp_path, FROM, {"bad": "echo reward is 21; exit 1\n"}, f"3.{time.time_ns()}")
     told = run(cell)
     assert told.cells[0].smoke[0].reason == "reward is 21"
-    assert resolve(f"{registry}/{cell.local_name}") is None
+    assert resolve_reference(f"{registry}/{cell.local_name}") is None
 
 
 def test_a_second_run_does_nothing_twice(run, tmp_path, one_cell) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import tiny_project
 
-from rlimages.registry import Registry
+from rlimages.registry.client import RegistryClient
 
 
 @pytest.fixture
@@ -182,14 +182,14 @@ def test_layers_travel_while_others_are_built_and_show_nothing(project: Path, up
     done(project, "render")
     done(project, "run", "--target", "all", "--jobs", "2", code=1)
     repository = f"planned-{os.getpid()}"
-    with Registry(upstream) as there:
+    with RegistryClient(upstream) as there:
         assert there.has_blob(repository, image_id(f"{repository}:tiny-1.0-cpu"))
         assert not there.tags(repository)
     recipe.write_text(recipe.read_text().replace("false", "true"))
     done(project, "render")
     said = done(project, "run", "--target", "all", "--jobs", "2")
     assert "2 passed" in said
-    with Registry(upstream) as there:
+    with RegistryClient(upstream) as there:
         assert "tiny-cpu" in there.tags(repository)
 
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from tiny_project import CELL, TEMPLATE, rlimages, write
 
-from rlimages.registry import Registry
+from rlimages.registry.client import RegistryClient
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def published(project):
 
 
 def held(host: str, repository: str, tag: str):
-    with Registry(host) as registry:
+    with RegistryClient(host) as registry:
         return registry.manifest(repository, tag)
 
 
@@ -61,7 +61,7 @@ def test_within_one_registry_layers_are_mounted_and_not_sent(published) -> None:
 def test_the_record_of_its_checks_goes_with_it(published, upstream) -> None:
     root, stamp = published
     rlimages(root, "promote", "--target", "production", "--select", CELL)
-    with Registry(upstream) as there:
+    with RegistryClient(upstream) as there:
         (tag,) = [tag for tag in there.tags(f"{stamp}/tiny") if tag.startswith("smoke-")]
         record = json.loads(there.blob(f"{stamp}/tiny", there.manifest(f"{stamp}/tiny", tag).layers[0].digest))
     assert record["checks"] == {"good": "passed"}
@@ -123,7 +123,7 @@ def test_what_the_gate_refuses_is_not_sent(project, upstream) -> None:
     ended = rlimages(root, "run", "--select", CELL, "--target", "pre-production")
     assert ended.returncode == 8
     assert "sagemaker-training refuses it: programs" in ended.stderr
-    with Registry(upstream) as there:
+    with RegistryClient(upstream) as there:
         assert there.tags(f"{stamp}-test/tiny") == ()
 
 

@@ -14,8 +14,10 @@ import docker
 import pytest
 import yaml
 
-from rlimages import buildhost, lock, tree
-from rlimages.project import Project, load
+from rlimages.build.host_context import prepare_contexts
+from rlimages.project.project import Project, load_project
+from rlimages.project.requirements_lock import lock_text
+from rlimages.system.files import write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "rlimages-stand-in"
@@ -59,11 +61,11 @@ def project(tmp_path_factory: pytest.TempPathFactory, client: docker.DockerClien
     for folder in ("templates", "ray/rootfs"):
         shutil.copytree(ROOT / folder, root / folder)
     shutil.copy(ROOT / ".dockerignore", root)
-    project = load(root / "build_matrix.yaml", root)
+    project = load_project(root / "build_matrix.yaml", root)
     list(project.write())
     (asked,) = project.lock_inputs(project.cells)
     resolved = (ROOT / "vw/lock/vw-9.11.9-cpu-debian.txt").read_text()
-    tree.write(root / asked.cell.lock, lock.text(asked, resolved))
+    write_text(root / asked.cell.lock, lock_text(asked, resolved))
     return project
 
 
@@ -71,7 +73,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, client: docker.DockerClien
 def loans(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """This machine's certificates and wheels, as `rlimages build` would lend them."""
     folder = tmp_path_factory.mktemp("buildhost")
-    prepared = buildhost.prepare(
+    prepared = prepare_contexts(
         folder,
         {cell.id: (project.root / cell.lock).read_text() for cell in project.cells},
         environ=os.environ,

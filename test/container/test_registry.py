@@ -2,13 +2,13 @@ import time
 
 import pytest
 
-from rlimages import releasing
-from rlimages.build import build
-from rlimages.cell import Matrix
-from rlimages.destination import destination
-from rlimages.project import Project
-from rlimages.registry import resolve
-from rlimages.results import CellReport, Outcome, RunReport
+from rlimages.build.builder import build_cell
+from rlimages.matrix.cell import Matrix
+from rlimages.plan.results import CellReport, Outcome, RunReport
+from rlimages.project.project import Project
+from rlimages.registry.client import resolve_reference
+from rlimages.release.destination import open_target
+from rlimages.release.publish import publish_report
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
@@ -19,7 +19,7 @@ def built(engine, stop, tmp_path, one_cell):
     version = f"1.{time.time_ns()}"
     cell = one_cell.write_project(tmp_path, f"FROM debian:bookworm-slim\nLABEL version={version}\n", {}, version)
     (step,) = one_cell.plan(cell).steps
-    return build(step, engine, tmp_path / "logs", root=tmp_path, stop=stop)
+    return build_cell(step, engine, tmp_path / "logs", root=tmp_path, stop=stop)
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ def push(engine, stop, tmp_path, built):
             cells=(CellReport(cell=built.cell, build=built, image=built.image),),
         )
         project = Project(root=tmp_path, matrix=Matrix(name="m", cells=(built.cell,), frameworks={}, tools={}))
-        there = destination(project, (built.cell,), to=to, environ={})
-        told, _ = releasing.release(
+        there = open_target(project, (built.cell,), to=to, environ={})
+        told, _ = publish_report(
             told, there, project=project, engine=engine, folder=tmp_path, environ={}, stop=stop,
             on_event=lambda _event: None,
         )  # fmt: skip
@@ -48,13 +48,13 @@ def test_a_push_is_verified_by_the_registrys_own_digest(push, registry, built) -
     assert [result.outcome for result in results] == [Outcome.PASSED, Outcome.PASSED]
     assert len({result.digest for result in results}) == 1
     for result in results:
-        there = resolve(result.reference)
+        there = resolve_reference(result.reference)
         assert there.digest == result.digest
         assert there.image == built.image.id
 
 
 def test_what_is_pushed_is_one_manifest_of_the_kind_that_sagemaker_takes(push, registry) -> None:
-    there = resolve(push(registry)[0].reference)
+    there = resolve_reference(push(registry)[0].reference)
     assert there.media_type == DOCKER_MANIFEST
     assert sum(layer.size for layer in there.layers) > 1_000_000
 
@@ -62,7 +62,7 @@ def test_what_is_pushed_is_one_manifest_of_the_kind_that_sagemaker_takes(push, r
 def test_a_push_by_digest_is_found_again(push, registry, built) -> None:
     result = push(registry)[0]
     repository = result.reference.rpartition(":")[0]
-    assert resolve(f"{repository}@{result.digest}").image == built.image.id
+    assert resolve_reference(f"{repository}@{result.digest}").image == built.image.id
 
 
 def test_pushing_again_sends_nothing(push, registry) -> None:
@@ -83,4 +83,4 @@ def test_a_registry_that_is_not_there_fails_the_push_and_not_the_run(push) -> No
 
 
 def test_a_tag_that_was_never_pushed_is_not_there(registry) -> None:
-    assert resolve(f"{registry}/rlimages-test:never-pushed") is None
+    assert resolve_reference(f"{registry}/rlimages-test:never-pushed") is None

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import pytest
 from faults import FAULTS, Proxy
 
-from rlimages.distribution import DOCKER_CONFIG, DOCKER_LAYER, Blob, Manifest, compose, digest
 from rlimages.errors import FactoryError
-from rlimages.journal import Journal
-from rlimages.meter import Meter
-from rlimages.registry import Registry
-from rlimages.release import Delivery
-from rlimages.shell import Stop
-from rlimages.shipment import Item, Place, State
+from rlimages.oci.manifest import DOCKER_CONFIG, DOCKER_LAYER, Blob, Manifest, compose_manifest, sha256_digest
+from rlimages.registry.client import RegistryClient
+from rlimages.registry.http import RequestCounter
+from rlimages.release.journal import Journal
+from rlimages.release.model import ReleaseItem, ReleaseState, TargetRegistry
+from rlimages.release.transaction import ReleaseTransaction
+from rlimages.system.process import Stop
 
 PATIENCE = 0.05
 """Seconds that a broken registry is given: as little as lets single faults pass."""
@@ -56,9 +56,9 @@ def make(name: str, version: str) -> Made:
     config = json.dumps(
         {"os": "linux", "architecture": "amd64", "config": {"Labels": labels}, "name": name, "version": version}
     ).encode()
-    layers = [Blob(media_type=DOCKER_LAYER, digest=digest(part), size=len(part)) for part in (shared, own)]
-    manifest = compose(Blob(media_type=DOCKER_CONFIG, digest=digest(config), size=len(config)), layers)
-    return Made(manifest=manifest, content={digest(part): part for part in (shared, own, config)})
+    layers = [Blob(media_type=DOCKER_LAYER, digest=sha256_digest(part), size=len(part)) for part in (shared, own)]
+    manifest = compose_manifest(Blob(media_type=DOCKER_CONFIG, digest=sha256_digest(config), size=len(config)), layers)
+    return Made(manifest=manifest, content={sha256_digest(part): part for part in (shared, own, config)})
 
 
 class Release:
@@ -70,10 +70,10 @@ class Release:
         self.journal = folder / self.case / "journal.jsonl"
         self.images = {name: make(f"{self.case}/{name}", "2.0") for name in "abc"}
         self.items = [
-            Item(cell=name, repository=name, image=image.manifest.image, tags=("2.0", "latest"))
+            ReleaseItem(cell=name, repository=name, image=image.manifest.image, tags=("2.0", "latest"))
             for name, image in self.images.items()
         ]
-        self.open = [Registry(upstream)]
+        self.open = [RegistryClient(upstream)]
         self.direct = self.open[0]
         self.old = {name: make(f"{self.case}/{name}", "1.0") for name in "bc"}
         for name, image in self.old.items():
@@ -81,14 +81,14 @@ class Release:
                 self.direct.upload(f"{self.case}/{name}", blob, lambda image=image, blob=blob: image.chunks(blob))
             self.direct.put_manifest(f"{self.case}/{name}", "latest", image.manifest)
 
-    def delivery(self, meter: Meter | None = None) -> Delivery:
+    def delivery(self, meter: RequestCounter | None = None) -> ReleaseTransaction:
         """As a new process would have it: nothing but the journal is known."""
-        registry = Registry(self.proxy.host, patience=PATIENCE, meter=meter)
+        registry = RegistryClient(self.proxy.host, patience=PATIENCE, meter=meter)
         self.open.append(registry)
-        place = Place(name="here", host=self.proxy.host, prefix=self.case, floating=("latest",))
-        return Delivery(place, self.items, registry, Journal(self.journal), stop=Stop())
+        place = TargetRegistry(name="here", host=self.proxy.host, prefix=self.case, floating=("latest",))
+        return ReleaseTransaction(place, self.items, registry, Journal(self.journal), stop=Stop())
 
-    def go(self) -> State:
+    def go(self) -> ReleaseState:
         """Release, or go on."""
         delivery = self.delivery()
         delivery.bring(lambda item, _wanted: self.images[item.cell])
@@ -134,7 +134,7 @@ def release(proxy, upstream, tmp_path):
 def length(proxy, release) -> int:
     """How many requests a release takes when nothing breaks."""
     proxy.begin(lambda _number: "")
-    assert release().go() is State.RELEASED
+    assert release().go() is ReleaseState.RELEASED
     return proxy.requests
 
 
@@ -148,16 +148,16 @@ def examine(made: Release, proxy: Proxy, plan) -> str:
         came = "broke"
     state = made.delivery().state
     visible = made.visible()
-    if state is State.UNTOUCHED:
+    if state is ReleaseState.UNTOUCHED:
         assert visible == made.all_old
-    elif state is State.RELEASED:
+    elif state is ReleaseState.RELEASED:
         assert visible == made.all_new
     else:
         assert came == "broke"
         came = "in between"
         assert set(visible.items()) <= {*made.all_old.items(), *made.all_new.items()}
     proxy.mend()
-    assert made.go() is State.RELEASED
+    assert made.go() is ReleaseState.RELEASED
     assert made.visible() == made.all_new
     twice = {name: count for name, count in proxy.stored.items() if count > 1}
     assert not twice
@@ -188,7 +188,7 @@ def test_whichever_request_fails_tags_are_all_old_or_all_new_or_the_journal_says
 
 
 def test_killed_at_any_request_a_release_is_finished_by_the_next_process(proxy, release, length) -> None:
-    came: list[State] = []
+    came: list[ReleaseState] = []
     for number in range(1, length + 1, 1 if os.environ.get("RLIMAGES_ALL_FAULTS") else 4):
         made = release()
         child = os.fork()
@@ -208,13 +208,13 @@ def test_killed_at_any_request_a_release_is_finished_by_the_next_process(proxy, 
         assert os.waitpid(child, 0)[1] == signal.SIGKILL
         came.append(made.delivery().state)
         old, new = made.all_old, made.all_new
-        assert came[-1] is State.BETWEEN or made.visible() in (old, new)
+        assert came[-1] is ReleaseState.BETWEEN or made.visible() in (old, new)
         proxy.mend()
-        assert made.go() is State.RELEASED
+        assert made.go() is ReleaseState.RELEASED
         assert made.visible() == new
         assert not [name for name, count in proxy.stored.items() if count > 1]
         made.close()
-    assert {State.UNTOUCHED, State.BETWEEN} <= set(came)
+    assert {ReleaseState.UNTOUCHED, ReleaseState.BETWEEN} <= set(came)
 
 
 def test_a_release_that_is_done_asks_and_sends_nothing_new(proxy, release) -> None:
@@ -222,7 +222,7 @@ def test_a_release_that_is_done_asks_and_sends_nothing_new(proxy, release) -> No
     proxy.begin(lambda _number: "")
     made.go()
     proxy.begin(lambda _number: "")
-    assert made.go() is State.RELEASED
+    assert made.go() is ReleaseState.RELEASED
     assert not proxy.stored
 
 
@@ -246,7 +246,7 @@ def test_what_somebody_else_released_meanwhile_is_not_overwritten(proxy, release
     made.direct.put_manifest(f"{made.case}/c", "latest", other.manifest)
     with pytest.raises(FactoryError, match="somebody else releases too"):
         delivery.move()
-    assert delivery.state is State.UNTOUCHED
+    assert delivery.state is ReleaseState.UNTOUCHED
     assert made.direct.manifest(f"{made.case}/c", "latest").digest == other.manifest.digest
 
 
@@ -258,7 +258,7 @@ def test_tags_never_move_backwards(proxy, release) -> None:
     made.direct.put_manifest(f"{made.case}/b", "latest", newer.manifest)
     with pytest.raises(FactoryError, match="never move backwards"):
         made.go()
-    assert made.delivery().state is State.UNTOUCHED
+    assert made.delivery().state is ReleaseState.UNTOUCHED
 
 
 def test_a_tag_that_must_stay_is_refused_before_anything_moves(proxy, release) -> None:
@@ -267,7 +267,7 @@ def test_a_tag_that_must_stay_is_refused_before_anything_moves(proxy, release) -
     made.direct.put_manifest(f"{made.case}/c", "2.0", other.manifest)
     with pytest.raises(FactoryError, match="must never move"):
         made.go()
-    assert made.delivery().state is State.UNTOUCHED
+    assert made.delivery().state is ReleaseState.UNTOUCHED
 
 
 def test_the_same_image_under_a_tag_that_must_stay_is_success(proxy, release) -> None:
@@ -275,7 +275,7 @@ def test_the_same_image_under_a_tag_that_must_stay_is_success(proxy, release) ->
     made.go()
     again = Release.__new__(Release)
     again.__dict__ = {**made.__dict__, "journal": made.journal.parent / "second" / "journal.jsonl"}
-    assert again.go() is State.RELEASED
+    assert again.go() is ReleaseState.RELEASED
 
 
 def test_rolling_back_gives_moved_tags_what_they_held(proxy, release) -> None:

@@ -17,9 +17,9 @@ import pytest
 from aws import REGIONS, Cloud, host, secrets
 from tiny_project import CELL, rlimages, write
 
-from rlimages.distribution import Manifest
-from rlimages.places import Opened, open_places
-from rlimages.targets import RawEcr, RawTarget
+from rlimages.oci.manifest import Manifest
+from rlimages.release.model import RegistryConnection
+from rlimages.release.targets import RawEcr, RawTarget, connect
 
 WORD = "correct-horse-battery"
 """The password of the key."""
@@ -94,12 +94,12 @@ class Bench:
         return f"{host(region)}/{self.prefix}/tiny:{tag}"
 
     @contextlib.contextmanager
-    def region(self, name: str) -> Iterator[Opened]:
+    def region(self, name: str) -> Iterator[RegistryConnection]:
         """A region's registry, as somebody else would reach it."""
         with pytest.MonkeyPatch.context() as patch:
             for variable, value in self.cloud.environ.items():
                 patch.setenv(variable, value)
-            (opened,) = open_places("x", RawTarget(ecr=RawEcr(regions=[name])), [], environ=self.cloud.environ)
+            (opened,) = connect("x", RawTarget(ecr=RawEcr(regions=[name])), [], environ=self.cloud.environ)
             yield opened
             opened.registry.close()
 

@@ -14,16 +14,14 @@ import httpx
 import pytest
 from aws import ACCOUNT, Cloud, host, secrets
 
-from rlimages import sealing
-from rlimages.distribution import DOCKER_CONFIG, DOCKER_LAYER, Blob, compose, digest
 from rlimages.errors import RegistryError
-from rlimages.places import Opened, open_places
-from rlimages.scan import Severity, Waiver
-from rlimages.sealing import Demands
-from rlimages.shell import Stop
-from rlimages.shipment import Item
-from rlimages.signing import Key, public_half
-from rlimages.targets import RawEcr, RawTarget
+from rlimages.oci.manifest import DOCKER_CONFIG, DOCKER_LAYER, Blob, compose_manifest, sha256_digest
+from rlimages.release.model import RegistryConnection, ReleaseItem
+from rlimages.release.requirements import Cosign, Requirements, check_scans, sign_images, verified_sboms
+from rlimages.release.targets import RawEcr, RawTarget, connect
+from rlimages.supplychain.scan import Severity, Waiver
+from rlimages.supplychain.signing import Key, public_key
+from rlimages.system.process import Stop
 
 REGION = "us-west-2"
 TODAY = date(2026, 11, 21)
@@ -48,24 +46,24 @@ def key(tmp_path_factory) -> Key:
 
 
 @pytest.fixture
-def opened(cloud, monkeypatch) -> Opened:
+def opened(cloud, monkeypatch) -> RegistryConnection:
     for name, value in cloud.environ.items():
         monkeypatch.setenv(name, value)
-    (opened,) = open_places("production", TARGET, [], environ=cloud.environ)
+    (opened,) = connect("production", TARGET, [], environ=cloud.environ)
     yield opened
     opened.registry.close()
 
 
 @pytest.fixture
-def image(opened, cloud) -> dict[Item, str]:
+def image(opened, cloud) -> dict[ReleaseItem, str]:
     """An image that was brought to ECR, and whose tags are to move; moto is told of it as ECR would know."""
     name = f"tiny-{next(_number)}"
-    item = Item(cell=f"{name}-cpu", repository=name, image="", tags=("1.0",))
+    item = ReleaseItem(cell=f"{name}-cpu", repository=name, image="", tags=("1.0",))
     repository = opened.place.repository(item)
     opened.ensure(repository)
     config = json.dumps({"os": "linux", "architecture": "amd64", "config": {}, "name": name}).encode()
-    layer = Blob(media_type=DOCKER_LAYER, digest=digest(name.encode()), size=len(name))
-    manifest = compose(Blob(media_type=DOCKER_CONFIG, digest=digest(config), size=len(config)), [layer])
+    layer = Blob(media_type=DOCKER_LAYER, digest=sha256_digest(name.encode()), size=len(name))
+    manifest = compose_manifest(Blob(media_type=DOCKER_CONFIG, digest=sha256_digest(config), size=len(config)), [layer])
     for blob, content in zip(manifest.blobs, (name.encode(), config), strict=True):
         opened.registry.upload(repository, blob, lambda content=content: iter([content]))
     opened.registry.put_manifest(repository, "1.0", manifest)
@@ -83,7 +81,7 @@ def judge(opened, image):
     said: list[str] = []
 
     def judge(**demands):
-        return sealing.judge(opened, image, Demands(**demands), today=TODAY, stop=Stop(), tell=said.append), said
+        return check_scans(opened, image, Requirements(**demands), today=TODAY, stop=Stop(), tell=said.append), said
 
     return judge
 
@@ -92,8 +90,8 @@ def judge(opened, image):
 def sign(opened, image, key, cloud, tmp_path):
     def sign(bom: str = BOM):
         (item,) = image
-        return sealing.sign(
-            opened, image, TARGET, Demands(key=key), {item.cell: bom}, folder=tmp_path / "release", environ=cloud.environ, stop=Stop(), tell=lambda _what: None,
+        return sign_images(
+            opened, image, TARGET, Requirements(key=key), {item.cell: bom}, folder=tmp_path / "release", environ=cloud.environ, stop=Stop(), tell=lambda _what: None,
         )  # fmt: skip
 
     return sign
@@ -104,7 +102,7 @@ def client(cloud: Cloud):
     return boto3.client("ecr", endpoint_url=cloud.environ["AWS_ENDPOINT_URL"], **words)
 
 
-def enhanced(cloud: Cloud, opened: Opened, image: dict[Item, str], severity: str) -> None:
+def enhanced(cloud: Cloud, opened: RegistryConnection, image: dict[ReleaseItem, str], severity: str) -> None:
     """What Inspector will have found."""
     ((item, name),) = image.items()
     details = {"vulnerabilityId": "CVE-2026-1", "vulnerablePackages": [{"name": "openssl", "version": "3.0.1"}]}
@@ -206,7 +204,7 @@ def test_a_promotion_finds_what_the_source_attests(sign, opened, image, key, clo
     assert json.loads(bom) == json.loads(BOM)
 
 
-def attested(opened: Opened, image: dict[Item, str], key: Key, cloud: Cloud, folder: Path):
-    program = sealing.Cosign(folder, environ=cloud.environ, stop=Stop())
-    public = public_half(program, key, folder)
-    return sealing.attested(opened, image, public, environ=cloud.environ, stop=Stop())
+def attested(opened: RegistryConnection, image: dict[ReleaseItem, str], key: Key, cloud: Cloud, folder: Path):
+    program = Cosign(folder, environ=cloud.environ, stop=Stop())
+    public = public_key(program, key, folder)
+    return verified_sboms(opened, image, public, environ=cloud.environ, stop=Stop())

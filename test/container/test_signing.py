@@ -15,15 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from rlimages.cosign import Subject, repository_of_signatures, signed_digest
-from rlimages.distribution import DOCKER_CONFIG, DOCKER_LAYER, Blob, compose, digest
 from rlimages.errors import Interrupted, RegistryError
-from rlimages.lending import PREFIX, docker_config, place
-from rlimages.login import Credentials, RegistryLogin
-from rlimages.registry import Registry
-from rlimages.shell import Stop
-from rlimages.signing import SIGNED, Cosign, Key, public_half, sign, verify
-from rlimages.wire import answers
+from rlimages.oci.manifest import DOCKER_CONFIG, DOCKER_LAYER, Blob, compose_manifest, sha256_digest
+from rlimages.registry.auth import CONFIG_PREFIX, Credentials, RegistryLogin, secrets_folder, temporary_docker_config
+from rlimages.registry.client import RegistryClient
+from rlimages.registry.http import is_reachable
+from rlimages.supplychain.cosign import SignedImage, signature_repository, signed_digest
+from rlimages.supplychain.signing import SIGNED, Cosign, Key, public_key, sign_image, verify_image
+from rlimages.system.process import Stop
 
 PASSWORD = "correct-horse-battery"
 TOKEN = "registry-token-of-this-test"
@@ -85,7 +84,7 @@ def registry(tmp_path_factory) -> Iterator[str]:
         process = subprocess.Popen(["docker-registry", "serve", folder / "config.yml"], stdout=log, stderr=log)
     try:
         for _ in range(200):
-            if answers(host):
+            if is_reachable(host):
                 break
             time.sleep(0.05)
         else:
@@ -96,8 +95,8 @@ def registry(tmp_path_factory) -> Iterator[str]:
         process.wait()
 
 
-def direct_to(host: str) -> Registry:
-    return Registry(host, login=RegistryLogin(Known()))
+def direct_to(host: str) -> RegistryClient:
+    return RegistryClient(host, login=RegistryLogin(Known()))
 
 
 @pytest.fixture
@@ -106,23 +105,25 @@ def push(registry):
     repository = f"rlimages-test-signing/{time.time_ns()}"
     with direct_to(registry) as direct:
 
-        def push(tag: str) -> Subject:
+        def push(tag: str) -> SignedImage:
             own = f"{repository} {time.time_ns()}".encode()
             config = json.dumps({"os": "linux", "architecture": "amd64", "name": own.decode()}).encode()
-            layer = Blob(media_type=DOCKER_LAYER, digest=digest(own), size=len(own))
-            manifest = compose(Blob(media_type=DOCKER_CONFIG, digest=digest(config), size=len(config)), [layer])
+            layer = Blob(media_type=DOCKER_LAYER, digest=sha256_digest(own), size=len(own))
+            manifest = compose_manifest(
+                Blob(media_type=DOCKER_CONFIG, digest=sha256_digest(config), size=len(config)), [layer]
+            )
             for blob, content in zip(manifest.blobs, (own, config), strict=True):
                 direct.upload(repository, blob, lambda content=content: iter([content]))
             direct.put_manifest(repository, tag, manifest)
             ids[manifest.digest] = manifest.image
-            return Subject(host=registry, repository=repository, digest=manifest.digest)
+            return SignedImage(host=registry, repository=repository, digest=manifest.digest)
 
         yield push
 
 
 @pytest.fixture
 def login(registry) -> Iterator[Path]:
-    with docker_config(Known(), [registry], os.environ) as folder:
+    with temporary_docker_config(Known(), [registry], os.environ) as folder:
         yield folder
 
 
@@ -139,19 +140,19 @@ def bom(tmp_path) -> Path:
 
 
 @pytest.fixture
-def signed(push, program, keys, bom) -> Subject:
+def signed(push, program, keys, bom) -> SignedImage:
     subject = push("1.0")
-    sign(program, subject, keys.key, keys.public, annotations=WORDS, bom=bom)
+    sign_image(program, subject, keys.key, keys.public, annotations=WORDS, bom=bom)
     return subject
 
 
-def tags(subject: Subject) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def tags(subject: SignedImage) -> tuple[tuple[str, ...], tuple[str, ...]]:
     with direct_to(subject.host) as registry:
-        return registry.tags(subject.repository), registry.tags(repository_of_signatures(subject.repository))
+        return registry.tags(subject.repository), registry.tags(signature_repository(subject.repository))
 
 
 def test_what_was_signed_verifies(signed, program, keys) -> None:
-    told = verify(program, signed, keys.public)
+    told = verify_image(program, signed, keys.public)
     assert told.bom == BOM
     assert told.annotations["rlimages.cell"] == "vw-9.11.9-cpu"
     assert told.signed == told.annotations[SIGNED] > "2026"
@@ -167,27 +168,27 @@ def test_the_images_repository_gets_no_tag(signed) -> None:
 
 def test_signing_again_adds_nothing(signed, program, keys, bom) -> None:
     with direct_to(signed.host) as registry:
-        where = repository_of_signatures(signed.repository)
+        where = signature_repository(signed.repository)
         before = {tag: registry.manifest(where, tag).digest for tag in registry.tags(where)}
-        sign(program, signed, keys.key, keys.public, annotations=WORDS, bom=bom)
+        sign_image(program, signed, keys.key, keys.public, annotations=WORDS, bom=bom)
         assert {tag: registry.manifest(where, tag).digest for tag in registry.tags(where)} == before
 
 
 def test_what_a_new_bill_of_materials_says_replaces_the_old_one(signed, program, keys, bom) -> None:
     bom.write_text(json.dumps({**BOM, "version": 2}))
-    sign(program, signed, keys.key, keys.public, annotations=WORDS, bom=bom)
-    assert verify(program, signed, keys.public).bom["version"] == 2
+    sign_image(program, signed, keys.key, keys.public, annotations=WORDS, bom=bom)
+    assert verify_image(program, signed, keys.public).bom["version"] == 2
 
 
 def test_another_image_under_the_same_tag_does_not_verify(signed, push, program, keys) -> None:
     other = push("1.0")
     with pytest.raises(RegistryError, match=f"{other.digest} is not signed by the key"):
-        verify(program, other, keys.public)
+        verify_image(program, other, keys.public)
 
 
 def test_a_signature_moved_to_another_image_does_not_verify(signed, push, program, keys) -> None:
     other = push("2.0")
-    where = repository_of_signatures(signed.repository)
+    where = signature_repository(signed.repository)
     with direct_to(signed.host) as registry:
         for kind in ("sig", "att"):
             held = registry.manifest(where, f"sha256-{signed.digest[7:]}.{kind}")
@@ -199,37 +200,37 @@ def test_a_signature_moved_to_another_image_does_not_verify(signed, push, progra
 def test_another_key_did_not_sign(signed, program, make_keys) -> None:
     other = make_keys()
     with pytest.raises(RegistryError, match="is not signed by the key"):
-        verify(program, signed, other.public)
+        verify_image(program, signed, other.public)
 
 
 def test_signed_without_a_bill_of_materials_is_not_enough(push, program, keys) -> None:
     subject = push("1.0")
-    assert sign(program, subject, keys.key, keys.public, annotations=WORDS).bom is None
+    assert sign_image(program, subject, keys.key, keys.public, annotations=WORDS).bom is None
     with pytest.raises(RegistryError, match="attests no bill of materials"):
-        verify(program, subject, keys.public)
+        verify_image(program, subject, keys.public)
 
 
 def test_a_wrong_password_signs_nothing(push, program, keys) -> None:
     subject = push("1.0")
     with pytest.raises(RegistryError, match="decryption failed"):
-        sign(program, subject, replace(keys.key, password="wrong"), keys.public, annotations=WORDS)
+        sign_image(program, subject, replace(keys.key, password="wrong"), keys.public, annotations=WORDS)
     assert tags(subject)[1] == ()
 
 
 def test_a_registry_that_is_not_there_is_said_so_and_not_taken_for_unsigned(signed, program, keys) -> None:
     with pytest.raises(RegistryError, match="connection refused"):
-        verify(program, replace(signed, host="127.0.0.1:9"), keys.public)
+        verify_image(program, replace(signed, host="127.0.0.1:9"), keys.public)
 
 
 def test_the_public_half_of_a_key_is_what_its_file_says(program, keys, tmp_path) -> None:
-    assert Path(public_half(program, keys.key, tmp_path)).read_text() == Path(keys.public).read_text()
+    assert Path(public_key(program, keys.key, tmp_path)).read_text() == Path(keys.public).read_text()
 
 
 def test_without_a_login_nothing_is_signed(push, keys, stop, tmp_path) -> None:
     (tmp_path / "empty").mkdir()
     program = Cosign(tmp_path / "empty", environ=os.environ, stop=stop)
     with pytest.raises(RegistryError, match=r"UNAUTHORIZED|no basic auth"):
-        sign(program, push("1.0"), keys.key, keys.public, annotations=WORDS)
+        sign_image(program, push("1.0"), keys.key, keys.public, annotations=WORDS)
 
 
 @pytest.fixture
@@ -271,7 +272,7 @@ def test_what_is_attested_must_be_this_images(push, program, keys, bom, ask) -> 
     properties = [{"name": "rlimages:image", "value": ids[mine.digest]}]
     bom.write_text(json.dumps({**BOM, "metadata": {"component": {"properties": properties}}}))
     for subject in (mine, other):
-        sign(program, subject, keys.key, keys.public, annotations=WORDS, bom=bom)
+        sign_image(program, subject, keys.key, keys.public, annotations=WORDS, bom=bom)
     assert ask(mine.reference, "--key", keys.public).returncode == 0
     said = ask(other.reference, "--key", keys.public)
     assert said.returncode == 7
@@ -291,11 +292,11 @@ def test_no_password_is_on_a_command_line_in_a_log_or_left_in_a_file(push, keys,
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        with docker_config(Known(), [registry], os.environ) as login:
+        with temporary_docker_config(Known(), [registry], os.environ) as login:
             assert login.stat().st_mode & 0o777 == 0o700
             assert (login / "config.json").stat().st_mode & 0o777 == 0o600
             program = Cosign(login, environ=os.environ, stop=Stop(), log=tmp_path / "signing.log")
-            sign(program, push("1.0"), keys.key, keys.public, annotations=WORDS, bom=bom)
+            sign_image(program, push("1.0"), keys.key, keys.public, annotations=WORDS, bom=bom)
     finally:
         done.set()
         watcher.join()
@@ -311,8 +312,8 @@ def test_no_password_is_on_a_command_line_in_a_log_or_left_in_a_file(push, keys,
 def test_a_login_goes_away_when_signing_is_interrupted(push, keys, registry) -> None:
     stop = Stop()
     stop.set()
-    with pytest.raises(Interrupted), docker_config(Known(), [registry], os.environ) as login:
-        sign(Cosign(login, environ=os.environ, stop=stop), push("1.0"), keys.key, keys.public, annotations=WORDS)
+    with pytest.raises(Interrupted), temporary_docker_config(Known(), [registry], os.environ) as login:
+        sign_image(Cosign(login, environ=os.environ, stop=stop), push("1.0"), keys.key, keys.public, annotations=WORDS)
     assert not login.exists()
 
 
@@ -343,7 +344,7 @@ def test_a_login_goes_away_after_sigterm_while_a_registry_says_nothing(keys, tmp
 
 
 def test_what_a_killed_process_left_is_removed_by_the_next(registry) -> None:
-    left = place(os.environ) / f"{PREFIX}{os.uname().nodename}:999999999:1-abc"
+    left = secrets_folder(os.environ) / f"{CONFIG_PREFIX}{os.uname().nodename}:999999999:1-abc"
     left.mkdir(mode=0o700)
-    with docker_config(Known(), [registry], os.environ):
+    with temporary_docker_config(Known(), [registry], os.environ):
         assert not left.exists()

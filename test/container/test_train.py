@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from rlimages import emulate, job_engine
-from rlimages.job import CODE, Job
-from rlimages.job_results import JobStatus
+from rlimages.emulator.containers import JobEngine
+from rlimages.emulator.train import run_job
+from rlimages.emulator.training_job import CODE, Job, JobStatus
 
 IMAGE = "rlimages-test:train"
 VW = "sagemaker-rl-vw-container:vw-9.11.9-cpu-py311-debian12"
@@ -249,9 +249,9 @@ def test_a_second_signal_ends_a_job_that_does_not_listen(start, left) -> None:
 def test_a_host_that_ignores_sigterm_is_killed_after_the_grace(image, client, stop, tmp_path, run_name, left) -> None:
     (tmp_path / "job.sh").write_text(DEAF)
     job = Job(name=f"rlimages-{run_name}", image=image, region="us-west-2", program="job.sh", code={f"{CODE}/job.sh": tmp_path / "job.sh"}, parameters={}, environment={}, max_run=60)  # fmt: skip
-    docker = job_engine.JobEngine(run=job.name, stop=stop)
+    docker = JobEngine(run=job.name, stop=stop)
     notes: list[str] = []
-    result = emulate.train(job, docker, tmp_path / "out", stop=stop, on_line=lambda *_: stop.set(), on_note=notes.append, grace=1.0)  # fmt: skip
+    result = run_job(job, docker, tmp_path / "out", stop=stop, on_line=lambda *_: stop.set(), on_note=notes.append, grace=1.0)  # fmt: skip
     docker.close()
     assert (result.status, result.codes) == (JobStatus.STOPPED, {"algo-1": 137})
     assert notes == ["it was stopped; SIGTERM to algo-1", "1.0 s later it still runs; SIGKILL to algo-1"]

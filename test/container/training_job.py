@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlimages.cell import Cell
-from rlimages.project import load
-from rlimages.selector import select
+from rlimages.matrix.cell import Cell, select_cells
+from rlimages.project.project import load_project
 
 ROOT = Path(__file__).resolve().parents[2]
-CELLS = {cell.id: cell for cell in select(load(ROOT / "build_matrix.yaml", ROOT).cells, ["*-cpu-debian"])}
+CELLS = {cell.id: cell for cell in select_cells(load_project(ROOT / "build_matrix.yaml", ROOT).cells, ["*-cpu-debian"])}
 SHOWN = 1024
 """Characters of the failure file that SageMaker shows."""
 TIMEOUT = 100

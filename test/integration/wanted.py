@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from rlimages.cell import Cell
 from rlimages.errors import FactoryError
-from rlimages.project import load
-from rlimages.uri import Question, find
+from rlimages.matrix.cell import Cell
+from rlimages.matrix.uri import ImageQuery, find_cell
+from rlimages.project.project import load_project
 
 ROOT = Path(__file__).resolve().parents[2]
 MATRIX = ROOT / "build_matrix.yaml"
@@ -41,7 +41,7 @@ def ecr_image(option: Options) -> str:
         return whole
     if not account:
         raise pytest.UsageError("say which AWS account has the image in its ECR: --aws-id")
-    accounts = load(MATRIX, ROOT).accounts
+    accounts = load_project(MATRIX, ROOT).accounts
     return f"{account}.dkr.ecr.{region}.{accounts.domain(region)}/{image(option)}"
 
 
@@ -52,11 +52,11 @@ def instance_type(option: Options) -> str:
 
 def _published(option: Options) -> Cell:
     toolkit = str(option("--toolkit"))
-    project = load(MATRIX, ROOT)
+    project = load_project(MATRIX, ROOT)
     spoken = option("--framework") or ("vw" if toolkit == "vw" else "tensorflow")
     framework = None if spoken == "vw" else project.matrix.framework_name(spoken)
     version = option("--toolkit-version") or LATEST.get(f"{toolkit} {framework or ''}".strip())
-    question = Question(
+    question = ImageQuery(
         toolkit=toolkit,
         version=version,
         framework=framework,
@@ -65,6 +65,6 @@ def _published(option: Options) -> Cell:
         published=True,
     )
     try:
-        return find(project.cells, question)
+        return find_cell(project.cells, question)
     except FactoryError as error:
         raise pytest.UsageError(f"{error}; or name the image with --docker-base-name and --tag") from error

@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from rlimages.cell import Base, Cell, Framework, Processor, Requirements, SystemPackages
-from rlimages.container import Checked
-from rlimages.engine import Built, LocalImage
-from rlimages.plan import Action, BuildStep
-from rlimages.project import Project, load
-from rlimages.results import Image
-from rlimages.shell import Ended
+from rlimages.engine.container import CheckRun
+from rlimages.engine.protocol import BuildOutcome, BuiltImage, InspectedImage
+from rlimages.matrix.cell import Base, Cell, Framework, Processor, Requirements, SystemPackages
+from rlimages.plan.step import Action, BuildStep
+from rlimages.project.project import Project, load_project
+from rlimages.system.process import ProgramResult
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="session")
 def project() -> Project:
     """The project itself: its matrix is the best example there is."""
-    return load(ROOT / "build_matrix.yaml", ROOT)
+    return load_project(ROOT / "build_matrix.yaml", ROOT)
 
 
 @pytest.fixture
@@ -63,29 +62,29 @@ class FakeEngine:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, ...]] = []
-        self.builds: dict[str, list[Built | Callable[[], Built]]] = {}
+        self.builds: dict[str, list[BuildOutcome | Callable[[], BuildOutcome]]] = {}
         """Cell id -> the answers to its builds, in order; without one a build passes."""
-        self.checks: dict[str, Checked | Callable[[], Checked]] = {}
+        self.checks: dict[str, CheckRun | Callable[[], CheckRun]] = {}
         """Name of a program -> the answer; without one a check passes."""
-        self.store: dict[str, LocalImage] = {}
+        self.store: dict[str, InspectedImage] = {}
         self.orphans: tuple[str, ...] = ()
         self.forgotten: frozenset[str] = frozenset()
 
     def version(self) -> str:
         return "Fake 1.0"
 
-    def build(self, step: BuildStep, root: Path, log: Path, on_progress: Callable[[str], None]) -> Built:
+    def build(self, step: BuildStep, root: Path, log: Path, on_progress: Callable[[str], None]) -> BuildOutcome:
         self.calls.append(("build", step.cell.id))
         on_progress("[os 1/2] FROM somewhere")
         log.write_text("it was built\n")
         answers = self.builds.get(step.cell.id)
         answer = answers.pop(0) if answers else self.passes(step)
-        return answer if isinstance(answer, Built) else answer()
+        return answer if isinstance(answer, BuildOutcome) else answer()
 
-    def passes(self, step: BuildStep) -> Built:
+    def passes(self, step: BuildStep) -> BuildOutcome:
         name = f"sha256:{step.cell.id}"
-        image = LocalImage(
-            image=Image(id=name, size=227_000_000),
+        image = InspectedImage(
+            image=BuiltImage(id=name, size=227_000_000),
             labels={"rlimages.cell": step.cell.id},
             env=("PATH=/usr/bin", "ODD=a=b"),
             entrypoint=("/entry",),
@@ -94,16 +93,16 @@ class FakeEngine:
             workdir="/opt/ml/code",
         )
         self.store[name] = self.store[step.image] = image
-        return Built(ended=Ended(code=0, seconds=0.0), image=name)
+        return BuildOutcome(ended=ProgramResult(code=0, seconds=0.0), image=name)
 
-    def check(self, image: str, argv: Sequence[str], folder: Path, log: Path, timeout: float) -> Checked:
+    def check(self, image: str, argv: Sequence[str], folder: Path, log: Path, timeout: float) -> CheckRun:
         program = argv[-1].rpartition("/")[2]
         self.calls.append(("check", image, program))
         assert (folder / program).is_file()
-        answer = self.checks.get(program, Checked(ended=Ended(code=0, seconds=0.5), last_line="it is so"))
-        return answer if isinstance(answer, Checked) else answer()
+        answer = self.checks.get(program, CheckRun(ended=ProgramResult(code=0, seconds=0.5), last_line="it is so"))
+        return answer if isinstance(answer, CheckRun) else answer()
 
-    def inspect(self, reference: str) -> LocalImage | None:
+    def inspect(self, reference: str) -> InspectedImage | None:
         return self.store.get(reference)
 
     def save(self, image: str) -> Iterator[bytes]:

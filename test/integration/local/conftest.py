@@ -16,10 +16,10 @@ import pytest
 import sdk
 import wanted
 
-from rlimages.docker_engine import DockerEngine
-from rlimages.engine import LocalImage
+from rlimages.engine.docker import DockerEngine
+from rlimages.engine.protocol import InspectedImage
 from rlimages.errors import ToolError
-from rlimages.shell import Stop
+from rlimages.system.process import Stop
 
 RESOURCES = Path(__file__).resolve().parents[2] / "resources"
 SECONDS = 600
@@ -59,7 +59,7 @@ def names(archive: Path) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def local_image(pytestconfig: pytest.Config) -> LocalImage:
+def local_image(pytestconfig: pytest.Config) -> InspectedImage:
     reference = wanted.image(pytestconfig.getoption)
     engine = DockerEngine(run="integration", stop=Stop())
     try:
@@ -74,7 +74,7 @@ def local_image(pytestconfig: pytest.Config) -> LocalImage:
 
 
 @pytest.fixture(scope="session")
-def image(local_image: LocalImage, pytestconfig: pytest.Config) -> str:
+def image(local_image: InspectedImage, pytestconfig: pytest.Config) -> str:
     """The name of an image that is here."""
     return wanted.image(pytestconfig.getoption)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import sdk
 
-from rlimages.cell import Cell
-from rlimages.project import load
+from rlimages.matrix.cell import Cell
+from rlimages.project.project import load_project
 
 ROOT = Path(__file__).resolve().parents[3]
 ACCOUNT = "123456789012"
@@ -42,7 +42,7 @@ def image_uris(tmp_path, monkeypatch):
 @pytest.fixture
 def cells(pytestconfig):
     toolkit = pytestconfig.getoption("--toolkit")
-    return [cell for cell in load(ROOT / "build_matrix.yaml", ROOT).cells if toolkit in ("none", cell.toolkit)]
+    return [cell for cell in load_project(ROOT / "build_matrix.yaml", ROOT).cells if toolkit in ("none", cell.toolkit)]
 
 
 def called(cell: Cell) -> tuple[str, str]:
@@ -53,7 +53,7 @@ def called(cell: Cell) -> tuple[str, str]:
 
 
 def test_the_sdk_finds_every_image_of_an_account_in_every_region(image_uris, cells, tmp_path) -> None:
-    accounts = load(ROOT / "build_matrix.yaml", ROOT).accounts
+    accounts = load_project(ROOT / "build_matrix.yaml", ROOT).accounts
     regions = sorted(accounts.tables["deep-learning-containers"])
     write(tmp_path, "--account", ACCOUNT, *(word for region in regions for word in ("--region", region)))
     wrong = []

@@ -1,0 +1,78 @@
+"""Build one cell, and retry when the failure may be transient."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rlimages.engine.protocol import Engine
+from rlimages.plan.results import BuildResult, Outcome
+from rlimages.plan.step import BuildStep
+from rlimages.system.machine import DISK_REMEDY
+from rlimages.system.process import Stop
+
+ATTEMPTS = 3
+"""How often a build is tried that failed for something that may pass by itself."""
+FIRST_WAIT = 5.0
+"""Seconds before the second attempt; each further wait is four times as long."""
+
+
+def build_cell(
+    step: BuildStep,
+    engine: Engine,
+    folder: Path,
+    *,
+    root: Path,
+    stop: Stop,
+    on_progress: Callable[[str], None] = lambda _name: None,
+    first_wait: float = FIRST_WAIT,
+) -> BuildResult:
+    """Build one cell with `root` as context, and again if what broke it may pass; `folder` gets `build.log`."""
+    started = time.monotonic()
+    log = folder / "build.log"
+    folder.mkdir(parents=True, exist_ok=True)
+    for attempt in range(1, ATTEMPTS + 1):
+        built = engine.build(step, root, log, on_progress)
+        seconds = time.monotonic() - started
+        if built.ended.passed:
+            found = engine.inspect(built.image) or engine.inspect(step.image)
+            return BuildResult(
+                cell=step.cell,
+                outcome=Outcome.PASSED,
+                reason=f"at attempt {attempt}" if attempt > 1 else "",
+                seconds=seconds,
+                log=str(log),
+                image=found.image if found else None,
+                worked=built.ended.seconds if built.worked else 0.0,
+            )
+        from rlimages.build.failures import (
+            diagnose_failure,
+            is_transient,
+        )  # its patterns are compiled for those who need them
+
+        ended = built.ended
+        failure = diagnose_failure(
+            built.trouble, timed_out=ended.timed_out, cancelled=ended.cancelled, attempts=attempt
+        )
+        if attempt == ATTEMPTS or not is_transient(failure):
+            break
+        wait = first_wait * 4 ** (attempt - 1)
+        on_progress(f"waits {wait:.0f} s to try again ({failure.kind})")
+        with log.open("a", encoding="utf-8") as file:
+            file.write(f"\n--- attempt {attempt} failed: {failure.kind}; the next in {wait:.0f} s ---\n\n")
+        if stop.wait(wait):
+            break
+    reasons = {
+        "timeout": f"took longer than {step.timeout} s",
+        "interrupted": "interrupted",
+        "unknown": f"buildx exited with {ended.code}",
+        "disk full": f"disk full; {DISK_REMEDY}",
+    }
+    reason = reasons.get(failure.kind, str(failure.kind))
+    return BuildResult(
+        cell=step.cell,
+        outcome=Outcome.FAILED,
+        reason=reason if attempt == 1 else f"{reason}, at each of {attempt} attempts",
+        seconds=seconds,
+        log=str(log),
+        failure=failure,
+    )

@@ -1,0 +1,74 @@
+"""Look up the AWS account and DNS suffix of SageMaker's ECR registries in each region."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+from rlimages.errors import UsageError
+from rlimages.system.cache import cached
+from rlimages.system.files import read_data
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accounts:
+    """The account tables of SageMaker's images (`accounts.yaml` names their source)."""
+
+    domains: Mapping[str, str]
+    """Region prefix -> DNS suffix."""
+    default_region: str
+    tables: Mapping[str, Mapping[str, str]]
+    """Table name -> region -> twelve-digit account."""
+
+    def domain(self, region: str) -> str:
+        """The DNS suffix of a region, by its longest known prefix."""
+        return self.domains[max((prefix for prefix in self.domains if region.startswith(prefix)), key=len)]
+
+    def account(self, table: str, region: str) -> str:
+        """The account that publishes a table's images in a region. Raises `UsageError` where there is none."""
+        regions = self.tables[table]
+        if region not in regions:
+            from difflib import get_close_matches
+
+            near = get_close_matches(region, regions, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else f"; its regions are {', '.join(sorted(regions))}"
+            raise UsageError(f"SageMaker publishes no '{table}' images in region '{region}'{hint}")
+        return regions[region]
+
+    def host(self, table: str, region: str) -> str:
+        """The registry of a table's images in a region."""
+        return ecr_host(self.account(table, region), region, self.domain(region))
+
+    def build_arguments(self, table: str, region: str) -> dict[str, str]:
+        """What a recipe's FROM line has to be told to pull its base in a region."""
+        return {"account": self.account(table, region), "region": region, "domain": self.domain(region)}
+
+
+def ecr_host(account: str, region: str, domain: str) -> str:
+    """`<account>.dkr.ecr.<region>.<DNS suffix>`."""
+    return f"{account}.dkr.ecr.{region}.{domain}"
+
+
+@cache
+def accounts() -> Accounts:
+    """The table that ships with the factory."""
+    text = read_data("accounts.yaml")
+    return cached(text, Accounts, lambda: _parse(text), os.environ)
+
+
+def _parse(text: str) -> Accounts:
+    import yaml
+
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    raw: dict[str, Any] = yaml.load(text, Loader=loader)
+    tables = {
+        name: MappingProxyType({**dict.fromkeys(table["regions"], table["default"]), **table.get("others", {})})
+        for name, table in raw["tables"].items()
+    }
+    return Accounts(
+        domains=MappingProxyType(raw["domains"]),
+        default_region=raw["default_region"],
+        tables=MappingProxyType(tables),
+    )

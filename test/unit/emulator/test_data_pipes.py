@@ -1,0 +1,64 @@
+import time
+from pathlib import Path
+
+import pytest
+
+from rlimages.emulator.data import channel_files, stream_channels
+from rlimages.emulator.training_job import Channel, InputMode
+
+
+class FakeHost:
+    """A host that reads a few times, and then has ended."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.poured: list[tuple[str, str, list[str]]] = []
+        self.ended = False
+
+    def pour(self, pipe: str, following: str, sources) -> bool:
+        self.poured.append((pipe, following, [source.read_text() for source in sources]))
+        self.ended = len(self.poured) >= self.times
+        return not self.ended
+
+
+@pytest.fixture
+def channel(tmp_path: Path) -> Channel:
+    for name in ("b", "a/z", "a.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    return Channel(name="t", source=tmp_path, mode=InputMode.PIPE)
+
+
+def wait_for(true) -> None:
+    until = time.monotonic() + 5
+    while not true() and time.monotonic() < until:
+        time.sleep(0.005)
+    assert true()
+
+
+def test_a_channel_is_poured_as_often_as_it_is_read(channel) -> None:
+    host = FakeHost(2)
+    stream_channels([host], [channel], lambda _note: None)
+    wait_for(lambda: host.ended)
+    content = ["a.csv", "a/z", "b"]
+    assert host.poured == [
+        ("/opt/ml/input/data/t_0", "/opt/ml/input/data/t_1", content),
+        ("/opt/ml/input/data/t_1", "/opt/ml/input/data/t_2", content),
+    ]
+
+
+def test_files_come_in_the_order_in_which_s3_lists_them(channel, tmp_path) -> None:
+    assert [path.relative_to(tmp_path).as_posix() for path in channel_files(channel)] == ["a.csv", "a/z", "b"]
+    assert channel_files(Channel(name="t", source=tmp_path / "b", is_file=True)) == (tmp_path / "b",)
+
+
+def test_a_file_that_cannot_be_read_is_told(channel) -> None:
+    notes: list[str] = []
+
+    class Host(FakeHost):
+        def pour(self, pipe: str, following: str, sources) -> bool:
+            raise PermissionError(13, "Permission denied", "b")
+
+    stream_channels([Host(1)], [channel], notes.append)
+    wait_for(lambda: notes)
+    assert notes == ["channel t: cannot read b: Permission denied"]

@@ -1,0 +1,67 @@
+"""What an image says of how it was made."""
+
+import json
+
+import pytest
+
+from rlimages.errors import UsageError
+from rlimages.oci.labels import BuildOrigin, base_differences, read_origin, source_difference
+
+INPUTS = {"base debian:bookworm-slim": "sha256:aaa", "lock numpy": "1.24.3 1234", "recipe": "ab cd"}
+LABELS = {
+    "rlimages.cell": "ray-2.9.3-tf-cpu-debian",
+    "rlimages.source": "5" * 64,
+    "rlimages.build": "b" * 64,
+    "rlimages.inputs": json.dumps(INPUTS),
+    "org.opencontainers.image.revision": "c" * 40,
+}
+
+
+def origin(created: str = "2023-11-14T22:13:20Z", **without: str) -> BuildOrigin:
+    return read_origin("it", "sha256:1", created, {**LABELS, **without})
+
+
+def test_its_date_is_the_epoch_of_a_second_build() -> None:
+    assert origin().epoch == 1_700_000_000
+    assert origin("2023-11-14T22:13:20.987654321Z").epoch == 1_700_000_000
+
+
+def test_without_a_commit_there_is_no_revision() -> None:
+    labels = {name: value for name, value in LABELS.items() if "revision" not in name}
+    assert read_origin("it", "sha256:1", "2023-11-14T22:13:20Z", labels).revision == ""
+
+
+def test_an_image_of_nobody_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"it has no label rlimages\.cell"):
+        read_origin("it", "sha256:1", "2023-11-14T22:13:20Z", {})
+
+
+def test_an_image_without_a_date_is_refused() -> None:
+    with pytest.raises(UsageError, match="it does not say when it was made"):
+        origin("")
+
+
+def test_the_same_source_is_not_unlike() -> None:
+    assert source_difference(origin(), LABELS) == ""
+
+
+def test_another_source_names_what_changed() -> None:
+    now = {
+        **LABELS,
+        "rlimages.source": "6" * 64,
+        "rlimages.inputs": json.dumps({**INPUTS, "lock numpy": "1.26.4 5678"}),
+    }
+    assert source_difference(origin(), now) == (
+        "the source digest is 666666666666, the image says 555555555555: lock numpy"
+    )
+
+
+def test_another_base_is_named_and_is_no_other_source() -> None:
+    now = {
+        **LABELS,
+        "rlimages.build": "d" * 64,
+        "rlimages.inputs": json.dumps({**INPUTS, "base debian:bookworm-slim": "sha256:bbb"}),
+    }
+    assert source_difference(origin(), now) == ""
+    assert base_differences(origin(), now) == ("base debian:bookworm-slim: sha256:aaa -> sha256:bbb",)
+    assert base_differences(origin(), LABELS) == ()

@@ -1,0 +1,143 @@
+"""What a plan need not do, and why it does the rest."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rlimages.engine.protocol import LocalImage, LocalImages
+from rlimages.oci.labels import BUILD_LABEL, INPUTS_LABEL
+from rlimages.plan.planner import decide_actions, with_labels
+from rlimages.plan.step import Action, BuildPlan, BuildStep
+from rlimages.run.forecast import CellForecast, Forecast, forecast_text
+
+DIGEST = "sha256:" + "b" * 64
+BASE = LocalImage(id="sha256:" + "a" * 64, names=("debian:bookworm-slim",), digests=(), labels={}, size=1)
+
+
+@pytest.fixture
+def lay_out(tmp_path: Path, make_step: Callable[..., BuildStep]) -> Callable[..., BuildStep]:
+    """Makes a step whose recipe is in the folder."""
+
+    def lay(
+        version: str = "2.9.3", recipe: str = "FROM debian:bookworm-slim\nRUN one\n", **changes: object
+    ) -> BuildStep:
+        step = make_step(version, base="debian:bookworm-slim", **changes)
+        path = tmp_path / step.recipe
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(recipe)
+        return step
+
+    return lay
+
+
+def one(root: Path, step: BuildStep, *held: LocalImage, **words: object) -> BuildStep:
+    decided = decide_actions(BuildPlan(steps=(step,), jobs=1), root, LocalImages((BASE, *held)), **words)  # type: ignore[arg-type]
+    return with_labels(decided, root).steps[0]
+
+
+def built(step: BuildStep, *names: str) -> LocalImage:
+    """The image that a step would give."""
+    return LocalImage(id="sha256:" + "c" * 64, names=names, digests=(), labels=dict(step.labels), size=1)
+
+
+def test_what_is_here_is_reused_and_what_has_another_name_gets_this_one(tmp_path: Path, lay_out) -> None:
+    step = lay_out()
+    first = one(tmp_path, step)
+    assert (first.action, first.reason) == (Action.BUILD, f"there is no image {step.image} here")
+    image = built(first, step.image)
+    again = one(tmp_path, step, image)
+    assert (again.action, again.reason, again.held) == (Action.REUSE, "up to date", image.id)
+    elsewhere = one(tmp_path, step, replace(image, names=("other:tag",)))
+    assert (elsewhere.action, elsewhere.reason) == (Action.RETAG, "it is here as other:tag")
+    nameless = one(tmp_path, step, replace(image, names=()))
+    assert (nameless.action, nameless.reason) == (Action.RETAG, f"it is here as {image.id}")
+    afresh = one(tmp_path, step, image, afresh=True)
+    assert (afresh.action, afresh.reason, afresh.no_cache) == (Action.BUILD, "--no-cache asks for it", True)
+
+
+def test_every_kind_of_doubt_means_build(tmp_path: Path, lay_out) -> None:
+    step = lay_out()
+    image = built(one(tmp_path, step), step.image)
+    mute = one(tmp_path, step, replace(image, labels={}))
+    assert mute.reason == f"{step.image} does not say what it was built from"
+    broken = one(tmp_path, step, replace(image, labels={BUILD_LABEL: "x", INPUTS_LABEL: "{"}))
+    assert broken.reason == "its inputs are not what they were"
+    (nowhere,) = decide_actions(BuildPlan(steps=(step,), jobs=1), tmp_path, LocalImages((image,))).steps
+    assert nowhere.reason == "base debian:bookworm-slim is not here yet"
+    lay_out(recipe="FROM debian:bookworm-slim\nRUN two\nENV A=1\n")
+    changed = one(tmp_path, step, image)
+    assert changed.action is Action.BUILD
+    assert changed.reason == f"recipe {step.recipe}:2: changed: RUN two, and 1 more"
+    assert changed.changes[1] == f"recipe {step.recipe}:3: changed: ENV A=1"
+
+
+def test_a_locked_base_counts_as_locked_and_is_what_is_built_on(tmp_path: Path, lay_out) -> None:
+    step = lay_out()
+    floating = one(tmp_path, step)
+    locked = one(tmp_path, step, bases={"debian:bookworm-slim": DIGEST})
+    assert locked.contexts == (("debian:bookworm-slim", f"docker-image://debian:bookworm-slim@{DIGEST}"),)
+    assert locked.reason == f"there is no image {step.image} here"
+    then = one(tmp_path, step, built(floating, step.image), bases={"debian:bookworm-slim": DIGEST})
+    assert then.reason == "base debian:bookworm-slim: aaaaaaaaaaaa → bbbbbbbbbbbb"
+    stand_in = lay_out(contexts=(("debian:bookworm-slim", "docker-image://mine:1"),))
+    mine = LocalImage(id="sha256:" + "d" * 64, names=("mine:1",), digests=(), labels={}, size=1)
+    replaced = one(tmp_path, stand_in, mine, bases={"debian:bookworm-slim": DIGEST})
+    assert replaced.contexts == stand_in.contexts
+    assert '"base mine:1":"dddddddddddd"' in dict(replaced.labels)[INPUTS_LABEL]
+
+
+def test_a_parent_that_changes_makes_its_child_change(tmp_path: Path, lay_out) -> None:
+    parent = lay_out("1.0")
+    child = lay_out("2.0", recipe=f"FROM {parent.image}\n", needs=(parent.cell.id,))
+    child = replace(
+        child, cell=replace(child.cell, extends=parent.cell.id, base=replace(child.cell.base, image=parent.image))
+    )
+    plan = BuildPlan(steps=(parent, child), jobs=1)
+    first = with_labels(decide_actions(plan, tmp_path, LocalImages((BASE,))), tmp_path)
+    images = [replace(built(step, step.image), id=f"sha256:{index}") for index, step in enumerate(first.steps)]
+    kept = decide_actions(plan, tmp_path, LocalImages((BASE, *images)))
+    assert [step.action for step in kept.steps] == [Action.REUSE, Action.REUSE]
+    lay_out("1.0", recipe="FROM debian:bookworm-slim\nRUN two\n")
+    changed = decide_actions(plan, tmp_path, LocalImages((BASE, *images))).steps
+    assert [step.action for step in changed] == [Action.BUILD, Action.BUILD]
+    assert changed[1].reason.startswith(f"parent {parent.cell.id}: ")
+    alone = decide_actions(
+        replace(plan, steps=(replace(child, base=parent.image),)), tmp_path, LocalImages((BASE, *images))
+    )
+    assert alone.steps[0].action is Action.REUSE
+
+
+def test_a_forecast_reads_as_a_table_and_its_sums(make_step) -> None:
+    def outlook(version: str, action: Action, reason: str, **words: object) -> CellForecast:
+        step = make_step(version, action=action, reason=reason, changes=words.pop("changes", ()))
+        facts = {"seconds": None, "space": None, "checks": (), "proven": 0, "publishes": (), **words}
+        return CellForecast(step=step, **facts)
+
+    told = Forecast(
+        cells=(
+            outlook("1.0", Action.BUILD, "lock six: 1 → 2, and 1 more", changes=("lock six: 1 → 2", "file a: new"),
+                    seconds=60.0, space=2_000_000_000, checks=("a", "b"), publishes=("r/x:1", "r/x:2")),
+            outlook("2.0", Action.BUILD, "there is no image", checks=("a",)),
+            outlook("3.0", Action.REUSE, "up to date", proven=2),
+            outlook("4.0", Action.SKIP, "left out by --select '1*' (build_matrix.yaml:9)"),
+        ),
+        jobs=2, free=40_000_000_000, send=480_000_000, unknown=("ray-2.0-tf-cpu-debian",),
+    )  # fmt: skip
+    assert forecast_text(told) == (
+        "ACTION  CELL                   WHY\n"
+        "build   ray-1.0-tf-cpu-debian  lock six: 1 → 2, and 1 more\n"
+        "                                 file a: new\n"
+        "build   ray-2.0-tf-cpu-debian  there is no image\n"
+        "reuse   ray-3.0-tf-cpu-debian  up to date\n"
+        "skip    ray-4.0-tf-cpu-debian  left out by --select '1*' (build_matrix.yaml:9)\n"
+        "\n"
+        "2 to build, 1 up to date, 1 left out\n"
+        "time: about 1 min 00 s beside 1 cell never built here\n"
+        "disk: about 2.00 GB needed beside 1 cell never built here, 40.00 GB free\n"
+        "checks: 3 to run, 2 passed before for the very same images\n"
+        "publish: 2 names; at most 480 MB of layers to send, and what 1 cell will have\n"
+    )
+    assert told.changes
+    assert not replace(told, cells=told.cells[2:]).changes

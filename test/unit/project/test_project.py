@@ -1,0 +1,94 @@
+"""A project's recipes are in step with its matrix and templates, or they are not: remembered, and never out of date."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from rlimages.project.project import Project, load_project
+
+MATRIX = """
+version: 1
+bases:
+  debian-12:
+    line: debian
+    image: {cpu: "debian:bookworm-slim"}
+    os: debian12
+    python: "3.11"
+toolkits:
+  tiny:
+    "1.0":
+      as_of: 2024-01-01
+      images:
+        - {base: debian-12, repository: tiny, tag: tiny-1.0}
+"""
+RECIPE = "tiny/docker/1.0/Dockerfile.debian"
+STALE = f"{RECIPE} is not what the matrix and the templates give; run `rlimages render`"
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = tmp_path / "project"
+    (root / "templates/macros").mkdir(parents=True)
+    (root / "templates/tiny.Dockerfile.j2").write_text('FROM {{ cell.base.image }}\n{% include "macros/end" %}\n')
+    (root / "templates/macros/end").write_text("RUN true{{ ' # files' if has_rootfs }}\n")
+    (root / "build_matrix.yaml").write_text(MATRIX)
+    project = load_project(root / "build_matrix.yaml", root)
+    list(project.write())
+    assert not project.out_of_step(project.cells)
+    return project
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new"),
+    [
+        (RECIPE, "true", "false"),
+        ("templates/tiny.Dockerfile.j2", "FROM", "FROM --platform=linux/amd64"),
+        ("templates/macros/end", "true", "false"),
+        ("build_matrix.yaml", "bookworm-slim", "bookworm"),
+    ],
+)
+def test_whatever_changes_the_recipe_is_stale(tiny: Project, path: str, old: str, new: str) -> None:
+    file = tiny.root / path
+    before = file.read_text()
+    file.write_text(before.replace(old, new))
+    changed = load_project(tiny.root / "build_matrix.yaml", tiny.root)
+    assert changed.out_of_step(changed.cells) == STALE
+    assert changed.out_of_step(changed.cells) == STALE
+    file.write_text(before)
+    assert not tiny.out_of_step(tiny.cells)
+
+
+def test_a_recipe_that_is_missing_is_stale(tiny: Project) -> None:
+    (tiny.root / RECIPE).unlink()
+    assert tiny.out_of_step(tiny.cells) == STALE
+
+
+def test_the_first_file_for_the_image_changes_its_recipe(tiny: Project) -> None:
+    (tiny.root / "tiny/rootfs").mkdir()
+    again = load_project(tiny.root / "build_matrix.yaml", tiny.root)
+    assert again.out_of_step(again.cells) == STALE
+
+
+def test_what_was_compared_once_is_remembered(tiny: Project, tmp_path: Path) -> None:
+    for file in (tmp_path / "cache/rlimages").iterdir():
+        if pickle.loads(file.read_bytes()) == "":
+            file.write_bytes(pickle.dumps("remembered"))
+    assert tiny.out_of_step(tiny.cells) == "remembered"
+
+
+def test_a_lock_that_was_right_once_is_looked_at_again_when_it_changes(tiny: Project) -> None:
+    matrix = tiny.root / "build_matrix.yaml"
+    matrix.write_text(MATRIX.replace("      images:", '      pip: ["six==1.16.0"]\n      images:'))
+    project = load_project(matrix, tiny.root)
+    list(project.write())
+    (cell,) = project.cells
+    file = tiny.root / cell.lock
+    assert project.out_of_step(project.cells).startswith(f"{cell.lock}: missing")
+    (asked,) = project.lock_inputs(project.cells)
+    file.parent.mkdir(parents=True)
+    file.write_text(asked.header)
+    assert not project.out_of_step(project.cells)
+    file.write_text("six==1.16.0\n")
+    assert project.out_of_step(project.cells).startswith(f"{cell.lock}: not what build_matrix.yaml asks for")

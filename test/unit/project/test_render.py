@@ -1,0 +1,86 @@
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rlimages.errors import TemplateError
+from rlimages.matrix.cell import Cell, Framework, Processor
+from rlimages.project.project import Project
+from rlimages.project.render import Renderer, base_reference, group_recipes, tidy_blank_lines
+
+
+def test_cpu_and_gpu_become_one_recipe(cell: Cell) -> None:
+    gpu = replace(cell, processor=Processor.GPU)
+    (recipe,) = group_recipes([gpu, cell])
+    assert list(recipe.cells) == ["cpu", "gpu"]
+    assert recipe.cell is cell
+    assert recipe.lock == "ray/lock/ray-2.9.3-tf-${processor}-debian.txt"
+
+
+def test_a_base_in_ecr_leaves_account_region_and_domain_to_the_build(cell: Cell) -> None:
+    base = replace(cell.base, registry="deep-learning-containers", image="pytorch:2")
+    assert base_reference(base) == "${account}.dkr.ecr.${region}.${domain}/pytorch:2"
+    assert base_reference(cell.base) == "debian:bookworm-slim"
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("FROM x\n\n{{ nothing }}\n", r"templates/ray\.Dockerfile\.j2:?\d*: 'nothing' is undefined .*Dockerfile\.tf\.debian"),
+        ("FROM x\n{% if %}\n", r"templates/ray\.Dockerfile\.j2:2: "),
+    ],
+)  # fmt: skip
+def test_a_broken_template_is_named(cell: Cell, tmp_path: Path, template: str, expected: str) -> None:
+    (tmp_path / "ray.Dockerfile.j2").write_text(template)
+    with pytest.raises(TemplateError, match=expected):
+        Renderer([tmp_path], {}).render(group_recipes([cell])[0])
+
+
+def test_text_is_tidied() -> None:
+    assert tidy_blank_lines("\n\na  \n\n\n\nb\n\n") == "a\n\nb\n"
+
+
+def test_the_documented_paths_are_rendered(project: Project) -> None:
+    documented = {
+        "coach/docker/0.11.0/Dockerfile.mxnet",
+        "coach/docker/0.11.0/Dockerfile.tf",
+        "ray/docker/0.6.5/Dockerfile.tf",
+        "vw/docker/8.7.0/Dockerfile",
+    }
+    assert documented <= set(project.generated())
+
+
+def test_every_recipe_takes_the_documented_build_arguments(project: Project) -> None:
+    for path, text in project.generated().items():
+        if "/docker/" in path:
+            first = text.index("\nFROM ")
+            assert "\nARG processor=cpu\n" in text[:first], path
+            in_ecr = ".dkr.ecr." in text
+            assert in_ecr == ("\nARG region=us-west-2\n" in text[:first]), path
+
+
+def test_a_recipe_fetches_no_frontend_and_names_no_package_index(project: Project) -> None:
+    for path, text in project.generated().items():
+        if "/docker/" in path:
+            assert "syntax=" not in text, path
+            assert "pypi" not in text, path
+
+
+def test_what_is_on_disk_is_what_is_rendered(project: Project) -> None:
+    assert not list(project.differences())
+
+
+def test_the_work_grows_no_faster_than_the_matrix(project: Project) -> None:
+    """Not a benchmark: a thousand recipes take less than ten times what a hundred take twice over."""
+    one = next(cell for cell in project.cells if cell.id == "ray-2.9.3-tf-cpu-debian")
+
+    def measure(count: int) -> float:
+        cells = [replace(one, version=f"2.9.{n}", framework=Framework(name="tf", version="2")) for n in range(count)]
+        renderer = Renderer([project.root / "templates"], {}, project.matrix.tools)
+        started = time.process_time()
+        for recipe in group_recipes(cells):
+            renderer.render(recipe)
+        return time.process_time() - started
+
+    assert measure(1000) < 20 * measure(100)

@@ -1,0 +1,73 @@
+"""What changed since a commit: by meaning, not by path."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from rlimages.build.git import export_commit
+from rlimages.errors import UsageError
+from rlimages.project.project import Project, load_project
+from rlimages.run.affected import affected_cells
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the examples' parent in a subfolder, and one commit."""
+    top = tmp_path_factory.mktemp("repository")
+    root = top / "images"
+    for name in ("vw", "ray", "coach", "templates"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copyfile(ROOT / "build_matrix.yaml", root / "build_matrix.yaml")
+    who = ["-c", "user.name=n", "-c", "user.email=e"]
+    for words in (["init", "-q"], ["add", "."], [*who, "commit", "-q", "-m", "one"], ["tag", "one"]):
+        subprocess.run(["git", *words], cwd=top, check=True)
+    return root
+
+
+def load(root: Path) -> Project:
+    return load_project(root / "build_matrix.yaml", root)
+
+
+def test_what_changed_is_named_and_what_only_moved_is_not(repository: Path) -> None:
+    assert affected_cells(load(repository), "one") == {}
+    matrix = repository / "build_matrix.yaml"
+    old, check = matrix.read_text(), repository / "vw/smoke/check_more.py"
+    lock = next((repository / "ray/lock").glob("ray-2.60.0-torch-cpu-debian.txt"))
+    pins = lock.read_text()
+    matrix.write_text("# a comment that moves all lines\n" + old.replace("timeout: 3600", "timeout: 3601"))
+    lock.write_text(pins.replace("attrs==", "attrs==9.", 1))
+    check.write_text("exit 0\n")
+    try:
+        said = affected_cells(load(repository), "one")
+    finally:
+        matrix.write_text(old)
+        lock.write_text(pins)
+        check.unlink()
+    vw = {cell.id for cell in load(repository).cells if cell.toolkit == "vw"}
+    assert set(said) == {*vw, "ray-2.60.0-torch-cpu-debian"}
+    assert {said[name] for name in vw} == {("its checks changed",)}
+    (change,) = said["ray-2.60.0-torch-cpu-debian"]
+    assert change.startswith("lock attrs: ")
+
+
+def test_a_matrix_that_cannot_be_read_any_more_affects_all(repository: Path) -> None:
+    matrix, who = repository / "build_matrix.yaml", ["-c", "user.name=n", "-c", "user.email=e"]
+    good = matrix.read_text()
+    for text, tag in (("version: 99\n", "bad"), (good, "good")):
+        matrix.write_text(text)
+        subprocess.run(["git", *who, "commit", "-q", "-am", tag], cwd=repository, check=True)
+        subprocess.run(["git", "tag", tag], cwd=repository, check=True)
+    said = affected_cells(load(repository), "bad")
+    assert set(said) == {cell.id for cell in load(repository).cells}
+    assert next(iter(said.values()))[0].startswith("the project cannot be read as it was at bad: ")
+
+
+def test_no_such_commit_is_one_sentence(repository: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no commit 'nope' here"):
+        affected_cells(load(repository), "nope")
+    with pytest.raises(UsageError, match="git repository"):
+        export_commit(tmp_path, "HEAD", tmp_path)

@@ -1,0 +1,352 @@
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rlimages.build.resources import ResourceBudget
+from rlimages.engine.container import CheckRun
+from rlimages.engine.protocol import BuildOutcome
+from rlimages.errors import ToolError
+from rlimages.plan.history import FILE, Measurement, read_history, record_measurements
+from rlimages.plan.results import CellReport, FailureKind, Outcome
+from rlimages.plan.step import Action, BuildPlan, Stage
+from rlimages.run.scheduler import run_plan
+from rlimages.run.stages import skipped_build
+from rlimages.system.process import ProgramResult, Stop
+
+BROKEN = BuildOutcome(ended=ProgramResult(code=1, seconds=0), trouble="main.cc:1:1: error: no")
+
+
+@pytest.fixture
+def run(engine, tmp_path):
+    (tmp_path / "templates/smoke").mkdir(parents=True)
+    (tmp_path / "templates/smoke/check_x.py").write_text("")
+
+    def run(*steps, jobs=2, **words):
+        plan = BuildPlan(steps=steps, jobs=jobs)
+        return run_plan(plan, root=tmp_path, folder=tmp_path / "20260101T000000-1", engine=engine, **words)
+
+    return run
+
+
+def outcomes(report) -> list[Outcome]:
+    return [cell.outcome for cell in report.cells]
+
+
+def test_a_cell_is_built_and_checked(run, step, engine) -> None:
+    (cell,) = run(step).cells
+    assert cell.outcome is Outcome.PASSED
+    assert [call[0] for call in engine.calls] == ["cleanup", "build", "check"]
+
+
+def test_a_broken_build_is_not_smoked(run, step, engine) -> None:
+    engine.builds[step.cell.id] = [BROKEN]
+    (cell,) = run(step).cells
+    assert cell.outcome is Outcome.FAILED
+    assert not cell.smoke
+    assert not cell.publish
+
+
+def test_what_did_not_pass_its_checks_has_failed(run, step, engine) -> None:
+    engine.checks["check_x.py"] = CheckRun(ended=ProgramResult(code=1, seconds=0), last_line="wrong")
+    (cell,) = run(step).cells
+    assert cell.outcome is Outcome.FAILED
+
+
+def test_a_broken_cell_never_stops_its_neighbours(run, make_step, engine) -> None:
+    steps = [make_step(version) for version in ("1.0", "2.0", "3.0")]
+    engine.builds[steps[1].cell.id] = [BROKEN]
+    assert outcomes(run(*steps)) == [Outcome.PASSED, Outcome.FAILED, Outcome.PASSED]
+
+
+def test_the_descendants_of_a_broken_cell_are_skipped_and_say_why(run, make_step, engine) -> None:
+    parent = make_step("1.0")
+    child = make_step("2.0", needs=(parent.cell.id,))
+    grandchild = make_step("3.0", needs=(child.cell.id,))
+    engine.builds[parent.cell.id] = [BROKEN]
+    report = run(parent, child, grandchild)
+    assert outcomes(report) == [Outcome.FAILED, Outcome.SKIPPED, Outcome.SKIPPED]
+    assert report.cells[1].build.reason == f"its parent {parent.cell.id} failed: compile"
+    assert report.cells[2].build.reason.startswith(f"its parent {child.cell.id} was skipped: its parent")
+
+
+def test_a_child_waits_for_its_parent(run, make_step, engine) -> None:
+    parent = make_step("1.0")
+    child = make_step("2.0", needs=(parent.cell.id,))
+    engine.builds[parent.cell.id] = [lambda: time.sleep(0.05) or engine.passes(parent)]
+    run(parent, child)
+    assert engine.calls.index(("build", child.cell.id)) > engine.calls.index(
+        ("check", f"sha256:{parent.cell.id}", "check_x.py")
+    )
+
+
+def test_no_more_cells_run_at_once_than_the_plan_says(run, make_step, engine) -> None:
+    now, most, lock = [0], [0], threading.Lock()
+
+    def busy(step):
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.02)
+        with lock:
+            now[0] -= 1
+        return engine.passes(step)
+
+    steps = [make_step(f"{number}.0") for number in range(8)]
+    engine.builds = {step.cell.id: [lambda step=step: busy(step)] for step in steps}
+    run(*steps, jobs=3)
+    assert most[0] == 3
+
+
+def test_a_step_that_the_plan_skips_is_reported_with_its_reason(run, step, engine) -> None:
+    (cell,) = run(replace(step, action=Action.SKIP, reason="its base cannot be pulled")).cells
+    assert (cell.outcome, cell.build.reason) == (Outcome.SKIPPED, "its base cannot be pulled")
+    assert engine.calls == [("cleanup",)]
+
+
+def test_build_alone_neither_checks_nor_publishes(run, step, engine) -> None:
+    run(step, stages=(Stage.BUILD,))
+    assert engine.calls == [("cleanup",), ("build", step.cell.id)]
+
+
+def test_smoke_alone_checks_what_the_local_store_has(run, step, engine) -> None:
+    engine.passes(step)
+    (cell,) = run(step, stages=(Stage.SMOKE,)).cells
+    assert cell.outcome is Outcome.PASSED
+    assert cell.build is None
+
+
+def test_smoke_of_an_image_that_is_not_there_is_not_green(run, step) -> None:
+    (cell,) = run(step, stages=(Stage.SMOKE,)).cells
+    assert cell.outcome is Outcome.SKIPPED
+    assert "build it first" in cell.build.reason
+
+
+def test_publish_alone_still_checks_first(run, step, engine) -> None:
+    engine.passes(step)
+    engine.checks["check_x.py"] = CheckRun(ended=ProgramResult(code=1, seconds=0), last_line="wrong")
+    assert outcomes(run(step, stages=(Stage.PUBLISH,))) == [Outcome.FAILED]
+
+
+def test_an_engine_that_goes_away_is_a_failure_of_the_cells_it_left(run, make_step, engine) -> None:
+    def gone() -> BuildOutcome:
+        raise ToolError("no Docker engine answers")
+
+    first, second = make_step("1.0"), make_step("2.0")
+    engine.builds[second.cell.id] = [gone]
+    report = run(first, second)
+    assert outcomes(report) == [Outcome.PASSED, Outcome.FAILED]
+    assert report.cells[1].build.reason == "no Docker engine answers"
+
+
+def test_a_defect_of_ours_is_not_hidden(run, make_step, engine) -> None:
+    def defect() -> BuildOutcome:
+        raise ZeroDivisionError
+
+    step = make_step("1.0")
+    engine.builds[step.cell.id] = [defect]
+    with pytest.raises(ZeroDivisionError):
+        run(step, make_step("2.0"))
+
+
+def test_a_stopped_run_still_reports_every_cell(run, make_step, engine) -> None:
+    stop = Stop()
+
+    def interrupted() -> BuildOutcome:
+        stop.set()
+        return BuildOutcome(ended=ProgramResult(code=-15, seconds=0, cancelled=True))
+
+    steps = [make_step(f"{number}.0") for number in range(4)]
+    engine.builds[steps[1].cell.id] = [interrupted]
+    report = run(*steps, jobs=1, stop=stop)
+    assert outcomes(report) == [Outcome.PASSED, Outcome.FAILED, Outcome.SKIPPED, Outcome.SKIPPED]
+    assert report.cells[3].build.reason == "interrupted before it began"
+
+
+def test_a_cell_that_was_built_when_the_run_stopped_has_not_passed(run, step, engine) -> None:
+    stop = Stop()
+    engine.builds[step.cell.id] = [lambda: stop.set() or engine.passes(step)]
+    (cell,) = run(step, stop=stop).cells
+    assert cell.build.outcome is Outcome.PASSED
+    assert cell.outcome is Outcome.SKIPPED
+
+
+def test_what_an_earlier_run_left_behind_is_noted(run, step, engine) -> None:
+    engine.orphans = ("removed container x",)
+    assert run(step, notes=("a note",)).notes == ("a note", "removed container x")
+
+
+def test_events_come_one_at_a_time_and_count_the_cells(run, make_step) -> None:
+    inside, overlaps, events = threading.Lock(), [], []
+
+    def hear(event):
+        overlaps.append(not inside.acquire(blocking=False))
+        events.append(event)
+        time.sleep(0.001)
+        inside.release()
+
+    run(*[make_step(f"{number}.0") for number in range(6)], jobs=4, on_event=hear)
+    assert not any(overlaps)
+    assert {event.total for event in events} == {6}
+    assert [event.done for event in events] == sorted(event.done for event in events)
+    ends = [event for event in events if event.outcome is not None]
+    assert len(ends) == 6 * 2
+
+
+def test_the_report_is_in_the_order_of_the_plan_and_named_after_its_folder(run, make_step) -> None:
+    steps = [make_step(version) for version in ("3.0", "1.0", "2.0")]
+    report = run(*steps, jobs=3, command="rlimages run")
+    assert [cell.cell.version for cell in report.cells] == ["3.0", "1.0", "2.0"]
+    assert report.run == "20260101T000000-1"
+    assert report.command == "rlimages run"
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(shape=st.data())
+def test_whatever_breaks_every_cell_is_reported_and_only_descendants_are_skipped(run, make_step, engine, shape) -> None:
+    size = shape.draw(st.integers(1, 7))
+    parents = [shape.draw(st.integers(-1, number - 1)) for number in range(size)]
+    broken = shape.draw(st.sets(st.integers(0, size - 1)))
+    names = [make_step(f"{number}.0").cell.id for number in range(size)]
+    steps = [
+        make_step(f"{number}.0", needs=(names[parent],) if parent >= 0 else ()) for number, parent in enumerate(parents)
+    ]
+    engine.builds = {names[number]: [BROKEN] for number in broken}
+    report = run(*steps, jobs=shape.draw(st.integers(1, 4)), stages=(Stage.BUILD,))
+
+    expected: list[Outcome] = []
+    for number, parent in enumerate(parents):
+        if parent >= 0 and expected[parent] is not Outcome.PASSED:
+            expected.append(Outcome.SKIPPED)
+        else:
+            expected.append(Outcome.FAILED if number in broken else Outcome.PASSED)
+    assert outcomes(report) == expected
+
+
+def real(engine, step, seconds: float = 1.0):
+    """A build that ran its steps."""
+    return lambda: replace(engine.passes(step), ended=ProgramResult(code=0, seconds=seconds), worked=True)
+
+
+def test_of_the_ready_cells_the_longest_is_begun_first(run, make_step, engine, tmp_path) -> None:
+    steps = [make_step(f"{number}.0") for number in range(4)]
+    for step, seconds in zip(steps, (5, 60, 7, 600), strict=True):
+        record_measurements(tmp_path / "state", step.cell, build=Measurement(seconds=seconds, on="2026-01-01"))
+    run(*steps, jobs=1, stages=(Stage.BUILD,), state=tmp_path / "state")
+    begun = [call[1] for call in engine.calls if call[0] == "build"]
+    assert begun == [steps[number].cell.id for number in (3, 1, 2, 0)]
+
+
+def test_a_long_child_brings_its_short_parent_forward(run, make_step, engine, tmp_path) -> None:
+    alone, parent = make_step("1.0"), make_step("2.0")
+    child = make_step("3.0", needs=(parent.cell.id,))
+    for step, seconds in ((alone, 50), (parent, 1), (child, 90)):
+        record_measurements(tmp_path / "state", step.cell, build=Measurement(seconds=seconds, on="2026-01-01"))
+    run(alone, parent, child, jobs=1, stages=(Stage.BUILD,), state=tmp_path / "state")
+    begun = [call[1] for call in engine.calls if call[0] == "build"]
+    assert begun == [parent.cell.id, child.cell.id, alone.cell.id]
+
+
+def test_what_a_cell_took_is_written_down(run, step, engine, tmp_path) -> None:
+    engine.builds[step.cell.id] = [real(engine, step, 41.5)]
+    run(step, state=tmp_path)
+    record = read_history(tmp_path).records[step.cell.id]
+    assert [(build.seconds, build.size) for build in record.builds] == [(41.5, 227_000_000)]
+    assert [check.seconds for check in record.checks] == [0.5]
+    assert record.images == (f"sha256:{step.cell.id}",)
+
+
+def test_what_came_from_a_cache_says_nothing_about_the_next_time(run, step, tmp_path) -> None:
+    for _ in range(2):
+        run(step, state=tmp_path, proofs=tmp_path / "proofs")
+    record = read_history(tmp_path).records[step.cell.id]
+    assert not record.builds
+    assert len(record.checks) == 1
+
+
+def test_a_broken_build_is_not_written_down(run, step, engine, tmp_path) -> None:
+    engine.builds[step.cell.id] = [BROKEN]
+    run(step, state=tmp_path)
+    assert not read_history(tmp_path).records
+
+
+def test_a_check_that_failed_says_nothing_about_how_long_checks_take(run, step, engine, tmp_path) -> None:
+    engine.checks["check_x.py"] = CheckRun(ended=ProgramResult(code=1, seconds=0.1), last_line="wrong")
+    run(step, state=tmp_path)
+    assert not read_history(tmp_path).records[step.cell.id].checks
+
+
+def test_a_history_that_cannot_be_read_is_noted(run, step, tmp_path) -> None:
+    (tmp_path / FILE).write_text("{")
+    report = run(step, state=tmp_path)
+    assert report.outcome is Outcome.PASSED
+    assert any("begun anew" in note for note in report.notes)
+
+
+def test_a_history_that_cannot_be_written_costs_no_image(run, step, tmp_path) -> None:
+    (tmp_path / "state").write_text("a file, not a folder")
+    assert run(step, state=tmp_path / "state").outcome is Outcome.PASSED
+
+
+def test_images_made_here_before_are_looked_after_when_a_run_begins_and_after_each_build(
+    run, step, engine, tmp_path
+) -> None:
+    record_measurements(tmp_path, step.cell, image="sha256:old")
+    run(step, state=tmp_path)
+    assert engine.forgotten == {"sha256:old", f"sha256:{step.cell.id}"}
+
+
+def test_an_image_that_is_about_to_get_a_name_is_not_removed_for_having_none(run, make_step, engine, tmp_path) -> None:
+    built, kept = make_step("1.0"), make_step("2.0", action=Action.REUSE, held="sha256:kept")
+    engine.store["sha256:kept"] = engine.passes(kept) and engine.store[kept.image]
+    record_measurements(tmp_path, kept.cell, image="sha256:kept")
+    run(built, kept, state=tmp_path)
+    assert engine.forgotten == {f"sha256:{built.cell.id}"}
+
+
+def test_a_build_for_which_there_is_no_disk_fails_in_one_sentence_and_its_child_is_skipped(run, make_step) -> None:
+    parent = make_step("1.0")
+    child = make_step("2.0", needs=(parent.cell.id,))
+    report = run(parent, child, booking=ResourceBudget(free=lambda: 10**9))
+    assert outcomes(report) == [Outcome.FAILED, Outcome.SKIPPED]
+    assert report.cells[0].build.failure.kind is FailureKind.DISK_FULL
+    assert report.cells[0].build.reason.startswith("disk full: 9.0 GB are needed")
+
+
+def test_what_was_removed_to_make_room_is_noted(run, step) -> None:
+    free = [10**9]
+
+    def relieve(wanted: int) -> list[str]:
+        free[0] += wanted
+        return ["removed 8.0 GB of old build cache"]
+
+    report = run(step, booking=ResourceBudget(free=lambda: free[0], reliefs=(relieve,)))
+    assert report.outcome is Outcome.PASSED
+    assert report.notes == ("removed 8.0 GB of old build cache",)
+
+
+def test_what_passed_is_handed_on_while_others_are_built(run, make_step, engine) -> None:
+    quick, slow, broken = make_step("1.0"), make_step("2.0"), make_step("3.0")
+    told, in_time = threading.Event(), []
+    engine.builds[slow.cell.id] = [lambda: in_time.append(told.wait(5)) or engine.passes(slow)]
+    engine.builds[broken.cell.id] = [BROKEN]
+    handed = []
+    run(quick, slow, broken, jobs=2, on_passed=lambda cell: handed.append(cell.cell.id) or told.set())
+    assert in_time == [True]
+    assert sorted(handed) == sorted([quick.cell.id, slow.cell.id])
+
+
+def test_what_a_registry_has_already_is_not_handed_on(run, make_step, engine) -> None:
+    here, there = make_step("1.0"), make_step("2.0")
+    known = CellReport(cell=there.cell, build=replace(skipped_build(there.cell, "it is there"), outcome=Outcome.PASSED))
+    handed = []
+    run(here, there, elsewhere={there.cell.id: known}, on_passed=lambda cell: handed.append(cell.cell.id))
+    assert handed == [here.cell.id]
+
+
+def test_a_defect_in_what_hears_of_passed_cells_is_not_hidden(run, step) -> None:
+    with pytest.raises(ZeroDivisionError):
+        run(step, on_passed=lambda _cell: 1 // 0)
