@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from rlimages.engine.container import CheckRun
-from rlimages.engine.protocol import BuildOutcome, BuiltImage, InspectedImage
+from rlimages.engine.protocol import BuildOutcome, BuildRequest, BuiltImage, InspectedImage
 from rlimages.matrix.cell import Base, Cell, Framework, Processor, Requirements, SystemPackages
 from rlimages.plan.step import Action, BuildStep
 from rlimages.project.project import Project, load_project
@@ -57,6 +57,10 @@ settings.register_profile("long", max_examples=5000, deadline=None, suppress_hea
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
+CELLS: dict[str, str] = {}
+"""Local name -> cell id of every step that a test made: a build request names the image only."""
+
+
 class FakeEngine:
     """An engine that remembers what it was asked and answers what it was told to."""
 
@@ -73,26 +77,31 @@ class FakeEngine:
     def version(self) -> str:
         return "Fake 1.0"
 
-    def build(self, step: BuildStep, root: Path, log: Path, on_progress: Callable[[str], None]) -> BuildOutcome:
-        self.calls.append(("build", step.cell.id))
+    def build(self, request: BuildRequest, root: Path, log: Path, on_progress: Callable[[str], None]) -> BuildOutcome:
+        cell = CELLS[request.tag]
+        self.calls.append(("build", cell))
         on_progress("[os 1/2] FROM somewhere")
         log.write_text("it was built\n")
-        answers = self.builds.get(step.cell.id)
-        answer = answers.pop(0) if answers else self.passes(step)
+        answers = self.builds.get(cell)
+        answer = answers.pop(0) if answers else self.builds_image(request.tag)
         return answer if isinstance(answer, BuildOutcome) else answer()
 
     def passes(self, step: BuildStep) -> BuildOutcome:
-        name = f"sha256:{step.cell.id}"
+        return self.builds_image(step.request.tag)
+
+    def builds_image(self, tag: str) -> BuildOutcome:
+        cell = CELLS[tag]
+        name = f"sha256:{cell}"
         image = InspectedImage(
             image=BuiltImage(id=name, size=227_000_000),
-            labels={"rlimages.cell": step.cell.id},
+            labels={"rlimages.cell": cell},
             env=("PATH=/usr/bin", "ODD=a=b"),
             entrypoint=("/entry",),
             command=(),
             user="",
             workdir="/opt/ml/code",
         )
-        self.store[name] = self.store[step.image] = image
+        self.store[name] = self.store[tag] = image
         return BuildOutcome(ended=ProgramResult(code=0, seconds=0.0), image=name)
 
     def check(self, image: str, argv: Sequence[str], folder: Path, log: Path, timeout: float) -> CheckRun:
@@ -129,16 +138,15 @@ def make_step(cell: Cell) -> Callable[..., BuildStep]:
 
     def make(version: str = "2.9.3", **changes: Any) -> BuildStep:
         mine = replace(cell, version=version, tag=f"ray-{version}", aliases=(f"ray-{version}-alias",))
-        words: dict[str, Any] = {
-            "cell": mine,
-            "action": Action.BUILD,
-            "reason": "chosen",
-            "recipe": mine.recipe,
-            "image": mine.local_name,
-            "arguments": (("processor", "cpu"),),
-            "contexts": (),
-            "timeout": 60,
-        }
+        CELLS[mine.local_name] = mine.id
+        request = BuildRequest(
+            dockerfile=mine.recipe,
+            tag=mine.local_name,
+            arguments=(("processor", "cpu"),),
+            contexts=(),
+            timeout=60,
+        )
+        words: dict[str, Any] = {"cell": mine, "action": Action.BUILD, "reason": "chosen", "request": request}
         return BuildStep(**{**words, **changes})
 
     return make

@@ -31,10 +31,10 @@ def build_cell(
     log = folder / "build.log"
     folder.mkdir(parents=True, exist_ok=True)
     for attempt in range(1, ATTEMPTS + 1):
-        built = engine.build(step, root, log, on_progress)
+        built = engine.build(step.request, root, log, on_progress)
         seconds = time.monotonic() - started
         if built.ended.passed:
-            found = engine.inspect(built.image) or engine.inspect(step.image)
+            found = engine.inspect(built.image) or engine.inspect(step.request.tag)
             return BuildResult(
                 cell=step.cell,
                 outcome=Outcome.PASSED,
@@ -44,10 +44,8 @@ def build_cell(
                 image=found.image if found else None,
                 worked=built.ended.seconds if built.worked else 0.0,
             )
-        from rlimages.build.failures import (
-            diagnose_failure,
-            is_transient,
-        )  # its patterns are compiled for those who need them
+        # Importing the failure patterns compiles dozens of regular expressions: only a failed build pays for that.
+        from rlimages.build.failures import diagnose_failure, is_transient
 
         ended = built.ended
         failure = diagnose_failure(
@@ -62,7 +60,7 @@ def build_cell(
         if stop.wait(wait):
             break
     reasons = {
-        "timeout": f"took longer than {step.timeout} s",
+        "timeout": f"took longer than {step.request.timeout} s",
         "interrupted": "interrupted",
         "unknown": f"buildx exited with {ended.code}",
         "disk full": f"disk full; {DISK_REMEDY}",

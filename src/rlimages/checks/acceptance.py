@@ -14,7 +14,8 @@ from rlimages.errors import AcceptanceError, Interrupted, RegistryError
 from rlimages.oci.manifest import Manifest, parse_reference
 from rlimages.plan.results import Outcome
 from rlimages.project.lookup import find_project, find_subjects
-from rlimages.project.project import Project, new_run_name
+from rlimages.project.project import Project
+from rlimages.project.state import new_run_name
 from rlimages.registry.auth import RegistryLogin
 from rlimages.registry.client import RegistryClient
 from rlimages.registry.ecr import HostCredentials

@@ -66,7 +66,7 @@ def plan(
         if commands or as_json
         else ()
     )
-    argv = {step.cell.id: build_argv(step, metadata=Path("metadata.json"), progress="auto") for step in builds}
+    argv = {step.cell.id: build_argv(step.request, metadata=Path("metadata.json"), progress="auto") for step in builds}
     if commands:
         print_lines(f"# {step.cell.id}: {step.reason}\n{shlex.join(argv[step.cell.id])}" for step in builds)
     elif as_json:

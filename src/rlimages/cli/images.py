@@ -12,7 +12,7 @@ from rlimages.cli.common import base_options, json_option, print_json, print_lin
 from rlimages.engine.docker import DockerEngine
 from rlimages.oci.layers import LayerStack, StoredImage, explain_layers
 from rlimages.project.lookup import find_project, find_subjects
-from rlimages.project.project import new_run_name
+from rlimages.project.state import new_run_name
 from rlimages.system.process import Stop
 
 if TYPE_CHECKING:

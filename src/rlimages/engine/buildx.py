@@ -10,20 +10,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rlimages.plan.step import BuildStep
+from rlimages.engine.protocol import BuildRequest
 
 
-def build_argv(step: BuildStep, *, metadata: Path, progress: str = "rawjson") -> list[str]:
+def build_argv(request: BuildRequest, *, metadata: Path, progress: str = "rawjson") -> list[str]:
     """The exact command of one build, to be run in the project's root, which is its context."""
     argv = ["docker", "buildx", "build", f"--progress={progress}", "--provenance=false", "--sbom=false", "--load"]
-    argv += [f"--metadata-file={metadata}", f"--file={step.recipe}", f"--tag={step.image}"]
-    argv += ["--no-cache"] if step.no_cache else []
-    argv += [f"--cache-from=type=registry,ref={image}" for image in step.cache_from]
-    argv += ["--cache-to=type=inline"] if step.inline_cache else []
-    argv += [f"--build-arg={name}={value}" for name, value in step.arguments]
-    argv += [f"--build-arg=SOURCE_DATE_EPOCH={step.epoch}"] if step.epoch is not None else []
-    argv += [f"--build-context={name}={source}" for name, source in step.contexts]
-    argv += [f"--label={name}={value}" for name, value in step.labels]
+    argv += [f"--metadata-file={metadata}", f"--file={request.dockerfile}", f"--tag={request.tag}"]
+    argv += ["--no-cache"] if request.no_cache else []
+    argv += [f"--cache-from=type=registry,ref={image}" for image in request.cache_from]
+    argv += ["--cache-to=type=inline"] if request.inline_cache else []
+    argv += [f"--build-arg={name}={value}" for name, value in request.arguments]
+    argv += [f"--build-arg=SOURCE_DATE_EPOCH={request.epoch}"] if request.epoch is not None else []
+    argv += [f"--build-context={name}={source}" for name, source in request.contexts]
+    argv += [f"--label={name}={value}" for name, value in request.labels]
     return [*argv, "."]
 
 

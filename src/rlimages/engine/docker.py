@@ -11,12 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from rlimages.engine.buildx import build_argv
 from rlimages.engine.container import CheckRun, engine_errors, run_confined
-from rlimages.engine.protocol import ENGINE_REMEDY, BuildOutcome, BuiltImage, InspectedImage, LocalImage, LocalImages
+from rlimages.engine.protocol import (
+    ENGINE_REMEDY,
+    BuildOutcome,
+    BuildRequest,
+    BuiltImage,
+    InspectedImage,
+    LocalImage,
+    LocalImages,
+)
 from rlimages.engine.store import remove_orphans, remove_unnamed_images
 from rlimages.engine.survey import has_label, list_images
 from rlimages.errors import ToolError
 from rlimages.oci.labels import CELL_LABEL, PROCESS_LABEL, RUN_LABEL
-from rlimages.plan.step import BuildStep
 from rlimages.system.process import Stop, run_program, this_process
 
 if TYPE_CHECKING:
@@ -51,18 +58,18 @@ class DockerEngine:
         with translating_errors():
             return f"Docker {self._client.version()['Version']}, buildx {'.'.join(map(str, self._buildx))}"
 
-    def build(self, step: BuildStep, root: Path, log: Path, on_progress: Callable[[str], None]) -> BuildOutcome:
+    def build(self, request: BuildRequest, root: Path, log: Path, on_progress: Callable[[str], None]) -> BuildOutcome:
         """Build one image with `root` as context; the log is appended to, BuildKit's metadata goes beside it."""
         from rlimages.engine.buildx import ProgressParser
 
         progress = "rawjson" if self._buildx >= (0, 13) else "plain"
         metadata = log.with_suffix(".json").resolve()
-        before = self.inspect(step.image)
+        before = self.inspect(request.tag)
         with log.open("a", encoding="utf-8") as file:
             listener = ProgressParser(lambda line: print(line, file=file, flush=True), on_progress)
-            argv = build_argv(step, metadata=metadata, progress=progress)
+            argv = build_argv(request, metadata=metadata, progress=progress)
             ended = run_program(
-                argv, on_line=listener.hear, timeout=step.timeout, stop=self._stop, cwd=root, remedy=ENGINE_REMEDY
+                argv, on_line=listener.hear, timeout=request.timeout, stop=self._stop, cwd=root, remedy=ENGINE_REMEDY
             )
             listener.close()
         if not ended.passed:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Protocol
 from rlimages.oci.labels import BUILD_LABEL
 from rlimages.oci.layers import PathKind
 from rlimages.oci.manifest import ImageConfig
-from rlimages.plan.step import BuildStep
 
 if TYPE_CHECKING:
     from rlimages.engine.container import CheckRun
@@ -85,6 +84,31 @@ ENGINE_REMEDY = 'start Docker, or: scripts/engine up && eval "$(scripts/engine e
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class BuildRequest:
+    """All that one `docker buildx build` needs. The build context is the project's root."""
+
+    dockerfile: str
+    """Path below the context."""
+    tag: str
+    """Local reference that the image gets."""
+    arguments: tuple[tuple[str, str], ...]
+    """Build arguments, in the order of the command line."""
+    contexts: tuple[tuple[str, str], ...]
+    """Named contexts: `buildhost`, and overridden base images by their exact reference."""
+    labels: tuple[tuple[str, str], ...] = ()
+    timeout: int
+    """Seconds."""
+    epoch: int | None = None
+    """Creation date of the image in seconds since 1970 (`SOURCE_DATE_EPOCH`); None for the time of the build."""
+    no_cache: bool = False
+    """Ignore the builder's cache."""
+    cache_from: tuple[str, ...] = ()
+    """Images in registries that serve as a layer cache; missing ones are ignored."""
+    inline_cache: bool = False
+    """Write cache metadata into the image, so that it can serve as `cache_from` of later builds."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class BuildOutcome:
     """How one build ended."""
 
@@ -119,7 +143,7 @@ class Engine(Protocol):
     def version(self) -> str:
         """The engine and its builder, for people. Raises `ToolError` when none answers."""
 
-    def build(self, step: BuildStep, root: Path, log: Path, on_progress: Callable[[str], None]) -> BuildOutcome:
+    def build(self, request: BuildRequest, root: Path, log: Path, on_progress: Callable[[str], None]) -> BuildOutcome:
         """Build one image with `root` as context; `on_progress` hears the name of each step as it begins."""
 
     def check(self, image: str, argv: Sequence[str], folder: Path, log: Path, timeout: float) -> "CheckRun":

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from rlimages.engine.protocol import BuiltImage, LocalImage, LocalImages
+from rlimages.engine.protocol import BuildRequest, BuiltImage, LocalImage, LocalImages
 from rlimages.errors import ConfigError, UsageError
 from rlimages.matrix.cell import EMPTY, Cell
 from rlimages.oci.labels import BUILD_LABEL, INPUTS_LABEL
@@ -78,19 +78,21 @@ def make_plan(
                 cell=cell,
                 action=Action.SKIP if reason else Action.BUILD,
                 reason=reason or (f"after {parent.id}" if parent else "chosen"),
-                recipe=cell.recipe,
-                image=cell.local_name,
                 base=image_reference(cell.base, registries),
-                arguments=(
-                    ("processor", cell.processor.value),
-                    *registries.get(cell.base.registry or "", EMPTY).items(),
-                ),
-                contexts=tuple(_contexts(cell, parent, registries, overrides)),
-                labels=tuple(labels.items()),
                 needs=(parent.id,) if parent else (),
-                timeout=timeout or cell.timeout,
-                cache_from=tuple(f"{registry}/{cell.local_name}" for registry in caches),
-                inline_cache=inline_cache,
+                request=BuildRequest(
+                    dockerfile=cell.recipe,
+                    tag=cell.local_name,
+                    arguments=(
+                        ("processor", cell.processor.value),
+                        *registries.get(cell.base.registry or "", EMPTY).items(),
+                    ),
+                    contexts=tuple(_contexts(cell, parent, registries, overrides)),
+                    labels=tuple(labels.items()),
+                    timeout=timeout or cell.timeout,
+                    cache_from=tuple(f"{registry}/{cell.local_name}" for registry in caches),
+                    inline_cache=inline_cache,
+                ),
             )
         )
     return BuildPlan(steps=tuple(steps), jobs=jobs)
@@ -101,7 +103,7 @@ def with_host_contexts(plan: BuildPlan, buildhosts: Mapping[str, Path]) -> Build
     return replace(
         plan,
         steps=tuple(
-            replace(step, contexts=(("buildhost", str(buildhosts[step.cell.id])), *step.contexts))
+            step.with_request(contexts=(("buildhost", str(buildhosts[step.cell.id])), *step.request.contexts))
             if step.cell.id in buildhosts
             else step
             for step in plan.steps
@@ -193,9 +195,8 @@ def decide_actions(
             _pin_base(step, bases),
             source=inputs.source,
             digest=inputs.build,
-            ground=tuple(stands_on.items()),
-            no_cache=afresh,
-        )
+            base_digests=tuple(stands_on.items()),
+        ).with_request(no_cache=afresh)
         steps.append(told if step.action is Action.SKIP else _decide_step(told, inputs, holdings))
     return replace(plan, steps=tuple(steps))
 
@@ -206,8 +207,8 @@ def with_labels(plan: BuildPlan, root: Path, labels: Mapping[str, str] = EMPTY) 
     steps = []
     for step in plan.steps:
         if step.action is Action.BUILD:
-            own = ledger.inputs(step.cell, dict(step.ground)).labels
-            steps.append(replace(step, labels=(*step.labels, *labels.items(), *own.items())))
+            own = ledger.inputs(step.cell, dict(step.base_digests)).labels
+            steps.append(step.with_request(labels=(*step.request.labels, *labels.items(), *own.items())))
         else:
             steps.append(step)
     return replace(plan, steps=tuple(steps))
@@ -221,7 +222,7 @@ def reused_result(step: BuildStep) -> BuildResult:
         reason=step.reason,
         seconds=0.0,
         log="",
-        image=BuiltImage(id=step.held, size=step.held_size),
+        image=BuiltImage(id=step.image_id, size=step.image_size),
     )
 
 
@@ -234,7 +235,7 @@ def base_identity(
     has it. `known` has the build digests of earlier steps; a parent outside the plan counts as its image says itself.
     """
     cell = step.cell
-    stand_in = dict(step.contexts).get(step.base, "").removeprefix("docker-image://")
+    stand_in = dict(step.request.contexts).get(step.base, "").removeprefix("docker-image://")
     if cell.extends and cell.extends in known:
         return {f"parent {cell.extends}": known[cell.extends]}
     here = holdings.find(stand_in or step.base)
@@ -249,25 +250,25 @@ def base_identity(
 def _pin_base(step: BuildStep, bases: Mapping[str, str]) -> BuildStep:
     """The step, with its base by its locked digest, where it is locked and nothing stands in for it."""
     digest = bases.get(step.cell.base.image)
-    if not digest or step.cell.extends or step.base in dict(step.contexts):
+    if not digest or step.cell.extends or step.base in dict(step.request.contexts):
         return step
-    return replace(step, contexts=(*step.contexts, (step.base, f"docker-image://{step.base}@{digest}")))
+    return step.with_request(contexts=(*step.request.contexts, (step.base, f"docker-image://{step.base}@{digest}")))
 
 
 def _decide_step(step: BuildStep, inputs: Inputs, holdings: LocalImages) -> BuildStep:
-    if step.no_cache:
+    if step.request.no_cache:
         return replace(step, reason=NO_CACHE)
-    named = holdings.find(step.image)
+    named = holdings.find(step.request.tag)
     if inputs.unknown:
         unknown = inputs.unknown[0]
         return replace(step, reason=f"{unknown} is not here yet")
     same = holdings.built_from(inputs.build)
     if named in same and named is not None:
-        return replace(step, action=Action.REUSE, reason="up to date", held=named.id, held_size=named.size)
+        return replace(step, action=Action.REUSE, reason="up to date", image_id=named.id, image_size=named.size)
     if same:
         one = same[0]
         reason = f"it is here as {one.names[0] if one.names else one.id}"
-        return replace(step, action=Action.RETAG, reason=reason, held=one.id, held_size=one.size)
+        return replace(step, action=Action.RETAG, reason=reason, image_id=one.id, image_size=one.size)
     changes = tuple(_changes(named, inputs))
     return replace(step, changes=changes, reason=_reason(step, named, changes))
 
@@ -283,9 +284,9 @@ def _changes(named: LocalImage | None, inputs: Inputs) -> Iterator[str]:
 
 def _reason(step: BuildStep, named: LocalImage | None, changes: tuple[str, ...]) -> str:
     if named is None:
-        return f"there is no image {step.image} here"
+        return f"there is no image {step.request.tag} here"
     if changes:
         return changes[0] + (f", and {len(changes) - 1} more" if len(changes) > 1 else "")
     if INPUTS_LABEL not in named.labels:
-        return f"{step.image} does not say what it was built from"
+        return f"{step.request.tag} does not say what it was built from"
     return "its inputs are not what they were"

@@ -1,9 +1,11 @@
 """A plan: one `BuildStep` for each cell, with its action and the reason; and the options of a run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
+from rlimages.engine.protocol import BuildRequest
 from rlimages.matrix.cell import Cell
 from rlimages.system.machine import DISK_FLOOR
 
@@ -29,46 +31,32 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuildStep:
-    """Everything one `docker buildx build` needs, for one cell."""
+    """The decision about one cell of a plan, and the build request that makes its image."""
 
     cell: Cell
     action: Action
     reason: str
+    request: BuildRequest
     changes: tuple[str, ...] = ()
-    """Why it is built: each input that is not what it was, one sentence each."""
+    """Why the cell is built: one sentence for each input that changed since its image was built."""
     source: str = ""
-    """Digest of what we wrote for it (`digest.Inputs`)."""
+    """Digest of the files that this project owns: Dockerfile, lock and mounted files (`plan.inputs.Inputs`)."""
     digest: str = ""
-    """Its build digest."""
-    ground: tuple[tuple[str, str], ...] = ()
-    """What it stands on, and the digests of that."""
-    held: str = ""
-    """Id of the image that need not be built; empty for what is built."""
-    held_size: int = 0
-    """Its bytes, all layers unpacked."""
-    recipe: str
-    """Path of the Dockerfile below the context."""
-    image: str
-    """The local reference that the result gets."""
+    """The build digest: of all inputs, the base image's digest among them."""
     base: str = ""
-    """Reference of what it stands on, with account, region and domain filled in."""
-    arguments: tuple[tuple[str, str], ...]
-    """Build arguments, in the order of the command line."""
-    contexts: tuple[tuple[str, str], ...]
-    """Named contexts: `buildhost`, and overridden bases by their exact reference."""
-    labels: tuple[tuple[str, str], ...] = ()
+    """Reference of the base image, with account, region and domain filled in."""
+    base_digests: tuple[tuple[str, str], ...] = ()
+    """The base image, and the parent cell if there is one, each with its digest."""
     needs: tuple[str, ...] = ()
     """Ids of the cells that must be built first."""
-    timeout: int
-    """Seconds."""
-    epoch: int | None = None
-    """Seconds since 1970 that become the image's date of creation; None for now."""
-    no_cache: bool = False
-    """Build from nothing, whatever the builder remembers."""
-    cache_from: tuple[str, ...] = ()
-    """Images in registries whose layers are taken where they fit; one that is not there is passed over."""
-    inline_cache: bool = False
-    """Write into the image what makes it one of those."""
+    image_id: str = ""
+    """Id of the local image that is reused; empty for a build."""
+    image_size: int = 0
+    """Unpacked size of the reused image in bytes."""
+
+    def with_request(self, **changes: Any) -> "BuildStep":
+        """Return the same step with some fields of its build request replaced."""
+        return replace(self, request=replace(self.request, **changes))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

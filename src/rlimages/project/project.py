@@ -5,7 +5,6 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from difflib import unified_diff
 from functools import cached_property
 from itertools import chain
@@ -17,6 +16,7 @@ from rlimages.matrix.accounts import Accounts, accounts
 from rlimages.matrix.cell import Cell, Matrix
 from rlimages.project.base_lock import BASE_LOCK
 from rlimages.project.render import image_table, replace_section
+from rlimages.project.state import STATE, StateFolder
 from rlimages.system.cache import cached
 from rlimages.system.files import read_text, write_text
 
@@ -37,8 +37,6 @@ def find_root(start: Path) -> Path:
     raise FactoryError(f"no {MATRIX} in {start} or above; run this inside a project or give --matrix")
 
 
-RELEASES = "releases"
-PASS_RECORDS = "passes"
 SCHEMA = "src/rlimages/data/build_matrix.schema.json"
 README = "README.md"
 MOUNTED = re.compile(r"\bsource=(templates/build/[A-Za-z0-9._-]+)")
@@ -53,6 +51,11 @@ class Project:
     matrix: Matrix
     parents: "Project | None" = None
     """The project whose cells may be extended too."""
+
+    @property
+    def state(self) -> StateFolder:
+        """The state folder, `.rlimages`."""
+        return StateFolder(self.root / STATE)
 
     @property
     def accounts(self) -> Accounts:
@@ -256,23 +259,3 @@ def _parse_base_lock(text: str) -> "dict[str, LockedBase]":
     from rlimages.project.base_lock import parse_base_lock
 
     return dict(parse_base_lock(text))
-
-
-STATE = ".rlimages"
-"""Folder below the project root for logs, reports, releases and what passed before. Never committed."""
-
-
-def open_run(state: Path) -> Path:
-    """Make the folder of a new run below `state`, point `latest` at it, and return it; its name is the run's."""
-    runs = state / "runs"
-    folder = runs / new_run_name()
-    (folder / "logs").mkdir(parents=True)
-    link = runs / f".latest-{os.getpid()}"
-    link.symlink_to(folder.name)
-    link.replace(runs / "latest")
-    return folder
-
-
-def new_run_name() -> str:
-    """Start time and process: unique on this machine."""
-    return f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%S.%f')}-{os.getpid()}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from rlimages.checks.pass_record import parse_record
 from rlimages.errors import Interrupted, RegistryError
 from rlimages.oci.manifest import parse_config, subject_digest
-from rlimages.project.project import RELEASES, STATE, Project
+from rlimages.project.project import Project
 from rlimages.registry.http import PATIENCE
 from rlimages.release.journal import JOURNAL_FILE, Journal
 from rlimages.release.model import RegistryConnection
@@ -58,7 +58,7 @@ def collect_garbage(
     """
     targets = load_targets(project)
     target = targets.find(name)
-    over, held = _journals(project.root / STATE / RELEASES, now - older_than)
+    over, held = _journals(project.state.releases, now - older_than)
     for other, rules in targets.by_name.items():
         if rules.promote_from == name:
             for opened in connect(other, rules, project.cells, environ=environ, patience=PATIENCE):

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from threading import Lock
 
 from rlimages.errors import FactoryError, Interrupted, RegistryError
@@ -12,15 +11,16 @@ from rlimages.oci.archive import PackedCache, SaveImage, pack_image
 from rlimages.oci.layers import StoredImage, explain_layers
 from rlimages.oci.manifest import Blob, Manifest, PackedContent
 from rlimages.plan.results import CellReport
+from rlimages.project.state import StateFolder
 from rlimages.registry.client import upload_image
 from rlimages.registry.http import is_reachable
 from rlimages.release.model import Fetch, RegistryConnection, ReleaseItem, release_item
 from rlimages.system.process import Stop
 
 
-def from_local_store(save: Callable[[str], SaveImage], state: Path) -> Fetch:
+def from_local_store(save: Callable[[str], SaveImage], state: StateFolder) -> Fetch:
     """Images of the local store; `save` gives how to save one, by its id."""
-    blobs, shelf = state / "blobs", PackedCache(state / "packed")
+    blobs, shelf = state.blobs, PackedCache(state.packed)
     locks: dict[str, Lock] = {}
     guard = Lock()
 
@@ -64,9 +64,9 @@ def pack_all(
     return packed
 
 
-def clear_packed(state: Path) -> None:
+def clear_packed(state: StateFolder) -> None:
     """Forget packed layers; what they became is still known, so that only what a registry lacks is packed again."""
-    for path in (state / "blobs").glob("*"):
+    for path in state.blobs.glob("*"):
         path.unlink(missing_ok=True)
 
 

@@ -16,7 +16,7 @@ from rlimages.errors import RegistryError, UsageError
 from rlimages.matrix.cell import Cell
 from rlimages.oci.manifest import Blob, Manifest, PackedContent, Reference
 from rlimages.plan.results import CellReport
-from rlimages.project.project import PASS_RECORDS, RELEASES, STATE, Project
+from rlimages.project.project import Project
 from rlimages.registry.client import RegistryClient
 from rlimages.release.deliver import deliver, roll_back
 from rlimages.release.destination import ReleaseTarget, make_sboms, open_target, requirements_check
@@ -152,12 +152,12 @@ def promote(
     there = open_target(project, cells, target=name, environ=environ)
     origin = connect(source, known.find(source), cells, environ=environ)[0]
     try:
-        chosen = candidates(cells, origin, checks_of(project), project.root / STATE / PASS_RECORDS)
+        chosen = candidates(cells, origin, checks_of(project), project.state.pass_records)
         more = [profile for profile in there.target.accept if profile not in known.find(source).accept]
         _require_target_profiles(chosen, origin, [load_profiles(project.root).find(one) for one in more], stop, on_note)
     finally:
         origin.registry.close()
-    released, book = start_release(project.root / STATE / RELEASES, there.label, [one.item for one in chosen], source)
+    released, book = start_release(project.state.releases, there.label, [one.item for one in chosen], source)
     records = {one.item.cell: one.proof for one in chosen}
     return released.name, _deliver(project, released, book, there, records, environ, stop, may_go_back, on_note)
 
@@ -191,8 +191,8 @@ def resume_or_roll_back(
     on_note: Callable[[str], None],
 ) -> tuple[RegistryResult, ...]:
     """Resume a release by its name, or roll it back. Raises `SelectionError` where there is none."""
-    state = project.root / STATE
-    released, book = reopen_release(state / RELEASES, name)
+    state = project.state
+    released, book = reopen_release(state.releases, name)
     cells = [cell for cell in project.cells if cell.id in released.cells]
     named = (project.root / TARGETS_FILE).exists() and released.target in load_targets(project).by_name
     words = {"target": released.target} if named else {"to": released.target}
@@ -203,7 +203,7 @@ def resume_or_roll_back(
             on_note(f"{place}: {what}")
 
         return roll_back(released, book, there.places, stop=stop, tell=tell)
-    kept = {item.cell: newest_record(item.image, state / PASS_RECORDS) for item in released.items}
+    kept = {item.cell: newest_record(item.image, state.pass_records) for item in released.items}
     records = {cell: record for cell, record in kept.items() if record}
     return _deliver(project, released, book, there, records, environ, stop, may_go_back, on_note)
 
@@ -220,7 +220,7 @@ def _deliver(
     on_note: Callable[[str], None],
 ) -> tuple[RegistryResult, ...]:
     """Deliver from where the release takes its images: the local store, or another target."""
-    state = project.root / STATE
+    state = project.state
 
     def tell(place: str, what: str) -> None:
         on_note(f"{place}: {what}")

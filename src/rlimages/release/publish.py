@@ -18,7 +18,8 @@ from rlimages.oci.labels import BUILD_LABEL
 from rlimages.oci.manifest import Blob, Manifest, PackedContent
 from rlimages.plan.results import CellReport, Event, Outcome, PublishResult, RequirementResult, RunReport
 from rlimages.plan.step import BuildPlan, RunOptions, Stage
-from rlimages.project.project import PASS_RECORDS, RELEASES, STATE, Project
+from rlimages.project.project import Project
+from rlimages.project.state import StateFolder
 from rlimages.release.deliver import deliver, traffic_line
 from rlimages.release.destination import ReleaseTarget, make_sboms, open_target, requirements_check
 from rlimages.release.journal import start_release
@@ -63,7 +64,7 @@ def publish_report(
         reason = f"nothing was released to {there.name}: {', '.join(missing)} did not pass" if ready else ""
         return _with_note(report, reason), ()
     here = [cell for cell in ready if cell.cell.id not in recalled]
-    state, began = project.root / STATE, monotonic()
+    state, began = project.state, monotonic()
     items = [release_item(cell.cell, cell.image.id, _build_of(cell, recalled, engine)) for cell in ready if cell.image]
     herald = _EventReporter(on_event, len(there.places))
     fetch = from_local_store(lambda image: lambda: engine.save(image), state)
@@ -73,7 +74,7 @@ def publish_report(
         own = [item for item in items if item.cell not in recalled]
         packed = pack_all(own, there.places, fetch, stop=stop, tell=herald.moved)
         require_accepted_images(here, (), wanted, engine, packed)
-    released, book = start_release(state / RELEASES, there.label, items)
+    released, book = start_release(state.releases, there.label, items)
     for opened in there.places:
         herald.moved(opened.place.name, "")
     boms = {
@@ -172,12 +173,14 @@ def _no_mount_sources(_opened: RegistryConnection) -> Sequence[str]:
     return ()
 
 
-def _pass_records(ready: Sequence[CellReport], checks: ChecksOf, state: Path) -> Iterator[tuple[str, PassRecord]]:
+def _pass_records(
+    ready: Sequence[CellReport], checks: ChecksOf, state: StateFolder
+) -> Iterator[tuple[str, PassRecord]]:
     for cell in ready:
         programs = checks(cell.cell)
         made = make_record(cell.image.id, programs, cell.smoke) if cell.image else None
         if made is not None:
-            store_record(made, state / PASS_RECORDS)
+            store_record(made, state.pass_records)
             yield cell.cell.id, made
 
 
@@ -285,8 +288,8 @@ class Publication:
         """The same plan, with nothing built that the first place has, checked."""
         if self.wishes.fresh:
             return todo
-        state = self.project.root / STATE
-        todo, self.recalled = find_reusable(todo, self.there.places[0], checks_of(self.project), state / PASS_RECORDS)
+        state = self.project.state
+        todo, self.recalled = find_reusable(todo, self.there.places[0], checks_of(self.project), state.pass_records)
         return todo
 
     @property
@@ -307,7 +310,7 @@ class Publication:
         def judge(cell: CellReport, manifest: Manifest) -> None:
             require_accepted_images([cell], (), wanted, engine, {cell.cell.id: manifest})
 
-        fetch = from_local_store(lambda image: lambda: pieces(image), self.project.root / STATE)
+        fetch = from_local_store(lambda image: lambda: pieces(image), self.project.state)
         return early_uploader(fetch, self.there.places, judge=judge, stop=self.stop)
 
     def release(

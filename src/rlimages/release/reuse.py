@@ -78,7 +78,7 @@ def find_reusable(
     `suite` gives the programs that check a cell, `proofs` is where this machine's records of them are. Raises
     `RegistryError` where the registry does not answer.
     """
-    asked = [step for step in plan.of(Action.BUILD) if step.digest and not step.no_cache]
+    asked = [step for step in plan.of(Action.BUILD) if step.digest and not step.request.no_cache]
     with ThreadPoolExecutor(max_workers=PARALLEL_LOOKUPS) as pool:
         found = {
             one.step.cell.id: one
@@ -108,7 +108,7 @@ def _find_image(
     if record is None:
         return None
     reason = f"{opened.place.host}/{repository} has it, checked on {record.at[:10]}"
-    told = replace(step, action=Action.RETAG, reason=reason, changes=(), held=manifest.image)
+    told = replace(step, action=Action.RETAG, reason=reason, changes=(), image_id=manifest.image)
     return ReusedImage(step=told, manifest=manifest, facts=facts, proof=record, opened=opened, repository=repository)
 
 

@@ -14,7 +14,7 @@ from rlimages.matrix.cell import Cell
 from rlimages.plan.history import History, read_history
 from rlimages.plan.planner import make_plan
 from rlimages.plan.step import Action, BuildPlan, BuildStep, RunOptions
-from rlimages.project.project import STATE, Project
+from rlimages.project.project import Project
 from rlimages.run.prepare import decide_plan, outline_plan, without_orphans
 from rlimages.system.machine import free_disk
 from rlimages.system.process import Stop
@@ -94,7 +94,7 @@ def forecast_facts(told: Forecast, commands: dict[str, list[str]]) -> dict[str, 
                 "reason": cell.step.reason,
                 "changes": list(cell.step.changes),
                 "where": cell.step.cell.where,
-                "image": cell.step.image,
+                "image": cell.step.request.tag,
                 "digests": {"source": cell.step.source, "build": cell.step.digest},
                 "seconds": cell.seconds,
                 "space": cell.space,
@@ -204,7 +204,7 @@ def make_forecast(
         notes += _unlocked(project, decided)
     proven = {} if since else dict(_cached_checks(decided, engine, project))
     proven.update((name, frozenset(one.proof.checks)) for name, one in recalled.items())
-    suites, past = _Suites(project), read_history(project.root / STATE)
+    suites, past = _Suites(project), read_history(project.state.root)
     told = tuple(_cell_forecast(step, suites, names, proven, past) for step in plan.steps)
     return Forecast(
         cells=told,
@@ -263,9 +263,9 @@ def _cached_checks(plan: BuildPlan, engine: DockerEngine, project: Project) -> I
     """Cell -> its checks that passed before for the image that it keeps."""
     suites = _Suites(project)
     for step in plan.of(Action.REUSE, Action.RETAG):
-        image = engine.inspect(step.held)
+        image = engine.inspect(step.image_id)
         if image is not None:
-            proofs = project.root / STATE / "proofs"
+            proofs = project.state.check_cache
             passed = (check.name for check in suites.of(step.cell) if cached_result(step.cell, image, check, proofs))
             yield step.cell.id, frozenset(passed)
 
@@ -303,8 +303,8 @@ def _bytes_to_upload(
     from rlimages.release.packing import upload_size
 
     kept = [step for step in plan.of(Action.REUSE, Action.RETAG) if step.cell.id not in recalled]
-    images = [(step.cell, image) for step in kept if (image := engine.stored(step.held)) is not None]
-    return upload_size(images, there.places, PackedCache(project.root / STATE / "packed"))
+    images = [(step.cell, image) for step in kept if (image := engine.stored(step.image_id)) is not None]
+    return upload_size(images, there.places, PackedCache(project.state.packed))
 
 
 def _engine_free_disk(engine: DockerEngine) -> int | None:

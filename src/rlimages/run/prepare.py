@@ -18,7 +18,7 @@ from rlimages.plan.planner import (
     with_labels,
 )
 from rlimages.plan.step import Action, BuildPlan, RunOptions, Stage
-from rlimages.project.project import MATRIX, STATE, Project
+from rlimages.project.project import MATRIX, Project
 from rlimages.system.files import read_text
 from rlimages.system.machine import read_machine
 
@@ -70,7 +70,7 @@ def with_host_files(project: Project, todo: BuildPlan, wishes: RunOptions, *, en
 
     locks = {step.cell.id: read_text(project.root / step.cell.lock) or "" for step in builds}
     hosts = prepare_contexts(
-        project.root / STATE / "buildhost", locks, environ=environ, home=Path.home(), wheels=wishes.wheels
+        project.state.host_contexts, locks, environ=environ, home=Path.home(), wheels=wishes.wheels
     )
     told = with_labels(todo, project.root, revision_labels(project.root))
     return Prepared(plan=with_host_contexts(told, hosts.folders), notes=hosts.notes)
@@ -78,7 +78,7 @@ def with_host_files(project: Project, todo: BuildPlan, wishes: RunOptions, *, en
 
 def with_epoch(todo: BuildPlan, epoch: int) -> BuildPlan:
     """The same, each image with a date of creation in whole seconds: what can be given to it a second time."""
-    return replace(todo, steps=tuple(replace(step, epoch=epoch) for step in todo.steps))
+    return replace(todo, steps=tuple(step.with_request(epoch=epoch) for step in todo.steps))
 
 
 def without_orphans(todo: BuildPlan, holdings: LocalImages, project: Project) -> BuildPlan:
@@ -86,7 +86,7 @@ def without_orphans(todo: BuildPlan, holdings: LocalImages, project: Project) ->
     steps = []
     for step in todo.steps:
         base = step.cell.base
-        here = step.needs or base.image in dict(step.contexts) or base.registry is not None
+        here = step.needs or base.image in dict(step.request.contexts) or base.registry is not None
         if step.cell.extends is None or here or holdings.find(base.image) is not None:
             steps.append(step)
             continue
@@ -110,7 +110,7 @@ def bootstrappable_bases(todo: BuildPlan) -> tuple[str, ...]:
     """The Debian bases of a plan, but those that something stands in for."""
     from rlimages.build.base_images import slim_suite
 
-    replaced = {name for step in todo.steps for name, _ in step.contexts}
+    replaced = {name for step in todo.steps for name, _ in step.request.contexts}
     wanted = dict.fromkeys(step.cell.base.image for step in todo.steps if step.cell.base.registry is None)
     return tuple(name for name in wanted if name not in replaced and slim_suite(name))
 

@@ -7,7 +7,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ from rlimages.plan.planner import decide_actions, make_plan, with_host_contexts,
 from rlimages.plan.results import Outcome
 from rlimages.plan.step import Action, BuildStep, RunOptions
 from rlimages.project.lookup import find_image
-from rlimages.project.project import STATE, Project, load_project, new_run_name
+from rlimages.project.project import Project, load_project
+from rlimages.project.state import new_run_name
 from rlimages.registry.auth import RegistryLogin
 from rlimages.registry.client import RegistryClient
 from rlimages.registry.ecr import HostCredentials
@@ -211,7 +212,7 @@ def _rebuild(
 ) -> Reproduction:
     origin = first.origin
     cell = _cell(source, origin, as_is)
-    folder = here.root / STATE / "reproductions" / cell.id
+    folder = here.state.reproductions / cell.id
     step, ground = _step(source, cell, origin, engine, wishes, as_is, environ, on_note)
     on_note(f"building {cell.id} from nothing, as of {origin.revision[:12] if not as_is else 'this checkout'}")
     built = build_cell(step, engine, folder, root=source.root, stop=stop)
@@ -223,7 +224,7 @@ def _rebuild(
         found = _compare(first, built.image, engine, stop, on_note)
     finally:
         if not keep:
-            engine.discard(step.image)
+            engine.discard(step.request.tag)
     return Reproduction(origin=origin, image=built.image.id, comparison=found, seconds=built.seconds, ground=ground)
 
 
@@ -265,18 +266,16 @@ def _step(
     labels = revision_labels(source.root) if as_is else {REVISION_LABEL: origin.revision}
     plan = decide_actions(plan, source.root, holdings, bases=source.locked_bases, afresh=True)
     plan = with_labels(plan, source.root, labels)
-    own = dict(plan.steps[0].labels)
+    own = dict(plan.steps[0].request.labels)
     unlike = source_difference(origin, own)
     if unlike and not as_is:
         raise UsageError(f"{origin.called} was not built from commit {origin.revision[:12]}: {unlike}")
     if unlike:
         on_note(f"this checkout is not what {origin.called} was built from: {unlike}")
     locks = {cell.id: read_text(source.root / cell.lock) or ""}
-    hosts = prepare_contexts(
-        source.root / STATE / "buildhost", locks, environ=environ, home=Path.home(), wheels=wishes.wheels
-    )
+    hosts = prepare_contexts(source.state.host_contexts, locks, environ=environ, home=Path.home(), wheels=wishes.wheels)
     (step,) = with_host_contexts(plan, hosts.folders).steps
-    return replace(step, image=f"{REPOSITORY}:{cell.id}", epoch=origin.epoch), base_differences(origin, own)
+    return step.with_request(tag=f"{REPOSITORY}:{cell.id}", epoch=origin.epoch), base_differences(origin, own)
 
 
 def _compare(

@@ -13,7 +13,7 @@ from rlimages.matrix.cell import Cell
 from rlimages.plan.planner import reused_result
 from rlimages.plan.results import CellReport, Event, RunReport
 from rlimages.plan.step import Action, BuildPlan, RunOptions, Stage
-from rlimages.project.project import STATE, Project, open_run
+from rlimages.project.project import Project
 from rlimages.run.prepare import (
     bootstrappable_bases,
     decide_plan,
@@ -52,7 +52,7 @@ def run_cells(
         from rlimages.release.publish import open_publication
 
         published = open_publication(project, wishes, tuple(cells), environ=environ, stop=stop)
-    folder = open_run(project.root / STATE)
+    folder = project.state.open_run()
     engine = DockerEngine(run=folder.name, stop=stop)
     notes: list[str] = []
 
@@ -89,9 +89,9 @@ def run_cells(
         engine=engine,
         stages=wishes.stages,
         matrix={name: cell for name, (_, cell) in project.family.items()},
-        proofs=None if wishes.fresh else project.root / STATE / "proofs",
+        proofs=None if wishes.fresh else project.state.check_cache,
         booking=booking,
-        state=project.root / STATE,
+        state=project.state.root,
         on_passed=published.forwarder(engine) if published else None,
         elsewhere=published.elsewhere if published else {},
         command=wishes.command,
@@ -142,7 +142,7 @@ def _resource_budget(
     from rlimages.build.resources import ResourceBudget
     from rlimages.plan.history import read_history
 
-    held = frozenset(step.held for step in todo.steps)
+    held = frozenset(step.image_id for step in todo.steps)
     data = cache(engine.data)
 
     def free() -> int | None:
@@ -154,7 +154,7 @@ def _resource_budget(
         floor=wishes.disk_floor,
         free=free,
         reliefs=(
-            lambda _wanted: engine.forget(read_history(project.root / STATE).images() - held),
+            lambda _wanted: engine.forget(read_history(project.state.root).images() - held),
             engine.shrink,
         ),
         stop=stop,

@@ -55,7 +55,7 @@ def run_plan(
     began = time.monotonic()
     started = datetime.now(UTC).isoformat(timespec="seconds")
     past = read_history(state) if state else History()
-    held = frozenset(step.held for step in plan.steps)
+    held = frozenset(step.image_id for step in plan.steps)
     removed = [*engine.cleanup(), *engine.forget(past.images() - held)]
     booking = booking or ResourceBudget()
     place = StageContext(

@@ -75,7 +75,7 @@ def run_stages(step: BuildStep, place: StageContext, tell: ReportStage) -> CellR
         image = _image(step, report, place.engine)
         if image is None:
             return replace(
-                report, build=skipped_build(step.cell, f"there is no local image {step.image}; build it first")
+                report, build=skipped_build(step.cell, f"there is no local image {step.request.tag}; build it first")
             )
         report = replace(report, image=image.image)
         if Stage.SMOKE in place.stages or Stage.PUBLISH in place.stages:
@@ -138,9 +138,9 @@ def _reuse(step: BuildStep, engine: Engine) -> BuildResult:
     """An image that need not be built, under its name. One that has its name already was seen just now."""
     result = reused_result(step)
     if step.action is Action.RETAG:
-        engine.name(step.held, step.image)
-        if engine.inspect(step.held) is None:
-            reason = f"the image {step.held} was removed just now; run this again"
+        engine.name(step.image_id, step.request.tag)
+        if engine.inspect(step.image_id) is None:
+            reason = f"the image {step.image_id} was removed just now; run this again"
             return replace(result, outcome=Outcome.FAILED, reason=reason, image=None)
     return result
 
@@ -148,7 +148,7 @@ def _reuse(step: BuildStep, engine: Engine) -> BuildResult:
 def _image(step: BuildStep, report: CellReport, engine: Engine) -> InspectedImage | None:
     """What this run built, and where it built nothing, what the local store has by the cell's name."""
     built = report.build.image if report.build else None
-    return engine.inspect(built.id if built else step.image)
+    return engine.inspect(built.id if built else step.request.tag)
 
 
 def _check(

@@ -19,7 +19,7 @@ from rlimages.engine.protocol import Engine, InspectedImage
 from rlimages.errors import Interrupted, ToolError
 from rlimages.oci.labels import CELL_LABEL, VERSION_LABEL
 from rlimages.project.lookup import find_image
-from rlimages.project.project import STATE, load_project
+from rlimages.project.project import load_project
 from rlimages.system.process import Stop
 
 if TYPE_CHECKING:
@@ -291,7 +291,7 @@ def describe_image(word: str, interpreter: str | None, *, matrix: Path | None, s
             raise ToolError(f"the image of {word} has just gone from the local store")
         known = {cell.id: cell.base.interpreter for cell in loaded.cells}
         python = interpreter or known.get(image.labels.get(CELL_LABEL, ""), "python3")
-        folder = loaded.root / STATE / "inventory" / image.image.id.removeprefix("sha256:")[:12]
+        folder = loaded.state.inventories / image.image.id.removeprefix("sha256:")[:12]
         return image_sbom(image, python, engine, root=loaded.root, folder=folder)
     finally:
         engine.close()

@@ -24,7 +24,7 @@ def root(tmp_path):
 @pytest.fixture
 def image(engine, step):
     engine.passes(step)
-    return engine.store[step.image]
+    return engine.store[step.request.tag]
 
 
 @pytest.fixture

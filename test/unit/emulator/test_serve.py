@@ -69,8 +69,15 @@ def test_programs_get_the_same() -> None:
 def test_wishes_become_an_endpoint(engine, step, tmp_path) -> None:
     engine.passes(step)
     wishes = ServeOptions(image="x", model=tmp_path, environment=("A=b=c",), gpus="all", port=0, startup=9, region="r")
-    assert make_endpoint(wishes, "n", step.image, engine) == Endpoint(
-        name="n", image=step.image, region="r", model=tmp_path, environment={"A": "b=c"}, gpus=-1, port=0, startup=9
+    assert make_endpoint(wishes, "n", step.request.tag, engine) == Endpoint(
+        name="n",
+        image=step.request.tag,
+        region="r",
+        model=tmp_path,
+        environment={"A": "b=c"},
+        gpus=-1,
+        port=0,
+        startup=9,
     )
 
 
@@ -86,7 +93,7 @@ def test_wishes_become_an_endpoint(engine, step, tmp_path) -> None:
 def test_wishes_that_cannot_be_are_named(engine, step, words, sentence) -> None:
     engine.passes(step)
     with pytest.raises(JobError, match=sentence):
-        make_endpoint(ServeOptions(image="x", region="r", **words), "n", step.image, engine)
+        make_endpoint(ServeOptions(image="x", region="r", **words), "n", step.request.tag, engine)
 
 
 def test_the_results_of_a_training_job_are_not_taken_for_a_model(tmp_path) -> None:

@@ -9,7 +9,7 @@ from rlimages.engine.buildx import build_argv
 @pytest.fixture
 def argv(step) -> list[str]:
     full = replace(
-        step,
+        step.request,
         arguments=(("processor", "cpu"), ("region", "us-west-2")),
         contexts=(("buildhost", "/x/buildhost"), ("r.example.org/b:1", "docker-image://127.0.0.1:5000/b:1")),
         labels=(("org.opencontainers.image.revision", "abc"),),
@@ -38,8 +38,8 @@ def test_no_attestation_is_ever_added(argv) -> None:
 
 
 def test_a_cache_in_a_registry_is_asked_and_an_image_made_one_on_demand_only(step) -> None:
-    with_caches = replace(step, cache_from=("127.0.0.1:5000/r:1",), inline_cache=True)
+    with_caches = replace(step.request, cache_from=("127.0.0.1:5000/r:1",), inline_cache=True)
     argv = build_argv(with_caches, metadata=Path("/tmp/m.json"))
     assert "--cache-from=type=registry,ref=127.0.0.1:5000/r:1" in argv
     assert "--cache-to=type=inline" in argv
-    assert not [word for word in build_argv(step, metadata=Path("/tmp/m.json")) if "cache" in word]
+    assert not [word for word in build_argv(step.request, metadata=Path("/tmp/m.json")) if "cache" in word]

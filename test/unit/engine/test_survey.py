@@ -126,7 +126,7 @@ def test_a_build_of_nothing_new_loads_neither_client_nor_templates(
     holdings = LocalImages((LocalImage(id="sha256:0", names=("debian:x",), digests=(), labels={}, size=1),))
     wishes = RunOptions(stages=(Stage.BUILD,), command="build")
     todo = decide_plan(project, outline_plan(project, project.cells, wishes), holdings, wishes)
-    tiny = {"Id": "sha256:2", "RepoTags": [todo.steps[0].image], "RepoDigests": [], "Size": 2}
+    tiny = {"Id": "sha256:2", "RepoTags": [todo.steps[0].request.tag], "RepoDigests": [], "Size": 2}
     engine.answers["/v1.47/images/json"] = [base, {**tiny, "Labels": {"rlimages.build": todo.steps[0].digest}}]
     said = run("build")
     assert "1 passed" in said

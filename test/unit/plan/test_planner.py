@@ -31,28 +31,28 @@ def only(plan):
 def test_a_step_says_what_the_build_needs(cell) -> None:
     step = only(make_plan([cell], jobs=2))
     assert step.action is Action.BUILD
-    assert step.recipe == cell.recipe
-    assert step.image == cell.local_name
-    assert step.arguments == (("processor", "cpu"),)
-    assert step.contexts == ()
-    assert step.timeout == cell.timeout
+    assert step.request.dockerfile == cell.recipe
+    assert step.request.tag == cell.local_name
+    assert step.request.arguments == (("processor", "cpu"),)
+    assert step.request.contexts == ()
+    assert step.request.timeout == cell.timeout
 
 
 def test_a_base_in_ecr_is_told_its_account_region_and_domain(ecr_cell) -> None:
     step = only(make_plan([ecr_cell], registries={"scriptmode": ECR}, jobs=1))
-    assert step.arguments == (("processor", "cpu"), *ECR.items())
+    assert step.request.arguments == (("processor", "cpu"), *ECR.items())
 
 
 def test_an_override_matches_the_reference_after_the_arguments_are_filled_in(ecr_cell) -> None:
     override = parse_override(r"^\d+\.dkr\.ecr\..*:1\.13=127.0.0.1:5000/stand-in:1")
     step = only(make_plan([ecr_cell], registries={"scriptmode": ECR}, overrides=[override], jobs=1))
     base = "520713654638.dkr.ecr.us-west-2.amazonaws.com/sagemaker-tensorflow-scriptmode:1.13.1-cpu-py3"
-    assert step.contexts == ((base, "docker-image://127.0.0.1:5000/stand-in:1"),)
+    assert step.request.contexts == ((base, "docker-image://127.0.0.1:5000/stand-in:1"),)
 
 
 def test_the_first_override_that_matches_wins(cell) -> None:
     overrides = [parse_override("bookworm=one"), parse_override("debian=two")]
-    assert only(make_plan([cell], overrides=overrides, jobs=1)).contexts[0][1] == "docker-image://one"
+    assert only(make_plan([cell], overrides=overrides, jobs=1)).request.contexts[0][1] == "docker-image://one"
 
 
 def test_an_override_that_no_base_needs_is_an_error(cell) -> None:
@@ -73,7 +73,7 @@ def test_a_pattern_may_hold_an_equals_sign() -> None:
 
 def test_the_buildhost_of_a_cell_is_a_named_context(cell) -> None:
     step = only(with_host_contexts(make_plan([cell], jobs=1), {cell.id: Path("/x/y")}))
-    assert step.contexts == (("buildhost", "/x/y"),)
+    assert step.request.contexts == (("buildhost", "/x/y"),)
 
 
 def test_a_derived_cell_comes_after_its_parent_and_stands_on_its_image(cell) -> None:
@@ -82,7 +82,7 @@ def test_a_derived_cell_comes_after_its_parent_and_stands_on_its_image(cell) -> 
     plan = make_plan([child, cell], jobs=1)
     assert [step.cell.id for step in plan.steps] == [cell.id, child.id]
     assert plan.steps[1].needs == (cell.id,)
-    assert plan.steps[1].contexts == ((base.image, f"docker-image://{cell.local_name}"),)
+    assert plan.steps[1].request.contexts == ((base.image, f"docker-image://{cell.local_name}"),)
 
 
 def test_a_parent_that_was_not_chosen_is_not_waited_for(cell) -> None:
@@ -102,7 +102,7 @@ def test_a_cell_can_be_skipped_for_a_reason(cell) -> None:
 
 
 def test_a_time_limit_of_the_command_line_replaces_the_matrixs(cell) -> None:
-    assert only(make_plan([cell], timeout=5, jobs=1)).timeout == 5
+    assert only(make_plan([cell], timeout=5, jobs=1)).request.timeout == 5
 
 
 @pytest.mark.parametrize(
@@ -219,8 +219,8 @@ def test_on_two_workers_a_long_cell_at_the_end_of_the_matrix_no_longer_holds_up_
 
 def test_a_registry_lends_each_cell_the_layers_of_its_own_image(cell) -> None:
     step = only(make_plan([cell], caches=["127.0.0.1:5000/ci", "r.example.org"], inline_cache=True, jobs=1))
-    assert step.cache_from == (f"127.0.0.1:5000/ci/{cell.local_name}", f"r.example.org/{cell.local_name}")
-    assert step.inline_cache
+    assert step.request.cache_from == (f"127.0.0.1:5000/ci/{cell.local_name}", f"r.example.org/{cell.local_name}")
+    assert step.request.inline_cache
 
 
 @pytest.mark.parametrize("registry", ["", "https://r.example.org", "r.example.org/", "r.example.org/x:1", "a b"])

@@ -24,7 +24,7 @@ def lay_out(tmp_path: Path, make_step: Callable[..., BuildStep]) -> Callable[...
         version: str = "2.9.3", recipe: str = "FROM debian:bookworm-slim\nRUN one\n", **changes: object
     ) -> BuildStep:
         step = make_step(version, base="debian:bookworm-slim", **changes)
-        path = tmp_path / step.recipe
+        path = tmp_path / step.request.dockerfile
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(recipe)
         return step
@@ -39,29 +39,29 @@ def one(root: Path, step: BuildStep, *held: LocalImage, **words: object) -> Buil
 
 def built(step: BuildStep, *names: str) -> LocalImage:
     """The image that a step would give."""
-    return LocalImage(id="sha256:" + "c" * 64, names=names, digests=(), labels=dict(step.labels), size=1)
+    return LocalImage(id="sha256:" + "c" * 64, names=names, digests=(), labels=dict(step.request.labels), size=1)
 
 
 def test_what_is_here_is_reused_and_what_has_another_name_gets_this_one(tmp_path: Path, lay_out) -> None:
     step = lay_out()
     first = one(tmp_path, step)
-    assert (first.action, first.reason) == (Action.BUILD, f"there is no image {step.image} here")
-    image = built(first, step.image)
+    assert (first.action, first.reason) == (Action.BUILD, f"there is no image {step.request.tag} here")
+    image = built(first, step.request.tag)
     again = one(tmp_path, step, image)
-    assert (again.action, again.reason, again.held) == (Action.REUSE, "up to date", image.id)
+    assert (again.action, again.reason, again.image_id) == (Action.REUSE, "up to date", image.id)
     elsewhere = one(tmp_path, step, replace(image, names=("other:tag",)))
     assert (elsewhere.action, elsewhere.reason) == (Action.RETAG, "it is here as other:tag")
     nameless = one(tmp_path, step, replace(image, names=()))
     assert (nameless.action, nameless.reason) == (Action.RETAG, f"it is here as {image.id}")
     afresh = one(tmp_path, step, image, afresh=True)
-    assert (afresh.action, afresh.reason, afresh.no_cache) == (Action.BUILD, "--no-cache asks for it", True)
+    assert (afresh.action, afresh.reason, afresh.request.no_cache) == (Action.BUILD, "--no-cache asks for it", True)
 
 
 def test_every_kind_of_doubt_means_build(tmp_path: Path, lay_out) -> None:
     step = lay_out()
-    image = built(one(tmp_path, step), step.image)
+    image = built(one(tmp_path, step), step.request.tag)
     mute = one(tmp_path, step, replace(image, labels={}))
-    assert mute.reason == f"{step.image} does not say what it was built from"
+    assert mute.reason == f"{step.request.tag} does not say what it was built from"
     broken = one(tmp_path, step, replace(image, labels={BUILD_LABEL: "x", INPUTS_LABEL: "{"}))
     assert broken.reason == "its inputs are not what they were"
     (nowhere,) = decide_actions(BuildPlan(steps=(step,), jobs=1), tmp_path, LocalImages((image,))).steps
@@ -69,34 +69,34 @@ def test_every_kind_of_doubt_means_build(tmp_path: Path, lay_out) -> None:
     lay_out(recipe="FROM debian:bookworm-slim\nRUN two\nENV A=1\n")
     changed = one(tmp_path, step, image)
     assert changed.action is Action.BUILD
-    assert changed.reason == f"recipe {step.recipe}:2: changed: RUN two, and 1 more"
-    assert changed.changes[1] == f"recipe {step.recipe}:3: changed: ENV A=1"
+    assert changed.reason == f"recipe {step.request.dockerfile}:2: changed: RUN two, and 1 more"
+    assert changed.changes[1] == f"recipe {step.request.dockerfile}:3: changed: ENV A=1"
 
 
 def test_a_locked_base_counts_as_locked_and_is_what_is_built_on(tmp_path: Path, lay_out) -> None:
     step = lay_out()
     floating = one(tmp_path, step)
     locked = one(tmp_path, step, bases={"debian:bookworm-slim": DIGEST})
-    assert locked.contexts == (("debian:bookworm-slim", f"docker-image://debian:bookworm-slim@{DIGEST}"),)
-    assert locked.reason == f"there is no image {step.image} here"
-    then = one(tmp_path, step, built(floating, step.image), bases={"debian:bookworm-slim": DIGEST})
+    assert locked.request.contexts == (("debian:bookworm-slim", f"docker-image://debian:bookworm-slim@{DIGEST}"),)
+    assert locked.reason == f"there is no image {step.request.tag} here"
+    then = one(tmp_path, step, built(floating, step.request.tag), bases={"debian:bookworm-slim": DIGEST})
     assert then.reason == "base debian:bookworm-slim: aaaaaaaaaaaa → bbbbbbbbbbbb"
-    stand_in = lay_out(contexts=(("debian:bookworm-slim", "docker-image://mine:1"),))
+    stand_in = lay_out().with_request(contexts=(("debian:bookworm-slim", "docker-image://mine:1"),))
     mine = LocalImage(id="sha256:" + "d" * 64, names=("mine:1",), digests=(), labels={}, size=1)
     replaced = one(tmp_path, stand_in, mine, bases={"debian:bookworm-slim": DIGEST})
-    assert replaced.contexts == stand_in.contexts
-    assert '"base mine:1":"dddddddddddd"' in dict(replaced.labels)[INPUTS_LABEL]
+    assert replaced.request.contexts == stand_in.request.contexts
+    assert '"base mine:1":"dddddddddddd"' in dict(replaced.request.labels)[INPUTS_LABEL]
 
 
 def test_a_parent_that_changes_makes_its_child_change(tmp_path: Path, lay_out) -> None:
     parent = lay_out("1.0")
-    child = lay_out("2.0", recipe=f"FROM {parent.image}\n", needs=(parent.cell.id,))
+    child = lay_out("2.0", recipe=f"FROM {parent.request.tag}\n", needs=(parent.cell.id,))
     child = replace(
-        child, cell=replace(child.cell, extends=parent.cell.id, base=replace(child.cell.base, image=parent.image))
+        child, cell=replace(child.cell, extends=parent.cell.id, base=replace(child.cell.base, image=parent.request.tag))
     )
     plan = BuildPlan(steps=(parent, child), jobs=1)
     first = with_labels(decide_actions(plan, tmp_path, LocalImages((BASE,))), tmp_path)
-    images = [replace(built(step, step.image), id=f"sha256:{index}") for index, step in enumerate(first.steps)]
+    images = [replace(built(step, step.request.tag), id=f"sha256:{index}") for index, step in enumerate(first.steps)]
     kept = decide_actions(plan, tmp_path, LocalImages((BASE, *images)))
     assert [step.action for step in kept.steps] == [Action.REUSE, Action.REUSE]
     lay_out("1.0", recipe="FROM debian:bookworm-slim\nRUN two\n")
@@ -104,7 +104,7 @@ def test_a_parent_that_changes_makes_its_child_change(tmp_path: Path, lay_out) -
     assert [step.action for step in changed] == [Action.BUILD, Action.BUILD]
     assert changed[1].reason.startswith(f"parent {parent.cell.id}: ")
     alone = decide_actions(
-        replace(plan, steps=(replace(child, base=parent.image),)), tmp_path, LocalImages((BASE, *images))
+        replace(plan, steps=(replace(child, base=parent.request.tag),)), tmp_path, LocalImages((BASE, *images))
     )
     assert alone.steps[0].action is Action.REUSE
 

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def test_an_image_of_the_store_needs_no_project(engine, step, tmp_path) -> None:
     engine.passes(step)
-    assert find_image(step.image, engine, None, tmp_path) == step.image
+    assert find_image(step.request.tag, engine, None, tmp_path) == step.request.tag
 
 
 def test_a_cell_is_its_image(engine, step, project) -> None:

@@ -14,6 +14,7 @@ from rlimages.errors import AcceptanceError, Interrupted, ToolError
 from rlimages.oci.archive import PackedCache, pack_image
 from rlimages.oci.manifest import Manifest, sha256_digest
 from rlimages.plan.results import CellReport
+from rlimages.project.state import StateFolder
 from rlimages.registry.auth import DockerCredentials
 from rlimages.registry.client import RegistryClient
 from rlimages.registry.http import RequestCounter
@@ -112,7 +113,7 @@ def passed(cell):
 
 def fetch(tmp_path, pieces=None):
     _, content = saved()
-    return from_local_store(lambda _image: pieces or (lambda: iter([content])), tmp_path)
+    return from_local_store(lambda _image: pieces or (lambda: iter([content])), StateFolder(tmp_path))
 
 
 def anything(_cell: CellReport, _manifest: Manifest) -> None:

@@ -300,8 +300,8 @@ def test_images_made_here_before_are_looked_after_when_a_run_begins_and_after_ea
 
 
 def test_an_image_that_is_about_to_get_a_name_is_not_removed_for_having_none(run, make_step, engine, tmp_path) -> None:
-    built, kept = make_step("1.0"), make_step("2.0", action=Action.REUSE, held="sha256:kept")
-    engine.store["sha256:kept"] = engine.passes(kept) and engine.store[kept.image]
+    built, kept = make_step("1.0"), make_step("2.0", action=Action.REUSE, image_id="sha256:kept")
+    engine.store["sha256:kept"] = engine.passes(kept) and engine.store[kept.request.tag]
     record_measurements(tmp_path, kept.cell, image="sha256:kept")
     run(built, kept, state=tmp_path)
     assert engine.forgotten == {f"sha256:{built.cell.id}"}

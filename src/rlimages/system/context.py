@@ -1,0 +1,28 @@
+"""What every long operation needs from its caller: the environment, a way to stop, a way to print."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from rlimages.errors import Interrupted
+from rlimages.system.process import Stop
+
+
+def _discard(_line: str) -> None:
+    """Print nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContext:
+    """The environment of one command, passed down from the command line."""
+
+    environ: Mapping[str, str]
+    """Environment variables."""
+    stop: Stop
+    """Set by SIGINT or SIGTERM. Loops look at it and stop early."""
+    note: Callable[[str], None] = _discard
+    """Prints one line beside the result, on standard error."""
+
+    def check_stop(self) -> None:
+        """Raise `Interrupted` if the user asked to stop."""
+        if self.stop.is_set():
+            raise Interrupted("interrupted")
