@@ -1,4 +1,4 @@
-"""A script on `sagemaker_rl` trains a preset: hyperparameters take effect, the model is there, and a job goes on."""
+"""Check Coach's launcher: hyperparameters take effect, a model is saved, and a second job continues."""
 
 import json
 import os
@@ -26,7 +26,7 @@ if __name__ == "__main__":
 
 
 def train(folder):
-    """One job; what it printed. Raises SystemExit if it failed."""
+    """Run one job and return its output. Raise SystemExit if it fails."""
     script = os.path.join(folder, "train.py")
     with open(script, "w") as stream:
         stream.write(SCRIPT)
@@ -50,7 +50,7 @@ def train(folder):
     )
     print(ended.stdout)
     if ended.returncode:
-        print("the script ended with {}".format(ended.returncode))
+        print("the training script ended with {}".format(ended.returncode))
         sys.exit(1)
     return ended.stdout
 
@@ -61,20 +61,25 @@ def main():
         said = train(folder)
         episodes = len(REWARD.findall(said))
         if not episodes:
-            print("the metric definition finds no reward")
+            print("the metric definition matches no line of the log")
             return 1
-        # Warming up, which counts apart, and the iteration at the end of which the count is looked at.
+        # More episodes than asked for are normal: the warm-up does not count, and Coach compares the count only at the
+        # end of an iteration.
         if episodes > 5 * EPISODES or "learning_rate = 0.0005" not in said:
-            print("{} episodes were played where {} were asked for".format(episodes, EPISODES))
+            print(
+                "{} episodes were played, {} were asked for, or the learning rate was not set".format(
+                    episodes, EPISODES
+                )
+            )
             return 1
         model = os.path.join(folder, "model", "checkpoint")
         if not os.path.isdir(model) or not os.listdir(model):
-            print("there is no checkpoint in the model folder")
+            print("the model folder has no checkpoint")
             return 1
         if "goes on from" not in train(folder):
-            print("a second job with the checkpoints of the first starts anew")
+            print("a second job does not continue from the checkpoints of the first")
             return 1
-    print("{} episodes, a model, and a second job that went on".format(episodes))
+    print("{} episodes, a model, and a second job that continued".format(episodes))
     return 0
 
 

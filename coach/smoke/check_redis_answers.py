@@ -1,4 +1,4 @@
-"""The Redis server that Coach's distributed memory runs on starts, keeps a value and passes a message on."""
+"""Check that the Redis server of Coach's distributed memory starts, stores a value and delivers a message."""
 
 import socket
 import subprocess
@@ -36,7 +36,7 @@ def main():
         try:
             client = redis.StrictRedis(port=port)
             if not wait_until_it_answers(client):
-                print("no answer within {} s".format(SECONDS))
+                print("redis-server did not answer within {} s".format(SECONDS))
                 return 1
             client.set("weights", b"\x00\x01")
             kept = client.get("weights") == b"\x00\x01"
@@ -53,7 +53,7 @@ def main():
             server.terminate()
             server.wait()
     passed_on = heard is not None and heard["data"] == b"episode"
-    fates = ("kept" if kept else "lost", "passed on" if passed_on else "lost")
+    fates = ("stored" if kept else "lost", "delivered" if passed_on else "lost")
     print("redis {}: value {}, message {}".format(version, *fates))
     return 0 if kept and passed_on else 1
 

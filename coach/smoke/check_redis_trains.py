@@ -1,4 +1,4 @@
-"""One process learns from what two others play: over Redis on the loopback alone, which is gone when the job ends."""
+"""Check that one process learns from two that play, over a Redis server on the loopback that ends with the job."""
 
 import glob
 import json
@@ -27,7 +27,7 @@ if __name__ == "__main__":
 
 
 def servers():
-    """The ids of the Redis servers of this container."""
+    """Return the process ids of the Redis servers in this container."""
     found = []
     for path in glob.glob("/proc/[0-9]*/comm"):
         try:
@@ -40,7 +40,7 @@ def servers():
 
 
 def open_to_others():
-    """The addresses, as the kernel writes them, on which somebody listens who is not on the loopback."""
+    """Return the addresses of listening sockets that are not on the loopback, in the kernel's notation."""
     found = set()
     for path in ("/proc/net/tcp", "/proc/net/tcp6"):
         if os.path.exists(path):
@@ -53,7 +53,7 @@ def open_to_others():
 def main():
     with open("/checks/cell.json") as stream:
         if json.load(stream)["framework"]["name"] != "mxnet":
-            print("Coach on TensorFlow has workers of its own")
+            print("Coach has its own workers on TensorFlow")
             return 77
     before = open_to_others()
     asked = {
@@ -91,16 +91,20 @@ def main():
         kept = os.path.exists(os.path.join(folder, "model", "network.json"))
     if failed or not kept or not episodes:
         print("".join(said))
-        print("the script ended with {}, {} model".format(failed, "with a" if kept else "without a"))
+        print("the training script ended with {}, {} model".format(failed, "with a" if kept else "without a"))
         return 1
     if max(iteration for _, iteration in episodes) < LEARNED - 1:
         print("the learner learned {} times, not {}".format(max(iteration for _, iteration in episodes) + 1, LEARNED))
         return 1
     if len({episode for episode, _ in episodes}) < len(episodes):
-        print("an episode is printed twice: metrics would count it twice")
+        print("an episode is printed twice, so metrics would count it twice")
         return 1
     if not seen or left or opened:
-        print("Redis servers: {} seen, {} left; open to others: {}".format(len(seen), len(left), sorted(opened)))
+        print(
+            "Redis servers: {} seen, {} still running; sockets outside the loopback: {}".format(
+                len(seen), len(left), sorted(opened)
+            )
+        )
         return 1
     print("{} episodes of 2 workers, learned {} times in {:.0f} s".format(len(episodes), LEARNED, spent))
     return 0

@@ -1,6 +1,6 @@
-"""What the launcher trained decides in `sagemaker_rl.coach_model` as in Coach itself, and so it does over HTTP.
+"""Check that a trained model decides the same in `sagemaker_rl.coach_model`, over HTTP, and in Coach itself.
 
-The exported network also runs on MXNet alone, and as ONNX where the image has that package.
+The exported network must also run with MXNet alone, and as ONNX if the image has the package `onnx`.
 """
 
 import importlib.util
@@ -29,7 +29,7 @@ if __name__ == "__main__":
 
 
 def run(words, folder):
-    """Run a program, and its output only where it failed: then SystemExit is raised."""
+    """Run a program. If it fails, print its output and raise SystemExit."""
     asked = {
         "save_model": 1,
         "seed": 1,
@@ -52,7 +52,7 @@ def run(words, folder):
 
 
 def theirs(folder):
-    """Observations, and for each the probabilities, the action and the value of Coach's own agent."""
+    """Return observations, and for each the action of Coach's own agent and its probability."""
     import numpy
     from rl_coach.base_parameters import TaskParameters
     from rl_coach.core_types import EnvResponse, RunPhase
@@ -76,7 +76,7 @@ def theirs(folder):
             graph_manager.save_checkpoint = lambda: None
 
         def _export(self):
-            """The model is there."""
+            """Export nothing: the first job has exported the model."""
 
     Launcher().launch()
     agent = agents[0]
@@ -87,7 +87,7 @@ def theirs(folder):
         state = {"observation": numpy.array(one)}
         for filters in (agent.input_filter, agent.pre_network_filter):
             response = EnvResponse(next_state=state, reward=0, game_over=False)
-            # As in a decision that is served: what is seen then is not counted.
+            # As in serving: the observation does not change the filter's statistics.
             state = filters.filter(response, update_internal_state=False)[0].next_state
         chosen = agent.choose_action(state)
         answers.append([int(chosen.action), float(chosen.action_probability)])
@@ -95,7 +95,7 @@ def theirs(folder):
 
 
 def mine(folder):
-    """The replies of the model server's side on the observations in a file; bad ones get a sentence."""
+    """Return the replies of `sagemaker_rl.coach_model`; check that bad observations raise ValueError."""
     from sagemaker_rl.coach_model import Model
 
     with open(os.path.join(folder, "theirs.json")) as stream:
@@ -106,12 +106,12 @@ def mine(folder):
             model.decide([bad])
         except ValueError:
             continue
-        raise SystemExit("{!r} is no observation, and none said so".format(bad))
+        raise SystemExit("{!r} is not an observation, but the model accepted it".format(bad))
     return model.decide(seen)
 
 
 def alone(folder):
-    """The exported network without Coach: probabilities on zeros, from MXNet's files and from ONNX if it is there."""
+    """Run the exported network without Coach. Return the probabilities for zeros: MXNet's, and ONNX's if installed."""
     import mxnet
 
     model = os.path.join(folder, "model")
@@ -129,7 +129,7 @@ def alone(folder):
 
 
 def over_http(folder, seen):
-    """The same through the image's server: replies, or None where the image does not serve yet."""
+    """Return the replies of the image's server, or None if the image has none."""
     if not os.path.exists(SERVE):
         return None
     with socket.socket() as probe:
@@ -150,7 +150,7 @@ def over_http(folder, seen):
                 break
             except OSError:
                 if server.poll() is not None or time.time() > deadline:
-                    raise SystemExit("the server does not answer /ping") from None
+                    raise SystemExit("the server did not answer /ping") from None
                 time.sleep(0.2)
         lines = "\n".join(json.dumps(one) for one in seen).encode()
         words = {"Content-Type": "application/jsonlines", "Accept": "application/jsonlines"}
@@ -164,7 +164,7 @@ def over_http(folder, seen):
 def main():
     with open("/checks/cell.json") as stream:
         if json.load(stream)["framework"]["name"] != "mxnet":
-            print("models of TensorFlow are for TensorFlow Serving")
+            print("models on TensorFlow are for TensorFlow Serving")
             return 77
     with tempfile.TemporaryDirectory() as folder:
         script = os.path.join(folder, "train.py")
@@ -177,7 +177,7 @@ def main():
             with open(os.path.join(folder, name + ".json")) as stream:
                 answers[name] = json.load(stream)
         seen, expected = answers["theirs"]
-        replies = [("in the model", answers["mine"])]
+        replies = [("coach_model", answers["mine"])]
         served = over_http(folder, seen)
         if served is not None:
             replies.append(("over HTTP", served))
@@ -185,18 +185,20 @@ def main():
         for where, found in replies:
             for reply, (action, probability) in zip(found, expected):
                 if reply["action"] != action:
-                    print("{}: action {} where Coach takes {}".format(where, reply["action"], action))
+                    print("{}: action {}, but Coach takes {}".format(where, reply["action"], action))
                     return 1
                 apart = max(apart, abs(reply["action_prob"] - probability))
         forms = answers["alone"]
         apart = max([apart] + [abs(one - other) for form in forms[1:] for one, other in zip(form, forms[0])])
-    said = [where for where, _ in replies] + ["as MXNet's files"] + ["as ONNX"] * (len(forms) - 1)
-    print("{} actions as Coach's, probabilities at most {:.1g} apart: {}".format(len(seen), apart, ", ".join(said)))
+    said = [where for where, _ in replies] + ["MXNet alone"] + ["ONNX"] * (len(forms) - 1)
+    print(
+        "{} actions equal Coach's, probabilities differ by at most {:.1g}: {}".format(len(seen), apart, ", ".join(said))
+    )
     return 0 if apart <= NEAR else 1
 
 
 def write(folder, name):
-    """Answer, as JSON in a file of that name."""
+    """Call the function of that name and write its result as JSON to a file of that name."""
     answer = {"theirs": theirs, "mine": mine, "alone": alone}[name](folder)
     with open(os.path.join(folder, name + ".json"), "w") as stream:
         json.dump(answer, stream)

@@ -1,6 +1,6 @@
-"""A script on `sagemaker_rl` trains: hyperparameters take effect, metrics are read, the model is there, and it goes on.
+"""Check Ray's launcher: hyperparameters take effect, metrics match, a model is saved, and a second job continues.
 
-The script speaks as scripts of Ray 1 do; whatever this Ray calls otherwise, the launcher translates.
+The script uses the names of Ray 1. The launcher translates names that this Ray calls differently.
 """
 
 import json
@@ -44,7 +44,7 @@ if __name__ == "__main__":
 
 
 def framework():
-    """How the script asks for the image's framework: a word that Ray 0.8 took over from `use_pytorch`."""
+    """Return the line of the configuration that sets the image's framework; empty for Ray before 0.8."""
     name = CELL["framework"]["name"]
     if tuple(int(number) for number in CELL["version"].split(".")[:2]) < (0, 8):
         return ""
@@ -60,7 +60,7 @@ def has_gymnasium():
 
 
 def train(folder, iterations):
-    """One job; what it printed. Raises SystemExit if it failed."""
+    """Run one job and return its output. Raise SystemExit if it fails."""
     script = os.path.join(folder, "train.py")
     with open(script, "w") as stream:
         stream.write(SCRIPT % (1 if has_gymnasium() else 0, framework()))
@@ -77,7 +77,7 @@ def train(folder, iterations):
     )
     print(ended.stdout)
     if ended.returncode:
-        print("the script ended with %d" % ended.returncode)
+        print("the training script ended with %d" % ended.returncode)
         sys.exit(1)
     return ended.stdout
 
@@ -89,20 +89,20 @@ def main():
         with open(os.path.join(folder, "model", "params.json")) as stream:
             lr = json.load(stream)["lr"]
         if lr != LR:
-            print("params.json has the learning rate %r; the hyperparameter said %r" % (lr, LR))
+            print("params.json has the learning rate %r; the hyperparameter is %r" % (lr, LR))
             return 1
         if not os.path.exists(os.path.join(folder, "model", "checkpoint")):
-            print("there is no checkpoint in the model folder")
+            print("the model folder has no checkpoint")
             return 1
         found = [re.findall(metric, said) for metric in METRICS]
         if not found[0] or (CELL["version"][0] != "0" and not found[1]):
-            print("the metric definitions find %d and %d values" % (len(found[0]), len(found[1])))
+            print("the two metric definitions match %d and %d values" % (len(found[0]), len(found[1])))
             return 1
         said = train(folder, 2)
         if "goes on from" not in said:
-            print("a second job with the checkpoints of the first starts anew")
+            print("a second job does not continue from the checkpoints of the first")
             return 1
-    print("learning rate %s in params.json, mean reward %s, a second job went on" % (lr, found[0][-1][0]))
+    print("learning rate %s in params.json, mean reward %s, a second job continued" % (lr, found[0][-1][0]))
     return 0
 
 

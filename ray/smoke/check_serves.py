@@ -1,7 +1,7 @@
-"""What the launcher trained decides in `sagemaker_rl.ray_model` as in RLlib itself, and so it does over HTTP.
+"""Check that a trained model decides the same over HTTP (or in `sagemaker_rl.ray_model`) and in RLlib itself.
 
-The environment has continuous actions with bounds, and observations are normalized where RLlib does that by a word:
-what is done before and after the network counts too.
+Actions are continuous with bounds, and observations are normalized if this RLlib has a filter for it. So the steps
+before and after the network are compared too.
 """
 
 import json
@@ -49,7 +49,7 @@ if __name__ == "__main__":
 
 
 def run(words, folder):
-    """What a program printed last. Raises SystemExit if it failed."""
+    """Run a program and return the last line of its output. Raise SystemExit if it fails."""
     ended = subprocess.run(
         [sys.executable] + words,
         cwd=folder,
@@ -67,7 +67,7 @@ def run(words, folder):
 
 
 def start(folder):
-    """RLlib with the checkpoint: the algorithm."""
+    """Start Ray and return the algorithm, restored from the checkpoint."""
     import ray
 
     ray.init(num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
@@ -86,7 +86,7 @@ def start(folder):
 
 
 def theirs(folder):
-    """Observations, and the actions that RLlib itself takes on them."""
+    """Return observations, and the actions that RLlib itself takes for them."""
     import numpy
 
     algorithm = start(folder)
@@ -97,7 +97,7 @@ def theirs(folder):
     seen = [numpy.random.uniform(-1, 1, space.shape).astype(space.dtype) for _ in range(NUMBER)]
     if VERSION < (2, 0):
         return seen, [algorithm.compute_single_action(one, explore=False) for one in seen]
-    # compute_single_action() leaves the filter out: https://github.com/ray-project/ray/tree/ray-2.9.3/rllib/algorithms
+    # compute_single_action() does not apply the filter: https://github.com/ray-project/ray/tree/ray-2.9.3/rllib/algorithms
     from ray.rllib.utils.policy import local_policy_inference
 
     beside = {"reward": 0.0, "terminated": False, "truncated": False, "info": {}, "explore": False}
@@ -105,7 +105,7 @@ def theirs(folder):
 
 
 def recorded(algorithm):
-    """The new API stack decides only while it plays: what the environment showed, and what it was told to do."""
+    """Let the new API stack play; return the observations and the actions. It only decides while it plays."""
     played = algorithm.env_runner.env.unwrapped.envs[0].unwrapped
     step, reset, seen, done = played.step, played.reset, [], []
 
@@ -126,7 +126,7 @@ def recorded(algorithm):
 
 
 def mine(folder):
-    """The actions of the model server's side on the observations in a file; bad ones get a sentence."""
+    """Return the replies of `sagemaker_rl.ray_model`; check that bad observations raise ValueError."""
     from sagemaker_rl.ray_model import Model
 
     with open(os.path.join(folder, "theirs.json")) as stream:
@@ -137,17 +137,17 @@ def mine(folder):
             model.decide([bad])
         except ValueError:
             continue
-        raise SystemExit("{!r} is no observation, and none said so".format(bad))
+        raise SystemExit("{!r} is not an observation, but the model accepted it".format(bad))
     return model.decide(seen)
 
 
 def farthest(pairs):
-    """The largest difference of two lists of actions."""
+    """Return the largest difference between the actions of each pair."""
     return max(abs(one[0] - other[0]) for one, other in pairs)
 
 
 def ask(address, observation):
-    """Status and reply."""
+    """Send one observation. Return the status and the reply, or None instead of a reply if the request failed."""
     request = urllib.request.Request(
         address + "/invocations",
         json.dumps({"observation": observation}).encode(),
@@ -161,7 +161,7 @@ def ask(address, observation):
 
 
 def over_http(folder, seen):
-    """The same through the image's server: replies, or None where the image does not serve yet."""
+    """Return the replies of the image's server, or None if the image does not serve."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -183,11 +183,11 @@ def over_http(folder, seen):
                 if ended == 64:
                     return None
                 if ended is not None or time.time() > deadline:
-                    raise SystemExit("the server does not answer /ping") from None
+                    raise SystemExit("the server did not answer /ping") from None
                 time.sleep(0.2)
         for bad in BAD:
             if ask(address, bad)[0] != 400:
-                raise SystemExit("{!r} is no observation, and no reply said so".format(bad))
+                raise SystemExit("{!r} is not an observation, but its reply was not 400".format(bad))
         return [ask(address, one)[1] for one in seen]
     finally:
         server.terminate()
@@ -196,7 +196,7 @@ def over_http(folder, seen):
 
 def main():
     if VERSION < (1, 3):
-        print("checkpoints of Ray {} do not say how to build their policy".format(CELL["version"]))
+        print("checkpoints of Ray {} do not contain enough to build the policy".format(CELL["version"]))
         return 77
     with tempfile.TemporaryDirectory() as folder:
         script = os.path.join(folder, "train.py")
@@ -213,7 +213,7 @@ def main():
         name = "policy.pt2" if stack else "1/saved_model.pb"
         exported = stack or CELL["framework"]["name"] == "tf"
         if exported and not os.path.exists(os.path.join(folder, "model", name)):
-            print("there is no {} in the model folder".format(name))
+            print("the model folder has no {}".format(name))
             return 1
         run([os.path.abspath(__file__), "theirs", folder], folder)
         with open(os.path.join(folder, "theirs.json")) as stream:
@@ -222,14 +222,14 @@ def main():
         if replies is None:
             run([os.path.abspath(__file__), "mine", folder], folder)
             with open(os.path.join(folder, "mine.json")) as stream:
-                replies, where = json.load(stream), "in the model"
+                replies, where = json.load(stream), "in ray_model"
         apart = farthest(zip([reply["action"] for reply in replies], expected))
-    print("{} actions, at most {:.1g} from RLlib's own {}".format(len(seen), apart, where))
+    print("{} actions differ by at most {:.1g} from RLlib's own, {}".format(len(seen), apart, where))
     return 0 if apart <= NEAR else 1
 
 
 def write(folder, name):
-    """Answer, as JSON in a file of that name."""
+    """Call the function of that name and write its result as JSON to a file of that name."""
     import numpy
 
     answer = {"theirs": theirs, "mine": mine}[name](folder)

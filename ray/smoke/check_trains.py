@@ -1,7 +1,7 @@
-"""PPO learns to balance CartPole: the mean episode, 22 steps by chance, grows to BOUND within SECONDS.
+"""Check that PPO learns CartPole: the mean reward must reach BOUND within SECONDS. Random actions reach 22.
 
-What the installed RLlib offers decides how it is asked: `PPOConfig` with the new API stack, `PPOConfig` with the
-old one, or a trainer class and a dictionary.
+The installed RLlib decides how PPO is configured: `PPOConfig` on the new API stack, `PPOConfig` on the old one, or a
+trainer class with a dictionary.
 """
 
 import inspect
@@ -17,11 +17,11 @@ BATCH = 1000
 with open("/checks/cell.json") as stream:
     CELL = json.load(stream)
 
-# No telemetry from a test, and no address but the loopback's: the container has no network.
+# A check sends no telemetry, and its log has every line.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_DEDUP_LOGS", "0")
 
-import ray  # noqa: E402 - after its environment
+import ray  # noqa: E402 - Ray reads these variables when it is imported
 
 
 def start():
@@ -32,6 +32,7 @@ def start():
         "include_webui": False,
         "log_to_driver": False,
         "object_store_memory": 100 * 1024 * 1024,
+        # The container has no network, so Ray must use the loopback address.
         "_node_ip_address": "127.0.0.1",
         "node_ip_address": "127.0.0.1",
     }
@@ -40,7 +41,7 @@ def start():
 
 
 def configured():
-    """An algorithm of Ray 2: its configuration is an object."""
+    """Return PPO of Ray 2, whose configuration is an object."""
     from ray.rllib.algorithms.ppo import PPOConfig
 
     framework = {"tf": "tf2"}.get(CELL["framework"]["name"], CELL["framework"]["name"])
@@ -56,7 +57,7 @@ def configured():
 
 
 def by_dictionary():
-    """A trainer of Ray 0 and 1: its configuration is a dictionary."""
+    """Return PPO of Ray 0 and 1, whose configuration is a dictionary."""
     from ray.rllib.agents import ppo
 
     config = {
@@ -76,7 +77,7 @@ def by_dictionary():
 
 
 def mean(result):
-    """The mean reward of the episodes of one iteration; NaN if none ended."""
+    """Return the mean reward of the episodes of one iteration; NaN if no episode ended."""
     if "env_runners" in result:
         return result["env_runners"].get("episode_return_mean", float("nan"))
     return result["episode_reward_mean"]
@@ -100,7 +101,7 @@ def main():
         if best >= BOUND:
             print("PPO on CartPole: mean reward %.1f after %.0f s" % (best, time.time() - started))
             return 0
-    print("PPO on CartPole: mean reward %.1f, below %.0f, after %d s" % (best, BOUND, SECONDS))
+    print("PPO on CartPole: mean reward only %.1f after %d s; required: %.0f" % (best, SECONDS, BOUND))
     return 1
 
 

@@ -1,6 +1,6 @@
-"""Every module that this Python can compile was compiled when the image was built, and the bytecode is still valid.
+"""Check that every module that this Python can compile has valid bytecode.
 
-On bases that bring their own interpreter this holds for the image's own modules only.
+On bases with their own interpreter, only the modules of this project are checked.
 """
 
 import json
@@ -18,7 +18,7 @@ HASHED = 1
 
 
 def valid(source, compiled):
-    """Whether the bytecode is that of the source (PEP 552; twelve bytes of header before Python 3.7)."""
+    """Return whether the bytecode belongs to the source (PEP 552; the header has twelve bytes before Python 3.7)."""
     with open(compiled, "rb") as stream:
         header = stream.read(16)
     words = struct.unpack("<4I", header)
@@ -59,9 +59,12 @@ def main():
         elif not valid(source, compiled):
             stale.append(source)
     if missing or stale:
-        print("%d not compiled, %d stale: %s" % (len(missing), len(stale), ", ".join((missing + stale)[:10])))
+        print(
+            "%d not compiled, %d with stale bytecode: %s"
+            % (len(missing), len(stale), ", ".join((missing + stale)[:10]))
+        )
         return 1
-    print("%d modules in %s" % (count, " and ".join(folders)))
+    print("%d modules checked in %s" % (count, " and ".join(folders)))
     return 0
 
 

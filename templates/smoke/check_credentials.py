@@ -1,4 +1,4 @@
-"""Nobody's keys, tokens or shell history came with the image."""
+"""Check that the image contains no keys, tokens or shell history."""
 
 import glob
 import json
@@ -45,7 +45,7 @@ def main():
     wrong = []
     for home in HOMES:
         wrong += [path for path in (os.path.join(home, name) for name in FILES) if os.path.exists(path)]
-        # SageMaker's own framework images carry a key pair by which MPI's hosts reach each other.
+        # SageMaker's framework images contain a key pair: MPI uses it between hosts.
         if CELL["line"] == "debian":
             wrong += glob.glob(os.path.join(home, ".ssh", "id_*"))
     if CELL["line"] == "debian":
@@ -55,13 +55,13 @@ def main():
             if os.path.isfile(path):
                 with open(path, errors="replace") as stream:
                     if IN_ADDRESS.search(stream.read()):
-                        wrong.append("%s has a password in an address" % path)
+                        wrong.append("%s has a password in a URL" % path)
     wrong += ["$%s is set" % name for name, value in sorted(CELL["env"].items()) if value and SECRET_NAME.search(name)]
-    wrong += ["$%s has a password in an address" % n for n, v in sorted(os.environ.items()) if IN_ADDRESS.search(v)]
+    wrong += ["$%s has a password in a URL" % n for n, v in sorted(os.environ.items()) if IN_ADDRESS.search(v)]
     if wrong:
         print("found: " + "; ".join(wrong))
         return 1
-    print("none in %d homes, settings and the environment" % len(HOMES))
+    print("no credentials in %d home folders, configuration files and the environment" % len(HOMES))
     return 0
 
 

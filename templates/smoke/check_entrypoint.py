@@ -1,4 +1,4 @@
-"""The entrypoint refuses what it does not know, and otherwise stays out of the way."""
+"""Check that the entrypoint refuses unknown programs, and passes on exit statuses and signals."""
 
 import json
 import os
@@ -12,7 +12,7 @@ with open("/checks/cell.json") as stream:
 
 
 def call(*words, **options):
-    """Exit status and what was said."""
+    """Return the exit status and the output of the entrypoint with these arguments."""
     child = subprocess.Popen(
         CELL["entrypoint"] + list(words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options
     )
@@ -24,13 +24,13 @@ def main():
     wrong = []
     for words in ((), ("no-such-program",), ("--help",), ("/etc",), ("cd",)):
         status, said = call(*words)
-        print("%s: exit %d: %s" % (" ".join(words) or "nothing", status, said))
+        print("%s: exit %d: %s" % (" ".join(words) or "no argument", status, said))
         if status != 64 or not said or "\n" in said:
-            wrong.append("%s should exit 64 with one sentence" % (" ".join(words) or "nothing"))
+            wrong.append("%s should exit with 64 and print one sentence" % (" ".join(words) or "no argument"))
 
     status, said = call("sh", "-c", "echo there; exit 7")
     if (status, said) != (7, "there"):
-        wrong.append("a command's exit status 7 became %d, its output %r" % (status, said))
+        wrong.append("a command that exits with 7 ended with %d and printed %r" % (status, said))
 
     with tempfile.TemporaryDirectory() as folder:
         impostor = os.path.join(folder, "no-such-program")
@@ -38,7 +38,7 @@ def main():
             stream.write("#!/bin/sh\necho impostor\n")
         os.chmod(impostor, 0o755)
         if call("no-such-program", cwd=folder)[0] != 64:
-            wrong.append("a program of the working directory was started by its bare name")
+            wrong.append("a program in the working directory was started by its name alone, without a path")
 
     child = subprocess.Popen(
         CELL["entrypoint"] + ["sh", "-c", 'trap "exit 9" TERM; echo ready; while :; do sleep 0.1; done'],
@@ -47,17 +47,17 @@ def main():
     child.stdout.readline()
     child.send_signal(signal.SIGTERM)
     if child.wait() != 9:
-        wrong.append("SIGTERM did not reach the command: it ended with %d" % child.returncode)
+        wrong.append("SIGTERM did not reach the command: it ended with %d, not 9" % child.returncode)
 
     with open("/proc/1/cmdline") as stream:
         first = os.path.basename(stream.read().split("\0")[0])
     if first not in ("tini", "dumb-init", "docker-init", "init"):
-        wrong.append("process 1 is %s, which neither forwards signals nor reaps orphans" % first)
+        wrong.append("process 1 is %s, which neither forwards signals nor reaps orphaned processes" % first)
 
     if wrong:
         print("; ".join(wrong))
         return 1
-    print("refuses with 64, passes exit statuses and signals on, under %s" % first)
+    print("refuses unknown programs with 64, passes on exit statuses and signals; process 1 is %s" % first)
     return 0
 
 

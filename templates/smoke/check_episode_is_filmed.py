@@ -1,4 +1,4 @@
-"""Where a display is promised, an environment is drawn on it, and gym's Monitor makes a film of that."""
+"""Check that an environment can be drawn on the image's display, and that gym's Monitor records a video of it."""
 
 import glob
 import json
@@ -14,7 +14,7 @@ SCREEN = "640x480x24"
 
 
 def open_display():
-    """Start a display: the server and the number that it chose, as text."""
+    """Start Xvfb. Return its process and the display number that it chose, as text; empty if it opened none."""
     reader, writer = os.pipe()
     server = subprocess.Popen(
         ["Xvfb", "-screen", "0", SCREEN, "-nolisten", "tcp", "-displayfd", str(writer)],
@@ -27,7 +27,7 @@ def open_display():
 
 
 def film(folder):
-    """Play one episode by chance; the shades in the last picture, and the films."""
+    """Play one episode with random actions. Return the number of shades in the last frame, and the video files."""
     import gym
     import numpy
 
@@ -44,11 +44,11 @@ def film(folder):
 
 def main():
     if not CELL["display"]:
-        print("no display is promised")
+        print("the matrix promises no display")
         return 77
     server, display = open_display()
     if not display:
-        print("Xvfb opens no display")
+        print("Xvfb did not open a display")
         return 1
     os.environ["DISPLAY"] = ":" + display
     try:
@@ -58,7 +58,7 @@ def main():
     finally:
         server.terminate()
         server.wait()
-    print("{} shades in the picture, film of {} bytes".format(shades, sizes[0] if sizes else 0))
+    print("{} shades in the last frame, video of {} bytes".format(shades, sizes[0] if sizes else 0))
     return 0 if shades > 1 and sizes and min(sizes) > 1000 else 1
 
 

@@ -1,4 +1,4 @@
-"""The framework sees the GPU."""
+"""Check that the framework can use every GPU of the machine."""
 
 import glob
 import json
@@ -9,7 +9,7 @@ with open("/checks/cell.json") as stream:
 
 
 def seen(framework):
-    """How many GPUs a framework can compute on."""
+    """Return how many GPUs the framework can use."""
     if framework == "torch":
         import torch
 
@@ -25,14 +25,14 @@ def seen(framework):
 
 def main():
     if CELL["processor"] != "gpu":
-        print("an image without GPU support")
+        print("the image has no GPU support")
         return 77
     if not CELL["framework"]:
-        print("no framework in this image")
+        print("the image has no framework")
         return 77
     devices = glob.glob("/dev/nvidia[0-9]*")
     if not devices:
-        print("no GPU here")
+        print("this machine has no GPU")
         return 77
     count = seen(CELL["framework"]["name"])
     print("%s sees %d of %d GPUs" % (CELL["framework"]["name"], count, len(devices)))

@@ -1,4 +1,4 @@
-"""gethostname() answers the name that SageMaker gave the host, and the kernel's where SageMaker gave none."""
+"""Check that gethostname() returns SageMaker's name of the host, or the kernel's name if SageMaker gave none."""
 
 import json
 import os
@@ -10,7 +10,7 @@ with open("/checks/cell.json") as stream:
     CELL = json.load(stream)
 
 ASK = "import socket; print(socket.gethostname())"
-# A buffer that is too short: -1, ENAMETOOLONG (36 on Linux), and still a terminated string.
+# With a buffer that is too short: -1, ENAMETOOLONG (36 on Linux), and a string that is still terminated.
 SHORT = (
     "import ctypes; c = ctypes.CDLL(None, use_errno=True); b = ctypes.create_string_buffer(b'xxxxxxxx'); "
     "print(c.gethostname(b, 4), ctypes.get_errno(), b.value.decode())"
@@ -18,7 +18,7 @@ SHORT = (
 
 
 def answer(program, config):
-    """What a program prints when resourceconfig.json has this text."""
+    """Return what a program prints when resourceconfig.json has this text; None means no such file."""
     with tempfile.TemporaryDirectory() as base:
         folder = os.path.join(base, "input", "config")
         os.makedirs(folder)
@@ -48,9 +48,9 @@ def main():
         found = answer(program, config)
         print("%s -> %s" % (config, found))
         if found != expected:
-            print("with %r the host name is %r, not %r" % (config, found, expected))
+            print("with resourceconfig.json %r the host name is %r, not %r" % (config, found, expected))
             return 1
-    print("%d cases" % len(cases))
+    print("%d cases gave the right host name" % len(cases))
     return 0
 
 

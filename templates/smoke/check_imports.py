@@ -1,6 +1,6 @@
-"""Whatever the matrix promises can be imported, and so can the program behind `train`.
+"""Check that every promised package can be imported, and the program behind `train` too.
 
-What cannot is the last line of the traceback.
+If an import fails, the last line of the traceback names the module.
 """
 
 import importlib
@@ -18,12 +18,12 @@ except ImportError:  # Python 3.7 and older
 with open("/checks/cell.json") as stream:
     CELL = json.load(stream)
 
-# Modules that are no one's way in.
+# Top-level modules that users do not import.
 ASIDE = re.compile(r"^(_|tests?$|examples?$|benchmarks?$|docs?$)")
 
 
 def modules(name):
-    """The top-level modules of a distribution; none if it is not installed under this name."""
+    """Return the top-level modules of a distribution; an empty list if it is not installed under this name."""
     if metadata is None:
         import pkg_resources
 
@@ -45,7 +45,7 @@ def modules(name):
 
 
 def train():
-    """The console script `train` as its distribution declares it, or None."""
+    """Return the entry point of the console script `train`, or None."""
     if metadata is None:
         import pkg_resources
 
@@ -67,12 +67,12 @@ def main():
             print("  %.1f s" % (time.time() - started))
     program = shutil.which("train")
     if program is None:
-        print("there is no `train` on PATH")
+        print("`train` is not on PATH")
         return 1
     script = train()
     if script is not None:
         script.load()
-    print("%d modules and %s" % (count, program))
+    print("imported %d modules and %s" % (count, program))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Python and every distribution that the matrix promises are here in exactly the promised versions."""
+"""Check that Python and every promised package are installed in exactly the promised versions."""
 
 import json
 import re
@@ -7,7 +7,7 @@ import sys
 with open("/checks/cell.json") as stream:
     CELL = json.load(stream)
 
-# One framework is distributed under several names, by processor and maker.
+# A framework may be packaged under several names, by processor and publisher.
 SAME = {
     "tensorflow": ("tensorflow-cpu", "tensorflow-gpu", "tf-nightly"),
     "mxnet": ("mxnet-mkl", "mxnet-cu90", "mxnet-cu90mkl"),
@@ -15,7 +15,7 @@ SAME = {
 
 
 def installed():
-    """Normalised distribution name -> version; of two with one name the first on the path, as for Python."""
+    """Return {normalized name: version}. If a name is on the path twice, the first counts, as in Python."""
     try:
         from importlib.metadata import distributions
     except ImportError:  # Python 3.7 and older
@@ -34,7 +34,7 @@ def normal(name):
 
 
 def same(promised, found):
-    """`0.11.0` is `0.11`, and `2.13.0+cpu` answers a promise of `2.13.0`."""
+    """Return whether two versions match: `0.11.0` is `0.11`, and `2.13.0+cpu` satisfies `2.13.0`."""
     if "+" not in promised:
         found = found.split("+")[0]
     return re.sub(r"(\.0)+$", "", promised) == re.sub(r"(\.0)+$", "", found)
@@ -58,7 +58,7 @@ def main():
     if wrong:
         print("; ".join(wrong))
         return 1
-    print("Python %s and %d promised distributions" % (python, len(CELL["inventory"])))
+    print("Python %s and %d promised packages have the promised versions" % (python, len(CELL["inventory"])))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The image's labels say what the image is."""
+"""Check that the image's labels are what the matrix promises."""
 
 import json
 import sys
@@ -34,11 +34,11 @@ def main():
     for name in ("title", "description", "licenses", "base.name"):
         if not labels.get("org.opencontainers.image." + name):
             wrong.append("org.opencontainers.image.%s is missing" % name)
-    wrong += ["%s still holds a variable: %s" % item for item in sorted(labels.items()) if "${" in item[1]]
+    wrong += ["%s has an unreplaced variable: %s" % item for item in sorted(labels.items()) if "${" in item[1]]
     if wrong:
         print("; ".join(wrong))
         return 1
-    print("%d labels" % len(labels))
+    print("%d labels, all as promised" % len(labels))
     return 0
 
 

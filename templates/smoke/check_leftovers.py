@@ -1,4 +1,4 @@
-"""Nothing that was only needed to build the image is still in it."""
+"""Check that the image contains nothing that only its build needed."""
 
 import glob
 import json
@@ -9,10 +9,10 @@ import sys
 with open("/checks/cell.json") as stream:
     CELL = json.load(stream)
 
-# What recipes mount or make in their build stage.
+# Paths that Dockerfiles mount, or create in their build stage.
 MOUNTED = ("/run/build", "/run/buildhost", "/run/wheels", "/wheels")
 COMPILERS = ("cc", "gcc", "g++", "c++", "clang", "cmake", "make", "ld", "as", "rustc", "go")
-# The open bases are bare: what lies here is ours. SageMaker's own images come with caches.
+# The Debian bases have none of these files, so our build would have left them. SageMaker's images contain caches.
 EMPTY = (
     "/var/lib/apt/lists/*",
     "/var/cache/apt/*.bin",
@@ -37,14 +37,14 @@ def wheels():
 def main():
     wrong = [path for path in MOUNTED if os.path.exists(path)]
     if CELL["line"] == "debian":
-        wrong += ["the compiler " + shutil.which(name) for name in COMPILERS if shutil.which(name)]
+        wrong += ["the build tool " + shutil.which(name) for name in COMPILERS if shutil.which(name)]
         for pattern in EMPTY:
             wrong += [path for path in glob.glob(pattern) if os.path.basename(path) not in ("partial", "lock")]
         wrong += sorted(wheels())
     if wrong:
         print("found: " + "; ".join(wrong[:20]))
         return 1
-    print("no compiler, package list, cache or wheel")
+    print("no compiler, package list, cache or wheel is left")
     return 0
 
 

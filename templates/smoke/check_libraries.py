@@ -1,4 +1,4 @@
-"""Every shared library of the environment finds the libraries that it needs."""
+"""Check that every shared library of the Python environment finds the libraries that it needs."""
 
 import json
 import os
@@ -10,9 +10,9 @@ import sysconfig
 with open("/checks/cell.json") as stream:
     CELL = json.load(stream)
 
-# The NVIDIA driver's half comes with the host, when the container gets a GPU.
+# Libraries of the NVIDIA driver come from the host, when the container gets a GPU.
 FROM_HOST = re.compile(r"^lib(cuda|nvidia-.*|nvcuvid|nvoptix)\.so")
-# Plugins that NVIDIA's wheels try at run time, one for each kind of cluster network and MPI: most miss their library.
+# Plugins that NVIDIA's wheels try at run time, one for each cluster network and MPI: most lack their library.
 PLUGIN = re.compile(r"/nvidia/.*/(nvshmem_(transport|bootstrap)_|libcufile_rdma)[^/]*$")
 AT_ONCE = 100
 
@@ -29,12 +29,12 @@ def libraries(top):
 
 def main():
     if CELL["line"] != "debian":
-        print("the libraries are the base's")
+        print("the libraries belong to the base image")
         return 77
     top = sysconfig.get_paths()["platlib"]
     found = sorted(libraries(top))
     paths = [path for path in found if not PLUGIN.search(path)]
-    # Wheels of one framework load one another's libraries by path before they are needed.
+    # Packages of one framework load each other's libraries by path before they are needed.
     brought = {os.path.basename(path) for path in paths}
     missing = {}
     for start in range(0, len(paths), AT_ONCE):
@@ -49,9 +49,17 @@ def main():
                 if name not in brought and not FROM_HOST.match(name):
                     missing.setdefault(name, []).append(os.path.relpath(asking, top))
     if missing:
-        print("; ".join("%s, for %s" % (name, ", ".join(needed[:3])) for name, needed in sorted(missing.items())))
+        print(
+            "; ".join(
+                "%s is missing, needed by %s" % (name, ", ".join(needed[:3]))
+                for name, needed in sorted(missing.items())
+            )
+        )
         return 1
-    print("%d libraries; %d plugins for cluster networks not looked at" % (len(paths), len(found) - len(paths)))
+    print(
+        "%d libraries find what they need; %d plugins for cluster networks were not checked"
+        % (len(paths), len(found) - len(paths))
+    )
     return 0
 
 

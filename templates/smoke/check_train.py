@@ -1,4 +1,4 @@
-"""`train` runs a script as SageMaker's contract says: its arguments, its exit, its failure file, and its SIGTERM."""
+"""Check how `train` runs a script: arguments, exit status, failure file and SIGTERM."""
 
 import json
 import os
@@ -36,7 +36,7 @@ time.sleep(60)
 
 
 class Job:
-    """The folders of one training job. Its only host is `localhost`: a name that resolves without a network."""
+    """The folders of one training job. Its only host is `localhost`, which resolves without a network."""
 
     def __init__(self, base, script):
         self.base = base
@@ -56,7 +56,7 @@ class Job:
 
     def start(self):
         environment = dict(os.environ, SAGEMAKER_BASE_DIR=self.base, AWS_REGION="us-west-2", PYTHONUNBUFFERED="1")
-        # A framework's own training module asks S3 for the script; this job has it already.
+        # A framework's own training module would fetch the script from S3; this job has it already.
         environment.pop("SAGEMAKER_TRAINING_MODULE", None)
         return subprocess.Popen(
             CELL["entrypoint"] + ["train"],
@@ -83,9 +83,9 @@ def a_script_that_works(job):
     said = child.communicate()[0].decode("utf-8", "replace")
     print(said)
     if child.returncode != 0 or not job.has("output", "success") or not job.has("model", "model"):
-        return "a script that works ended with %d" % child.returncode
+        return "a script that succeeds ended with %d, or without its success file or model" % child.returncode
     if "arguments --rl.training.config.lr 0.25" not in said:
-        return "the script's arguments are not its hyperparameters"
+        return "the hyperparameters did not become the script's arguments"
     first = float(said.split("first line at ")[1].split()[0]) - started
     print("first line of the script after %.2f s" % first)
     return None
@@ -95,10 +95,10 @@ def a_script_that_fails(job):
     child = job.start()
     print(child.communicate()[0].decode("utf-8", "replace"))
     if child.returncode == 0 or job.has("output", "success"):
-        return "a script that fails ended with %d" % child.returncode
+        return "a script that fails ended with %d, or left a success file" % child.returncode
     shown = job.failure()[:1024]
     if "fails.py" not in shown or "ValueError: the reward was not a number" not in shown:
-        return "what SageMaker shows of the failure file names neither script nor error: %r" % shown
+        return "the first 1024 characters of the failure file lack the script or the error: %r" % shown
     return None
 
 
@@ -107,12 +107,12 @@ def a_script_that_is_stopped(job):
     for line in iter(child.stdout.readline, b""):
         if b"ready" in line:
             break
-    # As process 1 does it: to every process of the job.
+    # Process 1 sends it like this: to every process of the job.
     os.killpg(child.pid, signal.SIGTERM)
     child.wait()
-    # When `train` has ended, so has the container, whatever the script still does.
+    # The container ends with `train`, even if the script is still running.
     if not job.has("model", "checkpoint"):
-        return "SIGTERM ended the job, with %d, before its script had saved a checkpoint" % child.returncode
+        return "SIGTERM ended the job (exit status %d) before its script had saved a checkpoint" % child.returncode
     return None
 
 
@@ -128,7 +128,7 @@ def main():
         if wrong:
             print(wrong)
             return 1
-    print("a script works, fails and is stopped as the contract says")
+    print("a script succeeds, fails and is stopped as documented")
     return 0
 
 

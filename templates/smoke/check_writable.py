@@ -1,4 +1,4 @@
-"""No file or folder can be written by everyone, but for those that are there for it."""
+"""Check that no file or folder is writable by everybody, except those that must be."""
 
 import os
 import stat
@@ -21,9 +21,9 @@ def main():
             if not (stat.S_ISDIR(mode) and mode & stat.S_ISVTX):
                 wrong.append("%s (%o)" % (path, stat.S_IMODE(mode)))
     if wrong:
-        print("%d can be written by everyone: %s" % (len(wrong), ", ".join(wrong[:20])))
+        print("%d files or folders are writable by everybody: %s" % (len(wrong), ", ".join(wrong[:20])))
         return 1
-    print("none of %d files and folders" % count)
+    print("none of %d files and folders is writable by everybody" % count)
     return 0
 
 

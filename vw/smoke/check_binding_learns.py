@@ -1,7 +1,7 @@
-"""The Python binding learns a contextual bandit, and a saved model answers as the one that learned.
+"""Check that the Python binding learns a contextual bandit, and that the saved model returns the same probabilities.
 
-In each round one of four kinds of visitor comes and one of four actions pays 1, the others 0. Chance earns 0.25 a
-round, with epsilon 0.1 the best policy 0.925. Asked for: 0.7 over the last 500 of 2000 rounds.
+Each round has one of four kinds of visitor. One of four actions has the reward 1, the others 0. Random actions get 0.25
+per round, the best policy with epsilon 0.1 gets 0.925. Required: 0.7 over the last 500 of 2000 rounds.
 """
 
 import os
@@ -15,7 +15,7 @@ ROUNDS, LAST, BOUND = 2000, 500, 0.7
 ACTIONS = 4
 VISITORS = ("ash", "birch", "cedar", "dogwood")
 
-# The class was renamed in version 9; both write the same models.
+# The class was renamed in version 9; both names write the same models.
 Workspace = getattr(pyvw, "Workspace", None) or pyvw.vw
 
 
@@ -24,12 +24,12 @@ def pays(visitor, action):
 
 
 def policy(model, visitor):
-    """Probability of each action, in their order."""
+    """Return the probability of each action, in the order of the actions."""
     return list(model.predict("| " + visitor))
 
 
 def play(model, dice):
-    """The mean reward of the last rounds."""
+    """Play and learn all rounds. Return the mean reward of the last ones."""
     rewards = []
     for _ in range(ROUNDS):
         visitor = dice.choice(VISITORS)
@@ -52,9 +52,9 @@ def main():
         loaded = Workspace("-i {} --testonly --quiet".format(path))
         same = [policy(loaded, visitor) for visitor in VISITORS] == answers
         loaded.finish()
-    answers = "the same" if same else "differently"
-    learned = "mean reward {:.3f}, asked for {} (chance {})".format(reward, BOUND, 1 / ACTIONS)
-    print("{}; the saved model answers {}".format(learned, answers))
+    answers = "the same probabilities" if same else "other probabilities"
+    learned = "mean reward {:.3f}, required {} (random {})".format(reward, BOUND, 1 / ACTIONS)
+    print("{}; the saved model gives {}".format(learned, answers))
     return 0 if reward >= BOUND and same else 1
 
 

@@ -1,7 +1,7 @@
-"""`sagemaker_rl` trains a policy from logged decisions, goes on from it, and saves what `vw` serves.
+"""Check Vowpal Wabbit's launcher: it trains a policy from logged decisions, continues from it, and saves a model.
 
-The log holds decisions taken by chance among four actions, of which one pays 1 in each of four situations. Chance earns
-0.25 a decision; with epsilon 0.1 the best policy earns 0.925. Asked of the `vw` program with the saved model: 0.7.
+The log has random decisions among four actions. In each of four situations one action has the reward 1. Random actions
+get 0.25 per decision, the best policy with epsilon 0.1 gets 0.925. The `vw` program must get 0.7 with the saved model.
 """
 
 import csv
@@ -30,7 +30,7 @@ def log_of_chance(dice):
 
 
 def job(folder, file, rows):
-    """A training job with the channel `train`, as its script sees it."""
+    """Write the channel `train` of a training job. Return the job as its script sees it."""
     channel = os.path.join(folder, "input", "data", "train")
     os.makedirs(channel)
     with open(os.path.join(channel, file), "w", newline="") as stream:
@@ -46,7 +46,7 @@ def job(folder, file, rows):
 
 
 def served(folder):
-    """The mean reward of the saved policy, asked of the `vw` program with the saved options."""
+    """Return the mean reward of the saved policy, as the `vw` program answers with the saved options."""
     with open(os.path.join(folder, "vw.metadata")) as stream:
         options = stream.read().split()
     model = os.path.join(folder, "vw.model")
@@ -60,7 +60,7 @@ def served(folder):
     lines = [line.replace(",", " ").split() for line in answers.splitlines() if line.strip()]
     reward = 0.0
     for number, words in enumerate(lines):
-        if ":" in words[0]:  # from 8.11 on: the best action first, counted from 0
+        if ":" in words[0]:  # from 8.11 on: the best action first, actions count from 0
             chances = {int(action): float(chance) for action, chance in (word.split(":") for word in words)}
         else:
             chances = dict(enumerate(float(word) for word in words))
@@ -74,13 +74,13 @@ def main():
         first = job(os.path.join(folder, "first"), "log.csv", log_of_chance(dice))
         train(first)
         learned = served(first.model)
-        # Ten more decisions change little: whoever starts anew from them knows next to nothing.
+        # Ten decisions hardly change a trained policy. A new policy would learn almost nothing from them.
         rows = list(log_of_chance(dice))[:10]
         second = job(os.path.join(folder, "second"), "log.jsonl", rows)
         os.symlink(first.model, os.path.join(second.base, "input", "data", "pretrained_model"))
         train(second)
         kept = served(second.model)
-    print("expected reward {:.3f}, {:.3f} after ten more decisions, asked for {}".format(learned, kept, BOUND))
+    print("expected reward {:.3f}, {:.3f} after ten more decisions, required {}".format(learned, kept, BOUND))
     return 0 if min(learned, kept) >= BOUND else 1
 
 

@@ -1,7 +1,7 @@
-"""The `vw` program learns a contextual bandit from a log, saves the policy, and answers through a pipe.
+"""Check that the `vw` program learns a contextual bandit from a log, saves the policy, and answers through a pipe.
 
-The log holds 2000 decisions taken by chance among four actions, of which one pays 1 for each of four kinds of visitor.
-Chance earns 0.25 a decision; with epsilon 0.1 the best policy earns 0.925. Asked of the learned policy: 0.7.
+The log has 2000 random decisions among four actions. For each of four kinds of visitor one action has the reward 1.
+Random actions get 0.25 per decision, the best policy with epsilon 0.1 gets 0.925. The learned policy must get 0.7.
 """
 
 import json
@@ -17,7 +17,7 @@ VISITORS = ("ash", "birch", "cedar", "dogwood")
 
 
 def log_of_chance(dice):
-    """Lines `action:cost:probability | context`."""
+    """Generate log lines `action:cost:probability | context`."""
     for _ in range(DECISIONS):
         visitor, action = dice.choice(VISITORS), dice.randrange(ACTIONS)
         cost = 0 if action == VISITORS.index(visitor) else 1
@@ -25,9 +25,9 @@ def log_of_chance(dice):
 
 
 def probabilities(answer):
-    """The probability of each action, in their order.
+    """Return the probability of each action, in the order of the actions.
 
-    Up to 8.10 the program writes `0.9 0.1`, in the order of actions; later `1:0.9,0:0.1`, the best action first.
+    Up to 8.10 the program writes `0.9 0.1`, in that order; later it writes `1:0.9,0:0.1`, the best action first.
     """
     words = answer.replace(",", " ").split()
     if all(":" in word for word in words):
@@ -36,7 +36,7 @@ def probabilities(answer):
 
 
 def ask(program, visitor):
-    """One question to a running program. From 8.11 on an empty line follows each answer."""
+    """Ask the running program once. From 8.11 on, an empty line follows each answer."""
     program.stdin.write("| " + visitor + "\n")
     program.stdin.flush()
     answer = program.stdout.readline()
@@ -52,7 +52,7 @@ def main():
         promised = json.load(file)["version"]
     version = subprocess.check_output(["vw", "--version"], universal_newlines=True, timeout=SECONDS).split()[0]
     if version != promised:
-        print("vw says that it is {}, the cell promises {}".format(version, promised))
+        print("vw reports version {}, the matrix promises {}".format(version, promised))
         return 1
     with tempfile.TemporaryDirectory() as folder:
         log, model = os.path.join(folder, "log.vw"), os.path.join(folder, "vw.model")
@@ -65,7 +65,7 @@ def main():
         reward = sum(ask(program, visitor)[best] for best, visitor in enumerate(VISITORS)) / len(VISITORS)
         program.stdin.close()
         status = program.wait(timeout=SECONDS)
-    learned = "expected reward {:.3f}, asked for {} (chance {})".format(reward, BOUND, 1 / ACTIONS)
+    learned = "expected reward {:.3f}, required {} (random {})".format(reward, BOUND, 1 / ACTIONS)
     print("{}; vw {} ended with status {}".format(learned, version, status))
     return 0 if reward >= BOUND and status == 0 else 1
 

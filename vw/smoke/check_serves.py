@@ -1,7 +1,7 @@
-"""`serve` answers as SageMaker asks, and what it says is what the library says of the same model.
+"""Check that `serve` answers SageMaker's requests with the same probabilities as the library with the same model.
 
-A policy over four actions is learned from 400 decisions taken by chance. Of the served one, each reply's probability is
-compared with the library's for the drawn action, exactly; JSON, JSON lines and CSV are asked, and what is wrong.
+A policy over four actions is learned from 400 random decisions. In each reply, the probability of the drawn action must
+equal the library's exactly. Requests are JSON, JSON lines, CSV, and bodies that must be refused.
 """
 
 import json
@@ -28,7 +28,7 @@ ADDRESS = "http://127.0.0.1:{}".format(PORT)
 
 
 def learned(folder):
-    """Save a policy, and give the library's probabilities for each of four observations."""
+    """Learn and save a policy. Return four observations and the library's probabilities for each."""
     dice = random.Random(7)
     learner = Learner(metadata(ACTIONS, version=installed()))
     for _ in range(DECISIONS):
@@ -43,7 +43,7 @@ def learned(folder):
 
 
 def ask(path, body=None, kind="application/json"):
-    """Status and body."""
+    """Send a request. Return the status and the body."""
     content = body.encode("utf-8") if body is not None else None
     request = urllib.request.Request(ADDRESS + path, content, {"Content-Type": kind})
     try:
@@ -54,7 +54,7 @@ def ask(path, body=None, kind="application/json"):
 
 
 def wait():
-    """Seconds until /ping says 200."""
+    """Wait for status 200 of /ping. Return the seconds that it took."""
     began = time.time()
     while time.time() - began < SECONDS:
         try:
@@ -63,11 +63,11 @@ def wait():
         except OSError:
             pass
         time.sleep(0.05)
-    raise SystemExit("/ping did not say 200 within {} s".format(SECONDS))
+    raise SystemExit("/ping did not return 200 within {} s".format(SECONDS))
 
 
 def wrong(observations, every):
-    """What is wrong with the answers, or None."""
+    """Return what is wrong with the replies, or None."""
     rows = "".join(",".join(str(value) for value in observation) + "\n" for observation in observations)
     lines = "\n".join(json.dumps(observation) for observation in observations)
     replies = [json.loads(line) for line in ask("/invocations", lines, "application/jsonlines")[1].splitlines()]
@@ -80,18 +80,18 @@ def wrong(observations, every):
     for number, reply in enumerate(replies):
         library = every[number % len(every)][reply["action"] - 1]
         if reply["action_prob"] != library:
-            return "action {action} has probability {action_prob}, the library says {}".format(library, **reply)
+            return "action {action} has the probability {action_prob}, the library gives {}".format(library, **reply)
     for body in ("{", '{"observation": "x"}', "[]"):
         status, said = ask("/invocations", body)
         if status != 400 or "Traceback" in said:
-            return "the answer to {} is {}: {}".format(body, status, said)
+            return "the reply to the bad body {} is {}: {}".format(body, status, said)
     if ask("/execution-parameters")[0] != 200:
-        return "/execution-parameters does not answer"
+        return "/execution-parameters did not return 200"
     return None
 
 
 def grown(folder):
-    """The megabytes by which a process grows that decides 4000 times: version 8.7 kept 27 KB of each."""
+    """Return by how many megabytes this process grows over 4000 decisions: version 8.7 leaked 27 KB for each."""
     model = Model(folder)
     sizes = []
     for _ in range(2):
@@ -108,7 +108,7 @@ def main():
         observations, every = learned(os.path.join(base, "model"))
         growth = grown(os.path.join(base, "model"))
         if growth > GROWTH:
-            print("the model's process grew by {:.0f} MB within 4000 decisions".format(growth))
+            print("the process grew by {:.0f} MB over 4000 decisions".format(growth))
             return 1
         environ = dict(os.environ, SAGEMAKER_BASE_DIR=base, SAGEMAKER_BIND_TO_PORT=str(PORT))
         server = subprocess.Popen(CELL["entrypoint"] + ["serve"], env=environ, start_new_session=True)
@@ -119,7 +119,7 @@ def main():
             os.killpg(server.pid, signal.SIGTERM)
             status = server.wait()
     if trouble or status != 0:
-        print(trouble or "SIGTERM ended it with status {}".format(status))
+        print(trouble or "after SIGTERM serve ended with status {}".format(status))
         return 1
     print("ready after {:.1f} s; {} probabilities equal the library's".format(seconds, 3 * len(every)))
     return 0

@@ -1,4 +1,4 @@
-"""PPO learns to walk through the image's own environment."""
+"""Train PPO on the environment that the image contains."""
 
 from corridor import Corridor
 from ray.tune.registry import register_env
@@ -6,14 +6,14 @@ from sagemaker_rl.ray_launcher import SageMakerRayLauncher
 
 
 class Launcher(SageMakerRayLauncher):
-    """PPO with small batches."""
+    """Train PPO with small batches."""
 
     def register_env_creator(self):
-        """By the name that the experiment uses."""
+        """Register the environment under the name that the experiment uses."""
         register_env("corridor", Corridor)
 
     def get_experiment_config(self):
-        """As a dictionary of Tune's."""
+        """Return the experiment as a dictionary for Tune."""
         return {
             "training": {
                 "env": "corridor",

@@ -1,8 +1,8 @@
-"""PPO plays a Unity game: a Linux build of it, called `Basic`, in the channel `train`.
+"""Train PPO on a Unity game: a Linux build called `Basic` in the channel `train`.
 
     rlimages train unity-1.0.0-tf-cpu-debian --entry-point train.py --source-dir src --channel train=game
 
-A game that is not executable can't be made so where channels are read-only, as they are on this machine.
+The file must be executable before the job starts: a script cannot change it in a read-only channel.
 """
 
 import os
@@ -19,23 +19,23 @@ PORTS = 100
 
 
 class Game(gym.Env):
-    """One game with one agent, beside those of the other workers."""
+    """The game of one worker, with one agent."""
 
     def __init__(self, settings):
         self._env = UnityToGymWrapper(start(settings.worker_index))
         self.observation_space, self.action_space = self._env.observation_space, self._env.action_space
 
     def reset(self):
-        """The first observation."""
+        """Start a new episode. Return its first observation."""
         return self._env.reset()
 
     def step(self, action):
-        """Observation, reward, end, and what else the game says."""
+        """Take one action. Return observation, reward, whether the episode ended, and further facts."""
         return self._env.step(action)
 
 
 def start(worker):
-    """Start the game on a port of its own."""
+    """Start the game on the first free port at or after the worker's number. Raise RuntimeError if none is free."""
     for number in range(worker, worker + PORTS):
         try:
             return UnityEnvironment(GAME, worker_id=number, no_graphics=True)
@@ -45,16 +45,16 @@ def start(worker):
 
 
 class Launcher(SageMakerRayLauncher):
-    """PPO with small batches."""
+    """Train PPO with small batches."""
 
     def register_env_creator(self):
-        """By the name that the experiment uses."""
+        """Register the game under the name that the experiment uses."""
         if not os.access(GAME, os.X_OK):
-            raise FileNotFoundError("%s: there is no such game, or it is not executable" % GAME)
+            raise FileNotFoundError("%s: the game does not exist or is not executable" % GAME)
         register_env("game", Game)
 
     def get_experiment_config(self):
-        """As a dictionary of Tune's."""
+        """Return the experiment as a dictionary for Tune."""
         return {
             "training": {
                 "env": "game",

@@ -1,4 +1,4 @@
-"""Unity's packages import beside Ray's, and fit the gym that is here."""
+"""Check that Unity's packages can be imported together with Ray's, and fit the installed gym."""
 
 import sys
 
@@ -11,7 +11,7 @@ from mlagents_envs.registry import default_registry  # noqa: F401
 
 
 def main():
-    """Miss a game that is not there."""
+    """Check the error for a missing game, and the wrapper's base class. Return the exit status."""
     try:
         UnityEnvironment("/nowhere/game", no_graphics=True)
     except UnityEnvironmentException as error:
@@ -19,12 +19,12 @@ def main():
     else:
         said = ""
     if "/nowhere/game" not in said:
-        print("a game that is not there is not missed: %r" % said)
+        print("starting a missing game gave no error that names it: %r" % said)
         return 1
     if not issubclass(UnityToGymWrapper, gym.Env):
-        print("UnityToGymWrapper is no environment of this gym")
+        print("UnityToGymWrapper is not a subclass of the installed gym's Env")
         return 1
-    print("ML-Agents beside Ray %s and gym %s" % (ray.__version__, gym.__version__))
+    print("ML-Agents works with Ray %s and gym %s" % (ray.__version__, gym.__version__))
     return 0
 
 

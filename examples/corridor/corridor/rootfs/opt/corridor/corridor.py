@@ -1,4 +1,4 @@
-"""A corridor as an environment: walk right to its end, where the reward is."""
+"""An environment: a corridor with a reward at its right end."""
 
 import gymnasium as gym
 import numpy as np
@@ -7,11 +7,11 @@ from gymnasium.spaces import Box, Discrete
 
 LEFT, RIGHT = 0, 1
 TILE = 16
-"""Pixels."""
+"""Width and height of a drawn tile, in pixels."""
 
 
 class Corridor(gym.Env):
-    """`length` tiles long; each step costs 0.1, the end pays 1."""
+    """A corridor of `length` tiles. Each step has the reward -0.1, the last one 1."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
 
@@ -23,19 +23,19 @@ class Corridor(gym.Env):
         self._place = 0
 
     def reset(self, *, seed=None, options=None):
-        """Back to the left."""
+        """Go back to the left end. Return the first observation."""
         super().reset(seed=seed)
         self._place = 0
         return self._seen(), {}
 
     def step(self, action):
-        """One tile to the left or right."""
+        """Move one tile to the left or right."""
         self._place = max(0, self._place + (1 if action == RIGHT else -1))
         there = self._place >= self.length
         return self._seen(), 1.0 if there else -0.1, there, False, {}
 
     def render(self):
-        """The walker and the goal from above, as height x width x RGB."""
+        """Draw the walker and the goal from above. Return an array of height x width x RGB."""
         picture = pygame.Surface(((self.length + 1) * TILE, TILE))
         for place, colour in ((self.length, "gold"), (self._place, "blue")):
             picture.fill(colour, (place * TILE, 0, TILE, TILE))
