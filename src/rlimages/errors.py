@@ -1,43 +1,46 @@
-"""Errors that stop a command. Each has one sentence for the user and a documented exit code."""
+"""The errors that stop a command. Each has a message for the user and a documented exit code."""
+
+from collections.abc import Iterable
 
 
 class FactoryError(Exception):
-    """Something that stops the run: one sentence with its place and a remedy."""
+    """An error that stops a command. Its text is one sentence: where, what, and how to fix it."""
 
     exit_code = 1
 
 
 class ConfigError(FactoryError):
-    """`build_matrix.yaml`, `targets.yaml` or `acceptance.yaml` cannot be read, or asks for what can't be.
+    """A mistake in a file that people write. The text has one line for each mistake.
 
-    One line for each mistake.
+    These files are `build_matrix.yaml`, `targets.yaml`, `acceptance.yaml`, files of waivers, files of base overrides,
+    and `build_matrix.lock.yaml`, which is committed and may be edited.
     """
 
     exit_code = 2
 
 
 class JobError(FactoryError):
-    """A job or an endpoint that SageMaker would refuse, or whose files are not there."""
+    """A training job, transform job or endpoint that SageMaker would refuse, or whose files do not exist."""
 
     exit_code = 2
 
 
 class InvocationError(FactoryError):
-    """A model server did not answer, or not in time."""
+    """A model server sent no answer, or no complete answer within the time limit."""
 
 
 class UnreachableError(InvocationError):
-    """A model server is not there, or hung up."""
+    """No model server listens at the address, or it closed the connection."""
 
 
 class UsageError(FactoryError):
-    """The command line asks for what cannot be: a region without images, an override that is no pattern."""
+    """An argument that is well-formed for the parser but cannot be met: an unknown region, an invalid pattern."""
 
     exit_code = 2
 
 
 class StaleError(FactoryError):
-    """A recipe or lock on disk is not what the matrix and the templates give now."""
+    """A Dockerfile or lock on disk differs from what the matrix and the templates give now."""
 
     exit_code = 3
 
@@ -49,7 +52,7 @@ class ToolError(FactoryError):
 
 
 class SelectionError(FactoryError):
-    """No cell was selected. A run that builds nothing must not look green."""
+    """No cell or image matches a selection. A run that builds nothing must not count as passed."""
 
     exit_code = 5
 
@@ -61,18 +64,29 @@ class TemplateError(FactoryError):
 
 
 class RegistryError(FactoryError):
-    """A registry refused, did not answer, or holds something else than was pushed."""
+    """A registry refused a request, did not answer, or has other content than was pushed."""
 
     exit_code = 7
 
 
 class AcceptanceError(FactoryError):
-    """An image that its target would refuse. One line for each rule that it breaks; nothing of it was pushed."""
+    """Images that break acceptance rules. The text has one line for each broken rule; nothing was pushed."""
 
     exit_code = 8
 
 
 class Interrupted(FactoryError):
-    """The run was stopped from outside by SIGINT or SIGTERM. 130 is what shells use for Ctrl-C."""
+    """The command was stopped by SIGINT or SIGTERM. Shells use 130 (128 + SIGINT) for Ctrl-C."""
 
     exit_code = 130
+
+
+def did_you_mean(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """Return `; did you mean 'x'?` for the known word that is most similar, or an empty string.
+
+    `cutoff` is the least similarity from 0 to 1; 0.6 is the default of `difflib`.
+    """
+    from difflib import get_close_matches
+
+    matches = get_close_matches(word, list(known), n=1, cutoff=cutoff)
+    return f"; did you mean '{matches[0]}'?" if matches else ""

@@ -8,7 +8,7 @@ from threading import Condition
 from rlimages.errors import FactoryError
 from rlimages.system.machine import DISK_FLOOR, DISK_REMEDY
 from rlimages.system.process import Stop
-from rlimages.system.units import format_memory
+from rlimages.system.units import format_size
 
 MEMORY_PER_BUILD = 3 * 2**30
 """Bytes: what installing a deep learning framework, or compiling with one job, takes at its height."""
@@ -102,9 +102,9 @@ class ResourceBudget:
         if left is None or left >= needed:
             return ""
         if self._disk:
-            return f"waits for disk: {format_memory(needed)} are needed, {format_memory(left)} are free"
+            return f"waits for disk: {format_size(needed)} are needed, {format_size(left)} are free"
         raise DiskFullError(
-            f"disk full: {format_memory(needed)} are needed, {format_memory(self.floor)} of it to stay free, and {format_memory(left)} are "
+            f"disk full: {format_size(needed)} are needed, {format_size(self.floor)} of it to stay free, and {format_size(left)} are "
             f"free; {DISK_REMEDY}, or lower --disk-floor"
         )
 

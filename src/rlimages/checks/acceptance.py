@@ -20,6 +20,7 @@ from rlimages.registry.auth import RegistryLogin
 from rlimages.registry.client import RegistryClient
 from rlimages.registry.ecr import HostCredentials
 from rlimages.system.process import Stop
+from rlimages.system.units import format_size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,7 +133,7 @@ def _collect_facts(
                 yield read_remote_facts(registry, place, wanted, stop=stop, on_note=on_note)
             continue
         if not cleaned:
-            for note in engine.cleanup():
+            for note in engine.remove_orphans():
                 on_note(note)
             cleaned = True
         for subject in find_subjects(word, engine, owner):
@@ -154,7 +155,7 @@ def acceptance_lines(verdict: AcceptanceResult) -> Iterator[str]:
     """A verdict for people: a head, a line for each rule, and a remedy below each that is broken."""
     specimen, profile = verdict.specimen, verdict.profile
     came = "refused" if verdict.refused else "accepted"
-    how = LOCAL if specimen.origin == LOCAL else f"{specimen.read / 1e6:.1f} MB read"
+    how = LOCAL if specimen.origin == LOCAL else f"{format_size(specimen.read)} read"
     yield f"{specimen.reference} ({how}): {came} by {profile.name} as of {profile.as_of}"
     for finding in verdict.findings:
         yield f"  {_MARKS[finding.outcome]:<8} {finding.rule:<16} {finding.reason}"

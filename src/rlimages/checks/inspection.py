@@ -28,6 +28,7 @@ from rlimages.oci.manifest import (
 from rlimages.registry.client import RegistryClient
 from rlimages.system.process import Stop
 from rlimages.system.tar import ChunkStream
+from rlimages.system.units import format_size
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where engines look for programs in an image that has no PATH."""
@@ -84,7 +85,7 @@ def read_local_facts(
     store: ImageStore, name: str, tags: Sequence[str], profiles: Sequence[Profile], *, manifest: Manifest | None = None
 ) -> ImageFacts:
     """An image of the local store. Nothing of it is run. Raises `ToolError` where there is none."""
-    image, facts = store.inspect(name), store.configuration(name)
+    image, facts = store.inspect(name), store.read_config(name)
     if image is None or facts is None:
         raise ToolError(f"there is no image {name} in the local store")
     return ImageFacts(
@@ -94,7 +95,7 @@ def read_local_facts(
         manifest=manifest,
         configuration=facts,
         unpacked=image.image.size,
-        entries=store.entries(image.image.id, paths_to_read(facts, profiles)),
+        entries=store.read_path_kinds(image.image.id, paths_to_read(facts, profiles)),
         tags=tuple(tags),
     )
 
@@ -163,8 +164,7 @@ def _contents(
     layers = manifest.layers
     if not all(layer.media_type.endswith(("tar", "gzip")) for layer in layers):
         return None
-    megabytes = sum(layer.size for layer in layers) / 1e6
-    on_note(f"reading {len(layers)} layers of {repository}, {megabytes:.0f} MB")
+    on_note(f"reading {len(layers)} layers of {repository}, {format_size(sum(layer.size for layer in layers))}")
     contents = PathIndex(wanted)
     for layer in reversed(layers):
         _add(contents, layer, registry.read_blob(repository, layer.digest), stop)

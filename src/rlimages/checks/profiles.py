@@ -9,14 +9,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from rlimages.config.validation import did_you_mean, validate_document
+from rlimages.config.validation import validate_document
 from rlimages.config.yaml import Document, KeyPath, Problem, config_error, load_yaml
-from rlimages.errors import SelectionError
+from rlimages.errors import SelectionError, did_you_mean
 from rlimages.matrix.schema import Date, Name, StrictModel
 from rlimages.system.files import read_data, read_text
+from rlimages.system.units import parse_size
 
 PROFILES_FILE = "acceptance.yaml"
-_UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 Size = Annotated[str, Field(pattern=r"^\d+ (B|KiB|MiB|GiB)$", description="10 GiB")]
 Folder = Annotated[str, Field(pattern=r"^/[^\s]+$", description="An absolute path.")]
 Platform = Annotated[str, Field(pattern=r"^[a-z0-9]+/[a-z0-9]+$", description="linux/amd64")]
@@ -102,7 +102,7 @@ def parse_profiles(text: str | None = None, name: str = PROFILES_FILE) -> Profil
     """The profiles that ship with the factory, changed and added to by a project's own file.
 
     A profile takes what it does not say from the one that it extends, or whose name it has. Mappings are joined key by
-    key, and null takes a key away; anything else replaces. Raises `MatrixError` with every mistake and its place.
+    key, and null takes a key away; anything else replaces. Raises `ConfigError` with every mistake and its place.
     """
     known: dict[str, dict[str, Any]] = {}
     _add(known, _shipped(), f"{PROFILES_FILE} of rlimages")
@@ -112,7 +112,7 @@ def parse_profiles(text: str | None = None, name: str = PROFILES_FILE) -> Profil
 
 
 def load_profiles(root: Path | None) -> Profiles:
-    """The profiles, as the project in a folder changes them; None is no project. Raises `MatrixError`."""
+    """The profiles, as the project in a folder changes them; None is no project. Raises `ConfigError`."""
     return parse_profiles(read_text(root / PROFILES_FILE) if root else None)
 
 
@@ -169,7 +169,8 @@ def _bad_expressions(document: Document, path: KeyPath, profile: RawProfile) -> 
 def _profile(name: str, told: Mapping[str, Any]) -> Profile:
     plain = {word: _plain(told[word]) for word in _KEYS}
     for word in ("compressed", "unpacked", "layer"):
-        plain[word] = _bytes(told[word])
+        size = told[word]
+        plain[word] = parse_size(size) if size else None
     return Profile(name=name, as_of=told["as_of"], **plain)
 
 
@@ -177,10 +178,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     return tuple(value) if isinstance(value, list) else value
-
-
-def _bytes(text: str | None) -> int | None:
-    if text is None:
-        return None
-    number, _, unit = text.partition(" ")
-    return int(number) * _UNITS[unit]

@@ -10,7 +10,7 @@ from rlimages.checks.profiles import Profile
 from rlimages.oci.layers import PathKind
 from rlimages.oci.manifest import IN_TOTO, INDEXES, ImageConfig
 from rlimages.plan.results import Outcome
-from rlimages.system.units import format_limit
+from rlimages.system.units import format_binary_size
 
 _ARGUMENTS = re.compile(r"^(?:RUN )?\|\d+ (?P<words>.*?) ?/bin/(?:ba)?sh -[a-z]*c ", re.DOTALL)
 """How BuildKit, and without RUN its forerunner, write down the build arguments of a RUN, secret or not."""
@@ -178,12 +178,13 @@ _SLIM = "leave out what it does not need at run time: compilers, caches, CUDA li
 
 def _within(size: int, limit: int | None, what: str, remedy: str) -> RuleOutcome:
     if limit is None:
-        return _not_applicable(f"{what} {format_limit(size)}, and no limit is known")
+        return _not_applicable(f"{what} {format_binary_size(size)}, and no limit is known")
     if size > limit:
         return _failed(
-            f"{what} {size} bytes ({format_limit(size)}), {size - limit} more than {format_limit(limit)}", remedy
+            f"{what} {size} bytes ({format_binary_size(size)}), {size - limit} more than {format_binary_size(limit)}",
+            remedy,
         )
-    return _passed(f"{what} {format_limit(size)} of {format_limit(limit)}")
+    return _passed(f"{what} {format_binary_size(size)} of {format_binary_size(limit)}")
 
 
 def _programs(specimen: ImageFacts, profile: Profile) -> RuleOutcome:

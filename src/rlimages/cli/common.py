@@ -11,7 +11,7 @@ import click
 
 from rlimages.errors import UsageError
 from rlimages.system.machine import DISK_FLOOR
-from rlimages.system.units import format_memory, parse_size
+from rlimages.system.units import format_size, parse_size
 
 if TYPE_CHECKING:
     from rlimages.matrix.cell import Cell
@@ -72,7 +72,7 @@ build_options = combine(
     click.option(
         "--disk-floor",
         callback=_bytes,
-        default=format_memory(DISK_FLOOR),
+        default=format_size(DISK_FLOOR),
         show_default=True,
         envvar="RLIMAGES_DISK_FLOOR",
         show_envvar=True,

@@ -33,7 +33,7 @@ def explain_images(words: Sequence[str], *, matrix: Path | None) -> Iterator[Lay
         found = [subject.name for word in words for subject in find_subjects(word, engine, owner)]
         cells = _cells({cell.local_name: cell.id for cell in owner.cells} if owner else {}, engine)
         for name in dict.fromkeys(found):
-            image = engine.stored(name)
+            image = engine.read_layers(name)
             if image is not None:
                 yield explain_layers(image, cells)
     finally:
@@ -42,8 +42,8 @@ def explain_images(words: Sequence[str], *, matrix: Path | None) -> Iterator[Lay
 
 def _cells(names: Mapping[str, str], engine: DockerEngine) -> Mapping[str, StoredImage]:
     """Cell -> its image, for the cells whose image is in the local store."""
-    held = engine.holdings()
-    here = {cell: engine.stored(name) for name, cell in names.items() if held.find(name)}
+    held = engine.local_images()
+    here = {cell: engine.read_layers(name) for name, cell in names.items() if held.find(name)}
     return {cell: image for cell, image in here.items() if image is not None}
 
 

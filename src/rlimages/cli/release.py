@@ -148,13 +148,13 @@ def gc(ctx: click.Context, /, target: str, older_than: str, keep: tuple[str, ...
     """
     from rlimages.project.project import load_project
     from rlimages.release.gc import collect_garbage
-    from rlimages.release.retention import parse_age
     from rlimages.system.process import Stop, stopping_on_signals
+    from rlimages.system.units import parse_duration
 
     fates, stop = [], Stop()
     with stopping_on_signals(stop):
         for fate in collect_garbage(
-            load_project(ctx.obj, Path.cwd()), target, older_than=parse_age(older_than), keep=keep, delete=delete,
+            load_project(ctx.obj, Path.cwd()), target, older_than=parse_duration(older_than), keep=keep, delete=delete,
             environ=os.environ, now=datetime.now(UTC), stop=stop,
         ):  # fmt: skip
             fates.append(fate)

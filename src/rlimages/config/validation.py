@@ -1,11 +1,10 @@
-"""Validate a YAML document against a pydantic model, and turn each mistake into a sentence with its place."""
+"""Validate a YAML document against a pydantic model, and report each mistake as one sentence with its position."""
 
 import re
-from collections.abc import Collection
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rlimages.config.yaml import Document, KeyPath, Problem, config_error
+from rlimages.errors import did_you_mean
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -14,7 +13,10 @@ Model = TypeVar("Model", bound="BaseModel")
 
 
 def validate_document(document: Document, name: str, schema: type[Model]) -> Model:
-    """The document as the schema has it. Raises `MatrixError` with every mistake."""
+    """Return the document as an instance of the model `schema`.
+
+    `name` is the file's name in messages. Raise `ConfigError` with all mistakes.
+    """
     from pydantic import ValidationError
 
     try:
@@ -24,6 +26,8 @@ def validate_document(document: Document, name: str, schema: type[Model]) -> Mod
 
 
 def _problem(document: Document, details: Any, schema: Any) -> Problem:
+    """Return one of pydantic's errors as a problem, in words for readers of the file."""
+    # pydantic ends the path of a mistake in a mapping's key with "[key]", which is not part of the document
     path: KeyPath = tuple(part for part in details["loc"] if part != "[key]")
     kind, context = details["type"], details.get("ctx", {})
     written = document.raw.get(path)
@@ -55,16 +59,16 @@ def _problem(document: Document, details: Any, schema: Any) -> Problem:
 
 
 def _known_keys(schema: Any, path: KeyPath) -> list[str]:
-    """The keys that the schema allows at a path, found by walking the models."""
+    """Return the keys that the schema allows at a path."""
     model = schema
     for part in path:
         if isinstance(part, str) and hasattr(model, "model_fields") and part in model.model_fields:
-            annotation = model.model_fields[part].annotation
-            model = _innermost(annotation)
+            model = _innermost_model(model.model_fields[part].annotation)
     return list(getattr(model, "model_fields", {}))
 
 
-def _innermost(annotation: Any) -> Any:
+def _innermost_model(annotation: Any) -> Any:
+    """Return the model inside an annotation such as `dict[Name, list[RawImage]] | None`."""
     while not hasattr(annotation, "model_fields"):
         inner = [a for a in getattr(annotation, "__args__", ()) if a is not type(None)]
         if not inner:
@@ -73,14 +77,8 @@ def _innermost(annotation: Any) -> Any:
     return annotation
 
 
-def did_you_mean(word: str, known: Collection[str]) -> str:
-    """A guess to end a sentence with, or nothing."""
-    near = get_close_matches(word, known, n=1)
-    return f"; did you mean '{near[0]}'?" if near else ""
-
-
 def _value_at(value: Any, path: KeyPath) -> Any:
-    """What stands at a path; None where the path leads nowhere."""
+    """Return the value at a path, or None if there is none."""
     for part in path:
         try:
             value = value[part]

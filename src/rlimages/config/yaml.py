@@ -1,4 +1,4 @@
-"""Read YAML and keep the line and column of every key and value, so that an error can point at its place."""
+"""Read YAML and keep the line and column of every key and value, for error messages."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,22 +14,22 @@ Value = Any
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _STRING_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:timestamp")
 _MAX_DEPTH = 64
-"""Deeper than any matrix; keeps a hostile file from exhausting the stack."""
+"""Far more levels than any of our files has. Without a limit a malicious file could exhaust the stack."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """One mistake in a file, with its place."""
+    """One mistake in a file, with its position."""
 
     line: int
-    """From 1."""
+    """Counted from 1."""
     column: int
-    """From 1, as editors count."""
+    """Counted from 1, as editors do."""
     path: KeyPath
     message: str
 
     def render(self, name: str) -> str:
-        """`file:line:column: path: what`."""
+        """Return the message as `file:line:column: path: text`."""
         where = format_path(self.path)
         text = f"{where}: {self.message}" if where else self.message
         return f"{name}:{self.line}:{self.column}: {_printable(text)}"
@@ -37,40 +37,40 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Document:
-    """A document and the position of every key and value in it."""
+    """A YAML document and the line and column of every key and value in it."""
 
     value: Value
     values: Mapping[KeyPath, tuple[int, int]] = field(repr=False)
     keys: Mapping[KeyPath, tuple[int, int]] = field(repr=False)
     raw: Mapping[KeyPath, str] = field(repr=False)
-    """Scalars as they are written, before YAML made numbers of them."""
+    """Scalars as they are written in the file: `1.10`, which YAML reads as the number 1.1."""
 
     def problem(self, path: KeyPath, message: str, *, at_key: bool = False) -> Problem:
-        """A mistake at a path; a path that does not exist is shown at its nearest parent."""
-        place: tuple[int, int] | None = self.keys.get(path) if at_key else None
+        """Return a problem at the position of a path's key or value, or of its nearest parent that exists."""
+        position: tuple[int, int] | None = self.keys.get(path) if at_key else None
         known = path
-        while place is None:
-            place = self.values.get(known)
+        while position is None:
+            position = self.values.get(known)
             if not known:
                 break
             known = known[:-1]
-        line, column = place or (1, 1)
+        line, column = position or (1, 1)
         return Problem(line=line, column=column, path=path, message=message)
 
 
 def config_error(name: str, problems: list[Problem]) -> ConfigError:
-    """One error that lists every mistake, in the order of the file."""
+    """Return one error that lists all problems in the order of the file."""
     ordered = sorted(set(problems), key=lambda p: (p.line, p.column, p.message))
     return ConfigError("\n".join(problem.render(name) for problem in ordered))
 
 
 def _printable(text: str) -> str:
-    """One line, whatever the file holds: a control character is shown, not obeyed."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    """Return the text with control characters escaped, so that a file can't write to the terminal."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def format_path(path: KeyPath) -> str:
-    """`toolkits.ray['1.6.0'].images[0]`: how a path is written in messages."""
+    """Return a path as messages show it: `toolkits.ray['1.6.0'].images[0]`."""
     text = ""
     for part in path:
         if isinstance(part, int):
@@ -83,14 +83,17 @@ def format_path(path: KeyPath) -> str:
 
 
 def load_yaml(text: str, name: str) -> Document:
-    """Read one YAML document. Raises `MatrixError` for bad syntax and for every duplicate or non-string key."""
+    """Parse one YAML document; `name` is the file's name in messages.
+
+    Raise `ConfigError` for a syntax error, or with all duplicate keys and keys that are not strings.
+    """
     try:
         node = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        what = " ".join(filter(None, [error.context, error.problem])) or "not YAML"
-        raise ConfigError(f"{name}:{line}:{column}: {_printable(what)}") from None
+        reason = " ".join(filter(None, [error.context, error.problem])) or "not YAML"
+        raise ConfigError(f"{name}:{line}:{column}: {_printable(reason)}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(f"{name}:1:1: this is not YAML: {_printable(reason)}") from None
@@ -102,19 +105,22 @@ def load_yaml(text: str, name: str) -> Document:
 
 
 class _Reader:
+    """Turns YAML nodes into values, and collects positions and mistakes."""
+
     def __init__(self) -> None:
         self.values: dict[KeyPath, tuple[int, int]] = {}
         self.keys: dict[KeyPath, tuple[int, int]] = {}
         self.raw: dict[KeyPath, str] = {}
         self.problems: list[Problem] = []
         self._open: set[int] = set()
+        """Ids of the nodes that are being read: an alias to one of them is a cycle."""
 
     def read(self, node: yaml.Node, path: KeyPath) -> Value:
-        self.values[path] = _place(node)
+        self.values[path] = _position(node)
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path)
         if id(node) in self._open or len(path) > _MAX_DEPTH:
-            self._complain(node, path, "an alias that contains itself, or nesting that is too deep")
+            self._report(node, path, "an alias that contains itself, or nesting that is too deep")
             return None
         self._open.add(id(node))
         try:
@@ -130,15 +136,15 @@ class _Reader:
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag not in _STRING_TAGS:
                 shown = key_node.value if isinstance(key_node, yaml.ScalarNode) else "this"
                 remedy = "merge keys are not supported" if shown == "<<" else f"write '{shown}' in quotes"
-                self._complain(key_node, path, f"a key must be a string: {remedy}")
+                self._report(key_node, path, f"a key must be a string: {remedy}")
                 continue
             key = str(key_node.value)
             inner = (*path, key)
             if key in result:
                 first = self.keys[inner][0]
-                self._complain(key_node, inner, f"duplicate key, first given on line {first}")
+                self._report(key_node, inner, f"duplicate key, first given on line {first}")
                 continue
-            self.keys[inner] = _place(key_node)
+            self.keys[inner] = _position(key_node)
             result[key] = self.read(value_node, inner)
         return result
 
@@ -150,14 +156,14 @@ class _Reader:
         try:
             value = yaml.SafeLoader("").construct_object(node)
         except (yaml.YAMLError, ValueError):
-            self._complain(node, path, f"'{text}' cannot be read as {node.tag.rpartition(':')[2]}; write it in quotes")
+            self._report(node, path, f"'{text}' cannot be read as {node.tag.rpartition(':')[2]}; write it in quotes")
             return None
         return value if isinstance(value, str | int | float | bool) or value is None else text
 
-    def _complain(self, node: yaml.Node, path: KeyPath, message: str) -> None:
-        line, column = _place(node)
+    def _report(self, node: yaml.Node, path: KeyPath, message: str) -> None:
+        line, column = _position(node)
         self.problems.append(Problem(line=line, column=column, path=path, message=message))
 
 
-def _place(node: yaml.Node) -> tuple[int, int]:
+def _position(node: yaml.Node) -> tuple[int, int]:
     return node.start_mark.line + 1, node.start_mark.column + 1

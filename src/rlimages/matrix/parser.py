@@ -182,7 +182,7 @@ def _no_relatives(path: str) -> tuple[Cell, ...]:
 def parse_matrix(text: str, name: str, tables: Collection[str], relatives: Relatives = _no_relatives) -> Matrix:
     """Read the matrix; `tables` are the known account tables, `relatives` reads the matrix of `parents`.
 
-    Raises `MatrixError` with every mistake, each as `file:line:column: path: what; did you mean`.
+    Raises `ConfigError` with every mistake, each as `file:line:column: path: what; did you mean`.
     """
     document = load_yaml(text, name)
     raw = validate_document(document, name, RawMatrix)

@@ -63,7 +63,7 @@ def make_plan(
     `registries` gives, by account table key (`cell.base.registry`), the build arguments `account`, `region`, `domain`;
     `skip`, by cell id, the reason not to build it.
     `caches` are registries (`host[:port][/prefix]`) whose image of the same cell lends its layers. `timeout`, in
-    seconds a build, replaces what the matrix says. Raises `MatrixError` for a circle of cells, `UsageError` for an
+    seconds a build, replaces what the matrix says. Raises `ConfigError` for a circle of cells, `UsageError` for an
     override that no base needs and for a cache that is no registry.
     """
     chosen = {cell.id: cell for cell in cells}

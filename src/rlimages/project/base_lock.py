@@ -25,7 +25,7 @@ class LockedBase:
 
 
 def parse_base_lock(text: str) -> Mapping[str, LockedBase]:
-    """Base, as the matrix has it -> what its registry said. Raises `MatrixError` for anything else."""
+    """Base, as the matrix has it -> what its registry said. Raises `ConfigError` for anything else."""
     import yaml
     from pydantic import ValidationError
 

@@ -18,7 +18,7 @@ class LocalSubject:
 
 
 def find_project(matrix: Path | None, start: Path) -> Project | None:
-    """The project, or None where there is none: an image can be judged anywhere. Raises `MatrixError`."""
+    """The project, or None where there is none: an image can be judged anywhere. Raises `ConfigError`."""
     try:
         return load_project(matrix, start)
     except ConfigError:

@@ -224,7 +224,7 @@ def _digest(path: Path) -> str:
 
 
 def load_project(matrix_file: Path | None, start: Path) -> Project:
-    """The project of a matrix file, or of the nearest folder that has one. Raises `FactoryError`, `MatrixError`."""
+    """The project of a matrix file, or of the nearest folder that has one. Raises `FactoryError`, `ConfigError`."""
     return _load_project(matrix_file or find_root(start) / MATRIX, ())
 
 

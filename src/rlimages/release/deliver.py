@@ -26,7 +26,7 @@ from rlimages.release.model import (
 )
 from rlimages.release.transaction import ReleaseTransaction
 from rlimages.system.process import Stop
-from rlimages.system.units import format_duration
+from rlimages.system.units import format_duration, format_size
 
 PARALLEL_REGISTRIES = 4
 """Places that are served at once."""
@@ -204,7 +204,7 @@ def traffic_line(place: RegistryResult) -> str:
         f"{count} {call}" + (f" ({QUOTAS[call]}/s allowed)" if call in QUOTAS else "")
         for call, count in place.calls.items()
     )
-    return f"{place.uploads} blobs ({place.bytes / 1e6:.0f} MB) sent in {format_duration(place.seconds)}; {calls}"
+    return f"{place.uploads} blobs ({format_size(place.bytes)}) sent in {format_duration(place.seconds)}; {calls}"
 
 
 def release_exit_code(places: Sequence[RegistryResult]) -> int:

@@ -56,7 +56,7 @@ class Requirements:
 def read_requirements(target: RawTarget, root: Path, environ: Mapping[str, str]) -> Requirements:
     """A target's demands; the waivers' file, and a key's that is no URI, are named from `root`.
 
-    Raises `UsageError` where a password is not set, `MatrixError` where the waivers can't be read.
+    Raises `UsageError` where a password is not set, `ConfigError` where the waivers can't be read.
     """
     key = None
     if target.sign is not None:

@@ -3,19 +3,16 @@
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
-from rlimages.errors import UsageError
 from rlimages.supplychain.cosign import signed_digest
 
 RECORD = re.compile(r"smoke-(?P<image>[0-9a-f]{32})-[0-9a-f]{32}")
 """The tag of a record of passed checks (`proof.tag_of`)."""
 _RUN = re.compile(r"rlimages-run-(?P<release>(?P<time>\d{8}T\d{6})-\d+)-.+")
 """The tag that holds an image while a release goes on (`release.RUN_TAG`)."""
-_SPAN = re.compile(r"(?P<count>\d{1,5})(?P<unit>[hdw])")
-_UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
 class Kind(StrEnum):
@@ -82,14 +79,6 @@ class Rules:
             return False
         began = datetime.strptime(found["time"], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
         return self.over.get(found["release"], began < self.before)
-
-
-def parse_age(text: str) -> timedelta:
-    """`36h`, `30d` or `8w`. Raises `UsageError` for anything else."""
-    found = _SPAN.fullmatch(text)
-    if found is None:
-        raise UsageError(f"'{text}' is no span of time; write it as 36h, 30d or 8w")
-    return timedelta(**{_UNITS[found["unit"]]: int(found["count"])})
 
 
 def decide_images(stored: Iterable[StoredManifest], rules: Rules) -> Iterator[Decision]:

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rlimages.config.validation import did_you_mean, validate_document
+from rlimages.config.validation import validate_document
 from rlimages.config.yaml import config_error, load_yaml
-from rlimages.errors import ConfigError, SelectionError
+from rlimages.errors import ConfigError, SelectionError, did_you_mean
 from rlimages.matrix.cell import Cell
 from rlimages.matrix.schema import EnvName, Name, StrictModel
 from rlimages.project.project import Project
@@ -79,7 +79,7 @@ class Targets:
 
 
 def parse_targets(text: str, name: str = TARGETS_FILE) -> Targets:
-    """Read the file. Raises `MatrixError` with every mistake and its place."""
+    """Read the file. Raises `ConfigError` with every mistake and its place."""
     document = load_yaml(text, name)
     raw = validate_document(document, name, RawTargets)
     problems = []
@@ -104,7 +104,7 @@ def parse_targets(text: str, name: str = TARGETS_FILE) -> Targets:
 
 
 def load_targets(project: Project) -> Targets:
-    """The project's targets. Raises `MatrixError` where the file is missing or wrong."""
+    """The project's targets. Raises `ConfigError` where the file is missing or wrong."""
     text = read_text(project.root / TARGETS_FILE)
     if text is None:
         raise ConfigError(f"{project.root / TARGETS_FILE}: there is no such file; it says where --target publishes to")

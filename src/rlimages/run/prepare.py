@@ -116,7 +116,7 @@ def bootstrappable_bases(todo: BuildPlan) -> tuple[str, ...]:
 
 
 def read_overrides(wishes: RunOptions) -> tuple[BaseOverride, ...]:
-    """The stand-ins for bases, those of the command line first. Raises `MatrixError` naming the line."""
+    """The stand-ins for bases, those of the command line first. Raises `ConfigError` naming the line."""
     lines = list(wishes.overrides)
     if wishes.override_file is not None:
         text = read_text(wishes.override_file)

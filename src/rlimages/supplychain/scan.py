@@ -106,7 +106,7 @@ class ScanResult:
 
 
 def parse_waivers(text: str, name: str = WAIVERS_FILE) -> tuple[Waiver, ...]:
-    """Read the file. Raises `MatrixError` with every mistake and its place."""
+    """Read the file. Raises `ConfigError` with every mistake and its place."""
     document = load_yaml(text, name)
     raw = validate_document(document, name, RawWaivers)
     found: dict[str, Waiver] = {}

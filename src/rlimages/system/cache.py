@@ -1,4 +1,4 @@
-"""Cache values that are expensive to derive from a text, until the text or the package changes."""
+"""Cache on disk the values that are slow to compute from a text, such as the parsed build matrix."""
 
 import copyreg
 import hashlib
@@ -17,33 +17,41 @@ def _read_only(values: dict[str, object]) -> MappingProxyType[str, object]:
     return MappingProxyType(values)
 
 
+# pickle cannot store a MappingProxyType by itself; cells and account tables hold some.
 copyreg.pickle(MappingProxyType, lambda mapping: (_read_only, (dict(mapping),)))
 
 
-def cached(text: str, kind: type[Value], work_out: Callable[[], Value], environ: Mapping[str, str]) -> Value:
-    """What `work_out` gives for this text; from memory where this very factory worked it out before."""
+def cached(text: str, kind: type[Value], compute: Callable[[], Value], environ: Mapping[str, str]) -> Value:
+    """Return the cached value for `text`, or the result of `compute`, which is then written to the cache.
+
+    The cache is the folder `rlimages` below `XDG_CACHE_HOME`, or below `~/.cache`. A value is used only if it is a
+    `kind` and was written by the same state of this package. A cache that can't be read or written is ignored.
+    """
     folder = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rlimages"
     file = folder / hashlib.sha256(f"{_package_state()}\n{text}".encode()).hexdigest()
     try:
         value = pickle.loads(file.read_bytes())
-    except Exception:  # noqa: BLE001 - whatever is wrong with a memory, the answer is to work it out again
+    except Exception:  # noqa: BLE001 - a damaged pickle can raise anything, and computing again is always right
         value = None
     if isinstance(value, kind):
         return value
-    value = work_out()
+    value = compute()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         part = file.with_suffix(f".{os.getpid()}")
         part.write_bytes(pickle.dumps(value))
         part.replace(file)
     except OSError:
-        return value  # a home that cannot be written to: there is just no memory
+        return value  # a read-only or full home folder only means no cache
     return value
 
 
 @cache
 def _package_state() -> str:
-    """What tells this state of the factory from any other: its modules, and when each was last written."""
+    """Return the paths and modification times of the package's Python and YAML files.
+
+    Hashing their contents would cost more than the cache saves.
+    """
     package = Path(__file__).parents[1]
     modules = (path for path in package.rglob("*.[py][ya]*") if path.suffix in (".py", ".yaml"))
     return " ".join(sorted(f"{path}:{path.stat().st_mtime_ns}" for path in modules))

@@ -1,4 +1,4 @@
-"""What every long operation needs from its caller: the environment, a way to stop, a way to print."""
+"""The run context: the environment of a command, its stop signal and its output for notes, passed down as one value."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ class RunContext:
     environ: Mapping[str, str]
     """Environment variables."""
     stop: Stop
-    """Set by SIGINT or SIGTERM. Loops look at it and stop early."""
+    """Set by SIGINT or SIGTERM. Long loops check it and stop early."""
     note: Callable[[str], None] = _discard
-    """Prints one line beside the result, on standard error."""
+    """Prints one line for people on standard error, apart from the result."""
 
     def check_stop(self) -> None:
         """Raise `Interrupted` if the user asked to stop."""

@@ -11,7 +11,7 @@ def read_data(name: str) -> str:
 
 
 def read_text(path: Path) -> str | None:
-    """The text of a file, or None where there is none."""
+    """Return the text of a file, or None if there is no such file."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -19,7 +19,7 @@ def read_text(path: Path) -> str | None:
 
 
 def write_text(path: Path, text: str) -> bool:
-    """Write atomically, so that a killed run leaves the old file or the new one. False when nothing changed."""
+    """Write a text file atomically. Return False, and write nothing, if the file already has this text."""
     if read_text(path) == text:
         return False
     write_atomically(path, text.encode())
@@ -27,13 +27,17 @@ def write_text(path: Path, text: str) -> bool:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file, and its folder, so that nobody ever sees half of it."""
+    """Write a file so that other processes, or a killed one, see the old content or the new, never a part.
+
+    Parent folders are created. Existing files are replaced. The mode is 0644.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # A rename is atomic only within one file system, so the temporary file is in the same folder.
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        Path(name).chmod(0o644)
+        Path(name).chmod(0o644)  # mkstemp makes files that only their owner can read
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

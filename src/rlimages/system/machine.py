@@ -1,4 +1,4 @@
-"""Measure what this process may use of the machine: cores, memory and free disk, within cgroup limits."""
+"""Measure what this process may use of the machine: cores, memory and free disk, within the limits of its cgroups."""
 
 import math
 import os
@@ -8,92 +8,103 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DISK_FLOOR = 5 * 10**9
-"""Bytes of disk that builds leave free unless told otherwise."""
+"""Default number of bytes of disk that a build must leave free (`--disk-floor`)."""
 DISK_REMEDY = (
-    "make room where the engine keeps its data: `docker system df` says what fills it, `docker builder prune` empties "
-    "the build cache"
+    "free some space on the disk of the engine: `docker system df` shows what uses it, and `docker builder prune` "
+    "removes the build cache"
 )
-"""What to do about a full disk, whether it was foreseen or met."""
+"""The advice for a full disk, whether it was predicted or reported by a build."""
 _UNLIMITED = 2**60
-"""cgroup v1 has no word for no limit, but a number near 2**63."""
+"""cgroup v1 has no value for "no limit"; the kernel shows a number near 2**63."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Machine:
-    """What can be had now."""
+    """The resources that this process may use now."""
 
     cores: int
     memory: int
-    """Bytes."""
+    """Bytes that are available, not installed."""
 
 
 def read_machine(root: Path = Path("/")) -> Machine:
-    """What this process can have of the machine whose `/proc` and `/sys` are below `root`."""
-    groups = list(_groups(root))
-    memory = min([_available(root), *(left for group in groups if (left := _memory_left(group)) is not None)])
-    quotas = [quota for group in groups if (quota := _quota(group)) is not None]
-    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores = min([own, *(max(1, math.floor(quota)) for quota in quotas)])
-    return Machine(cores=cores, memory=max(0, memory))
+    """Return the cores and the available memory, within the cgroup limits of this process.
+
+    `root` is the folder that has `proc` and `sys`.
+    """
+    groups = list(_cgroup_folders(root))
+    memory = min([_available_memory(root), *(left for group in groups if (left := _memory_left(group)) is not None)])
+    quotas = [quota for group in groups if (quota := _cpu_quota(group)) is not None]
+    # not os.cpu_count: it ignores the process's CPU affinity, which `docker run --cpuset-cpus` and taskset set
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Machine(cores=min([cores, *(max(1, math.floor(quota)) for quota in quotas)]), memory=max(0, memory))
 
 
 def free_disk(folder: Path) -> int | None:
-    """Bytes that anyone may still write where this folder is; None where it cannot be asked."""
+    """Return the bytes that a user without privileges can still write on a folder's disk; None if that is unknown."""
     try:
-        left = os.statvfs(folder)
+        status = os.statvfs(folder)
     except OSError:
         return None
-    return left.f_bavail * left.f_frsize
+    return status.f_bavail * status.f_frsize
 
 
-def _available(root: Path) -> int:
-    found = re.search(r"^MemAvailable:\s+(\d+) kB$", _read_kernel_file(root / "proc/meminfo"), re.MULTILINE)
-    if found:
-        return int(found[1]) * 1024
+def _available_memory(root: Path) -> int:
+    """Return the machine's available memory in bytes; free memory if the system has no `/proc/meminfo`."""
+    match = re.search(r"^MemAvailable:\s+(\d+) kB$", _read_kernel_file(root / "proc/meminfo"), re.MULTILINE)
+    if match:
+        return int(match[1]) * 1024
     pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf(pages)
 
 
-def _groups(root: Path) -> Iterator[Path]:
-    """The folders of this process's control groups and of all above them.
+def _cgroup_folders(root: Path) -> Iterator[Path]:
+    """Yield the folders of this process's cgroups and of all their parents.
 
-    In a container the path may be the host's and not to be seen here; the mount's own folder is then the container's.
+    In a container, `/proc/self/cgroup` may show the host's path, which does not exist below the container's own
+    `/sys/fs/cgroup`. The mount's top folder is then the container's cgroup.
     """
     for line in _read_kernel_file(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
-        wanted = [name for name in controllers.split(",") if name in ("memory", "cpu")]
-        for mount in wanted if controllers else [""]:
+        # cgroup v2 has one line without controllers; v1 mounts each controller in a folder of its own
+        mounts = [name for name in controllers.split(",") if name in ("memory", "cpu")] if controllers else [""]
+        for mount in mounts:
             top = root / "sys/fs/cgroup" / mount
-            at = top / path.lstrip("/")
-            yield from (folder for folder in (at, *at.parents) if folder == top or top in folder.parents)
+            group = top / path.lstrip("/")
+            yield from (folder for folder in (group, *group.parents) if folder == top or top in folder.parents)
 
 
 def _memory_left(group: Path) -> int | None:
-    """Bytes up to a group's limit; page cache that can be dropped is not counted as taken. None where none is set."""
-    for limit, usage, cache in (
+    """Return the bytes below a cgroup's memory limit, or None if it sets none.
+
+    Page cache that the kernel can drop (`inactive_file`) does not count as used.
+    """
+    for limit_file, usage_file, cache_key in (
         ("memory.max", "memory.current", "inactive_file"),
         ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
-        most, taken = _read_kernel_file(group / limit).strip(), _read_kernel_file(group / usage).strip()
-        if most.isdigit() and taken.isdigit() and int(most) < _UNLIMITED:
-            found = re.search(rf"^{cache} (\d+)$", _read_kernel_file(group / "memory.stat"), re.MULTILINE)
-            return int(most) - int(taken) + (int(found[1]) if found else 0)
+        limit = _read_kernel_file(group / limit_file).strip()
+        usage = _read_kernel_file(group / usage_file).strip()
+        if limit.isdigit() and usage.isdigit() and int(limit) < _UNLIMITED:
+            match = re.search(rf"^{cache_key} (\d+)$", _read_kernel_file(group / "memory.stat"), re.MULTILINE)
+            return int(limit) - int(usage) + (int(match[1]) if match else 0)
     return None
 
 
-def _quota(group: Path) -> float | None:
-    """Cores that a group may use; None where it may use all."""
+def _cpu_quota(group: Path) -> float | None:
+    """Return the number of cores that a cgroup may use, or None if it sets no quota."""
     words = _read_kernel_file(group / "cpu.max").split() or [
         _read_kernel_file(group / "cpu.cfs_quota_us").strip(),
         _read_kernel_file(group / "cpu.cfs_period_us").strip(),
     ]
+    # "no quota" is `max` in cgroup v2 and -1 in v1: neither is made of digits
     if len(words) == 2 and all(word.isdigit() for word in words) and int(words[1]):
         return int(words[0]) / int(words[1])
     return None
 
 
 def _read_kernel_file(path: Path) -> str:
-    """Of a file of the kernel; empty where there is none."""
+    """Return the text of a file of `/proc` or `/sys`, or an empty string if it can't be read."""
     try:
         return path.read_text(encoding="ascii", errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""Run programs: stream their output, end them on a timeout or a signal, and tell live processes from dead ones."""
+"""Run programs with a time limit, handle SIGINT and SIGTERM, and find out whether a process still runs."""
 
 import os
 import shutil
@@ -17,26 +17,28 @@ from typing import IO
 from rlimages.errors import ToolError
 
 Stop = threading.Event
-"""Set once, by a signal or by a test, when everything should come to an end."""
+"""The event that is set, once, by SIGINT or SIGTERM. Work that sees it set ends early."""
 GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL."""
 _POLL_SECONDS = 0.1
-"""Seconds between two looks at the clock and at `Stop`."""
+"""Seconds between two checks of the time limit and of `Stop`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProgramResult:
-    """How a program ended."""
+    """The exit status and duration of a program."""
 
     code: int
-    """Its exit status; minus the number of the signal that ended it."""
+    """Exit status; if a signal ended the program, minus the number of the signal."""
     seconds: float
     timed_out: bool = False
+    """True if it was ended because of its time limit."""
     cancelled: bool = False
+    """True if it was ended because `Stop` was set."""
 
     @property
     def passed(self) -> bool:
-        """True when it ended by itself, with 0."""
+        """Return True if the program ended by itself with exit status 0."""
         return self.code == 0 and not self.timed_out and not self.cancelled
 
 
@@ -52,10 +54,11 @@ def run_program(
     grace: float = GRACE,
     remedy: str = "",
 ) -> ProgramResult:
-    """Run one program to its end; what it prints goes to `log` (appended) and, line by line, to `on_line`.
+    """Run a program until it ends; append its output to `log` and pass each line to `on_line`.
 
-    Both streams are read as one. On the time limit, or when `stop` is set, its whole process group gets SIGTERM, and
-    SIGKILL after `grace` seconds. Raises `ToolError` with `remedy` when there is no such program.
+    Its standard output and standard error are read as one stream. After `timeout` seconds, or when `stop` is set, its
+    process group gets SIGTERM, and `grace` seconds later SIGKILL. Raise `ToolError`, with `remedy` in its text, if the
+    program can't be started.
     """
     started = time.monotonic()
     try:
@@ -66,7 +69,7 @@ def run_program(
             stderr=subprocess.STDOUT,
             cwd=cwd,
             env=None if env is None else dict(env),
-            start_new_session=True,
+            start_new_session=True,  # its own process group: Ctrl-C reaches only us, and we signal the whole group
             text=True,
             encoding="utf-8",
             errors="replace",
@@ -85,7 +88,7 @@ def run_program(
         _signal(process, signal.SIGKILL)
         raise
     reader.join(timeout=1.0)
-    if reader.is_alive():  # a grandchild still holds the pipe
+    if reader.is_alive():  # a grandchild still has the pipe open
         _signal(process, signal.SIGKILL)
         reader.join(timeout=1.0)
     return ProgramResult(
@@ -94,10 +97,10 @@ def run_program(
 
 
 def run_with_input(argv: Sequence[str], sources: Iterable[Path]) -> int:
-    """Run one program with the content of files, one after the other, as its standard input; its exit status.
+    """Run a program with the concatenated content of files as its standard input. Return its exit status.
 
-    What it prints is not wanted. It may leave the rest where it has had enough. Raises `OSError` where there is no such
-    program, or where a file can't be read; then its input ends there.
+    Its output is discarded. It may end before it has read everything. Raise `OSError` if the program can't be started
+    or a file can't be read.
     """
     process = subprocess.Popen(
         list(argv),
@@ -116,21 +119,22 @@ def run_with_input(argv: Sequence[str], sources: Iterable[Path]) -> int:
 
 @contextmanager
 def stopping_on_signals(stop: Stop) -> Iterator[None]:
-    """Let SIGINT and SIGTERM set `stop`; a second one gets the old treatment, for those who can't wait.
+    """Let the first SIGINT or SIGTERM set `stop`. A second one is handled as before, so that it ends the process.
 
-    A shell without job control starts what it puts into the background with SIGINT ignored; where the old treatment is
-    to ignore, a second one gets Python's own.
+    If the signal was ignored before, the second one gets Python's default handler: a shell without job control starts
+    background commands with SIGINT ignored.
     """
     old: dict[signal.Signals, object] = {}
-    own = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
-    def heard(number: int, _frame: FrameType | None) -> None:
+    def handle(number: int, _frame: FrameType | None) -> None:
         stop.set()
-        named = signal.Signals(number)
-        signal.signal(number, own[named] if old[named] is signal.SIG_IGN else old[named])  # type: ignore[arg-type]
+        received = signal.Signals(number)
+        handler = defaults[received] if old[received] is signal.SIG_IGN else old[received]
+        signal.signal(number, handler)  # type: ignore[arg-type]
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        old[number] = signal.signal(number, heard)
+        old[number] = signal.signal(number, handle)
     try:
         yield
     finally:
@@ -141,13 +145,13 @@ def stopping_on_signals(stop: Stop) -> Iterator[None]:
 def _wait(
     process: subprocess.Popen[str], started: float, timeout: float | None, stop: Stop | None
 ) -> tuple[bool, bool]:
-    """Wait for the end: (timed out, cancelled)."""
+    """Wait until the program ends, its time is over or `stop` is set. Return (timed out, cancelled)."""
     while True:
-        left = _POLL_SECONDS if timeout is None else min(_POLL_SECONDS, started + timeout - time.monotonic())
-        if left <= 0:
+        seconds = _POLL_SECONDS if timeout is None else min(_POLL_SECONDS, started + timeout - time.monotonic())
+        if seconds <= 0:
             return True, False
         try:
-            process.wait(timeout=left)
+            process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
             if stop is not None and stop.is_set():
                 return False, True
@@ -156,6 +160,7 @@ def _wait(
 
 
 def _end(process: subprocess.Popen[str], grace: float) -> None:
+    """Send SIGTERM to the process group, then SIGKILL to whatever is left of it after `grace` seconds."""
     _signal(process, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=grace)
@@ -164,12 +169,13 @@ def _end(process: subprocess.Popen[str], grace: float) -> None:
 
 
 def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
-    """Signal the whole group; it is named after its first process, which need not live any more."""
+    """Send a signal to the process group, which has the id of its first process, even after that one ended."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, number)
 
 
 def _read_output(stream: IO[str], log: Path | None, on_line: Callable[[str], None] | None) -> None:
+    """Append each line of a stream to the log, and pass it to `on_line`."""
     with stream, open(log or os.devnull, "a", encoding="utf-8") as file:
         for line in stream:
             file.write(line)
@@ -179,21 +185,22 @@ def _read_output(stream: IO[str], log: Path | None, on_line: Callable[[str], Non
 
 
 def this_process() -> str:
-    """A name for this process that no other gets, on any machine or after a restart: `host:pid:start`."""
+    """Return an id of this process that is unique among machines and restarts: `host:pid:start time`."""
     return f"{socket.gethostname()}:{os.getpid()}:{_start_time(os.getpid())}"
 
 
 def is_dead(process: str) -> bool:
-    """True when the process that `this_process` named so is gone. Of another machine's processes nothing is known."""
-    host, pid, born = process.rsplit(":", 2)
-    return host == socket.gethostname() and _start_time(int(pid)) != born
+    """Return True if the process with an id of `this_process` has ended; False for a process of another machine."""
+    host, pid, start = process.rsplit(":", 2)
+    return host == socket.gethostname() and _start_time(int(pid)) != start
 
 
 def _start_time(pid: int) -> str:
-    """The process's start, in clock ticks since the machine's: field 22 of proc(5)'s `stat`; empty when it is gone."""
+    """Return when a process started, in clock ticks after boot (field 22 of `stat`, proc(5)); empty if it has ended."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+    # field 2 is the program's name in parentheses, which may itself have some: read after the last one
     state, *rest = stat.rsplit(")", 1)[1].split()
-    return "" if state == "Z" else rest[18]
+    return "" if state == "Z" else rest[18]  # Z: a zombie has ended, only its parent has not noticed

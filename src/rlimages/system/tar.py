@@ -1,4 +1,4 @@
-"""Make and read tar streams, the format in which an engine copies files into and out of containers."""
+"""Create and read tar streams, the format in which Docker copies files into and out of containers."""
 
 import io
 import tarfile
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 def pack_tar(
     folders: Iterable[str], texts: Mapping[str, str], sources: Mapping[str, Path], pipes: Iterable[str] = ()
 ) -> IO[bytes]:
-    """An archive for `/` with open folders, small texts, copies of files or folders, and pipes, all by absolute path.
+    """Return an open archive to unpack at `/`, made of entries with absolute paths.
 
-    Links are followed, as the SDK does. It is a file without a name, which leaves nothing behind. Raises
-    `FactoryError` where a source can't be read.
+    `folders` are created empty, with mode 0777. `texts` are the contents of small files by path. `sources` are files or
+    folders of this machine by their path in the archive; their symbolic links are followed, as the SageMaker SDK does.
+    `pipes` are named pipes. Raise `FactoryError` if a source can't be read.
     """
-    stream = tempfile.TemporaryFile()  # noqa: SIM115 - it is the answer
+    stream = tempfile.TemporaryFile()  # noqa: SIM115 - returned to the caller, who closes it
     try:
         with tarfile.open(fileobj=stream, mode="w", dereference=True) as archive:
             for path in folders:
@@ -39,7 +40,7 @@ def pack_tar(
                 entry.size, entry.mode = len(text.encode()), 0o644
                 archive.addfile(entry, io.BytesIO(text.encode()))
             for path, source in sources.items():
-                archive.add(source, path.lstrip("/"), filter=_of_root)
+                archive.add(source, path.lstrip("/"), filter=_owned_by_root)
     except OSError as error:
         stream.close()
         raise FactoryError(
@@ -50,99 +51,103 @@ def pack_tar(
 
 
 def merge_tars(archives: Iterable[Iterable[bytes]], target: Path) -> None:
-    """Write one .tar.gz of the contents of several folders; of two files of one name the first is kept.
+    """Write the contents of several archives to one .tar.gz; of files with the same name, the first is kept.
 
-    Each archive holds one folder, as the engine gives it, in pieces. The target appears when it is complete.
+    Each archive comes in chunks and holds one folder, as Docker exports it; names in the result are relative to that
+    folder. `target` appears only when it is complete.
     """
     part = target.with_name(f"{target.name}.part")
-    known: set[str] = set()
-    with tarfile.open(part, "w:gz") as united:
-        for pieces in archives:
-            with _open_stream(pieces) as archive:
+    names: set[str] = set()
+    with tarfile.open(part, "w:gz") as merged:
+        for chunks in archives:
+            with _open_stream(chunks) as archive:
                 for entry in archive:
-                    name = _below(entry.name)
-                    if name and (name not in known):
-                        known.add(name)
+                    name = _without_first_folder(entry.name)
+                    if name and name not in names:
+                        names.add(name)
                         entry.name = name
                         if entry.islnk():
-                            entry.linkname = _below(entry.linkname)
-                        united.addfile(entry, archive.extractfile(entry) if entry.isreg() else None)
+                            entry.linkname = _without_first_folder(entry.linkname)
+                        merged.addfile(entry, archive.extractfile(entry) if entry.isreg() else None)
     part.replace(target)
 
 
-def regular_files(pieces: Iterable[bytes]) -> Generator[tuple[str, tarfile.TarInfo, IO[bytes]]]:
-    """The regular files of an archive that holds one folder: name below it, entry and content, in order.
+def regular_files(chunks: Iterable[bytes]) -> Generator[tuple[str, tarfile.TarInfo, IO[bytes]]]:
+    """Yield the name below the first folder, the entry and the content of every regular file of an archive.
 
-    Each content can be read until the next is asked for. A second name of a file is not among them.
+    The content can be read only until the next file is requested. Hard links are left out.
     """
-    with _open_stream(pieces) as archive:
+    with _open_stream(chunks) as archive:
         for entry in archive:
-            name = _below(entry.name)
+            name = _without_first_folder(entry.name)
             file = archive.extractfile(entry) if name and entry.isreg() else None
             if file is not None:
                 yield name, entry, file
 
 
-def read_first_text(pieces: Iterable[bytes], characters: int) -> str:
-    """The beginning of the one file that an archive holds; bytes that are no UTF-8 are replaced."""
-    with _open_stream(pieces) as archive:
+def read_first_text(chunks: Iterable[bytes], characters: int) -> str:
+    """Return the first `characters` of the first file of an archive. Bytes that are not UTF-8 are replaced."""
+    with _open_stream(chunks) as archive:
         for entry in archive:
             file = archive.extractfile(entry) if entry.isreg() else None
             if file is not None:
+                # a character has at most four bytes in UTF-8
                 return file.read(4 * characters).decode("utf-8", errors="replace")[:characters]
     return ""
 
 
 @contextmanager
-def closing_stream(pieces: Iterator[bytes]) -> Iterator[None]:
-    """Hang up at the end, whatever happens: while anyone listens, the engine lets nobody else at the container."""
+def closing_stream(chunks: Iterator[bytes]) -> Iterator[None]:
+    """Close a stream from Docker at the end of the block.
+
+    While it is open, Docker keeps the container locked, and other requests for that container wait.
+    """
     try:
         yield
     finally:
-        if isinstance(pieces, Generator):
-            pieces.close()
+        if isinstance(chunks, Generator):
+            chunks.close()
 
 
 @contextmanager
-def _open_stream(pieces: Iterable[bytes]) -> Iterator[tarfile.TarFile]:
-    """An archive that comes in pieces, all of which are read unless something happens."""
-    rest = iter(pieces)
-    with closing_stream(rest):
-        with tarfile.open(fileobj=ChunkStream(rest), mode="r|") as archive:
+def _open_stream(chunks: Iterable[bytes]) -> Iterator[tarfile.TarFile]:
+    """Open an archive that comes in chunks; at the end of the block without an error, read what is left of it."""
+    stream = iter(chunks)
+    with closing_stream(stream):
+        with tarfile.open(fileobj=ChunkStream(stream), mode="r|") as archive:
             yield archive
-        deque(rest, maxlen=0)
+        deque(stream, maxlen=0)  # reads the padding after the archive's end, which tarfile leaves
 
 
-def _of_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+def _owned_by_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     entry.uid = entry.gid = 0
     entry.uname = entry.gname = "root"
     return entry
 
 
-def _below(name: str) -> str:
-    """A name without its first folder."""
+def _without_first_folder(name: str) -> str:
     return name.strip("/").partition("/")[2]
 
 
 class ChunkStream(io.RawIOBase):
-    """Pieces of bytes as a stream to read from."""
+    """A readable stream over chunks of bytes."""
 
-    def __init__(self, pieces: Iterable[bytes]) -> None:
-        self._pieces: Iterator[bytes] = iter(pieces)
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks: Iterator[bytes] = iter(chunks)
         self._left = memoryview(b"")
 
     def readable(self) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: "Buffer", /) -> int:
-        """Fill the buffer with what is there of one piece; nothing only at the end."""
+        """Copy as much of the current chunk as fits into the buffer. Return the number of bytes; 0 at the end."""
         while not self._left:
-            piece = next(self._pieces, None)
-            if piece is None:
+            chunk = next(self._chunks, None)
+            if chunk is None:
                 return 0
-            self._left = memoryview(piece)
-        room = memoryview(buffer).cast("B")
-        size = min(len(room), len(self._left))
-        room[:size], self._left = self._left[:size], self._left[size:]
+            self._left = memoryview(chunk)
+        space = memoryview(buffer).cast("B")
+        size = min(len(space), len(self._left))
+        space[:size], self._left = self._left[:size], self._left[size:]
         return size

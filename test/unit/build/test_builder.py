@@ -10,9 +10,9 @@ from rlimages.plan.results import FailureKind, Outcome
 from rlimages.system.process import ProgramResult, Stop
 
 FLAKE = BuildOutcome(
-    ended=ProgramResult(code=1, seconds=1), trouble="curl: (6) Could not resolve host: files.example.org"
+    process=ProgramResult(code=1, seconds=1), error="curl: (6) Could not resolve host: files.example.org"
 )
-BROKEN = BuildOutcome(ended=ProgramResult(code=1, seconds=1), trouble="main.cc:3:1: error: expected unqualified-id")
+BROKEN = BuildOutcome(process=ProgramResult(code=1, seconds=1), error="main.cc:3:1: error: expected unqualified-id")
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_the_wait_between_attempts_can_be_interrupted(run, step, engine) -> None
 
 
 def test_a_build_that_takes_too_long_says_how_long(run, step, engine) -> None:
-    engine.builds[step.cell.id] = [BuildOutcome(ended=ProgramResult(code=-15, seconds=60, timed_out=True), trouble="")]
+    engine.builds[step.cell.id] = [BuildOutcome(process=ProgramResult(code=-15, seconds=60, timed_out=True), error="")]
     result = run()
     assert result.failure.kind is FailureKind.TIMEOUT
     assert result.reason == "took longer than 60 s"
@@ -79,7 +79,7 @@ def test_a_build_that_takes_too_long_says_how_long(run, step, engine) -> None:
 
 def test_an_interrupted_build_is_not_tried_again(run, step, engine) -> None:
     engine.builds[step.cell.id] = [
-        BuildOutcome(ended=ProgramResult(code=-15, seconds=1, cancelled=True), trouble=FLAKE.trouble)
+        BuildOutcome(process=ProgramResult(code=-15, seconds=1, cancelled=True), error=FLAKE.error)
     ]
     result = run()
     assert result.failure.kind is FailureKind.INTERRUPTED
@@ -87,7 +87,7 @@ def test_an_interrupted_build_is_not_tried_again(run, step, engine) -> None:
 
 
 def test_a_full_disk_says_what_to_do(run, step, engine) -> None:
-    engine.builds[step.cell.id] = [replace(BROKEN, trouble="tar: /opt/x: No space left on device")]
+    engine.builds[step.cell.id] = [replace(BROKEN, error="tar: /opt/x: No space left on device")]
     result = run()
     assert result.failure.kind is FailureKind.DISK_FULL
-    assert result.reason.startswith("disk full; make room where the engine keeps its data: `docker system df`")
+    assert result.reason.startswith("disk full; free some space on the disk of the engine: `docker system df`")

@@ -73,7 +73,7 @@ def test_a_number_of_jobs_that_the_user_chose_is_not_second_guessed() -> None:
 
 def test_a_build_for_which_there_is_no_disk_says_what_is_needed_what_is_free_and_what_to_do() -> None:
     booking = ResourceBudget(free=lambda: 6 * GB, floor=5 * GB)
-    said = r"7\.0 GB are needed.*6\.0 GB are free.*docker system df.*--disk-floor"
+    said = r"7 GB are needed.*6 GB are free.*docker system df.*--disk-floor"
     with pytest.raises(DiskFullError, match=said), booking.build(2 * GB):
         pass
 
@@ -85,7 +85,7 @@ def test_what_other_builds_are_expected_to_take_counts_and_their_end_lets_the_ne
         inside = begin(lambda: booking.build(3 * GB, waits.append))
         assert not inside(0.1)
     assert inside(2)
-    assert waits == ["waits for disk: 10.0 GB are needed, 9.0 GB are free"]
+    assert waits == ["waits for disk: 10 GB are needed, 9 GB are free"]
 
 
 def test_a_check_needs_no_disk() -> None:

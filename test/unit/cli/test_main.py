@@ -173,7 +173,7 @@ def test_the_commands_of_the_documentation_are_understood(page: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("--disk-floor", "5X"), "--disk-floor '5X' is no size; write it as 5GB, 500MB or 20GiB"),
+        (("--disk-floor", "5X"), "--disk-floor '5X' is not a size; write it as 5GB, 500MB or 20GiB"),
         (("--cache-from", "https://r"), "--cache-from 'https://r': write it as host[:port][/prefix], without tag"),
     ],
 )

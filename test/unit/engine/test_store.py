@@ -63,7 +63,7 @@ def test_the_build_cache_of_an_engine_that_is_not_ours_is_left_alone(environ) ->
 @pytest.mark.parametrize("environ", [OURS, {"DOCKER_HOST": "unix:///var/lib/rlimages/docker.sock"}])
 def test_of_our_own_build_cache_goes_as_much_as_is_wanted(environ) -> None:
     client = Client(cache=[{"Size": 6 * 10**9}, {"Size": 10**9, "Shared": True}])
-    assert list(prune_build_cache(client, 10**9, environ)) == ["removed 2.0 GB of old build cache"]
+    assert list(prune_build_cache(client, 10**9, environ)) == ["removed 2 GB of old build cache"]
     assert client.pruned == [5 * 10**9]
 
 

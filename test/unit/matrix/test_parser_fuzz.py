@@ -1,4 +1,4 @@
-"""Whatever stands in the file, the answer is cells or a `MatrixError`: never a traceback."""
+"""Whatever stands in the file, the answer is cells or a `ConfigError`: never a traceback."""
 
 import re
 from pathlib import Path

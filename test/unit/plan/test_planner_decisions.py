@@ -135,7 +135,7 @@ def test_a_forecast_reads_as_a_table_and_its_sums(make_step) -> None:
         "\n"
         "2 to build, 1 up to date, 1 left out\n"
         "time: about 1 min 00 s beside 1 cell never built here\n"
-        "disk: about 2.00 GB needed beside 1 cell never built here, 40.00 GB free\n"
+        "disk: about 2 GB needed beside 1 cell never built here, 40 GB free\n"
         "checks: 3 to run, 2 passed before for the very same images\n"
         "publish: 2 names; at most 480 MB of layers to send, and what 1 cell will have\n"
     )

@@ -2,7 +2,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rlimages.errors import UsageError
 from rlimages.release.retention import (
     Decision,
     Kind,
@@ -11,7 +10,6 @@ from rlimages.release.retention import (
     decide_images,
     decide_records,
     decide_signatures,
-    parse_age,
 )
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -95,11 +93,3 @@ def test_a_signature_goes_with_its_image_and_a_replaced_one_by_its_age() -> None
     ]
     found = decide_signatures(stored, lambda digest: digest == there, NOW - timedelta(days=30))
     assert [decision.digest for decision in found if decision.goes] == ["sha256:b", "sha256:c"]
-
-
-def test_a_span_is_hours_days_or_weeks() -> None:
-    assert [parse_age(text) for text in ("36h", "30d", "8w")] == [
-        timedelta(hours=36), timedelta(days=30), timedelta(weeks=8),
-    ]  # fmt: skip
-    with pytest.raises(UsageError, match="'30' is no span of time; write it as 36h, 30d or 8w"):
-        parse_age("30")

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlimages.build.resources import ResourceBudget
-from rlimages.engine.container import CheckRun
+from rlimages.engine.container import ContainerRun
 from rlimages.engine.protocol import BuildOutcome
 from rlimages.errors import ToolError
 from rlimages.plan.history import FILE, Measurement, read_history, record_measurements
@@ -17,7 +17,7 @@ from rlimages.run.scheduler import run_plan
 from rlimages.run.stages import skipped_build
 from rlimages.system.process import ProgramResult, Stop
 
-BROKEN = BuildOutcome(ended=ProgramResult(code=1, seconds=0), trouble="main.cc:1:1: error: no")
+BROKEN = BuildOutcome(process=ProgramResult(code=1, seconds=0), error="main.cc:1:1: error: no")
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def outcomes(report) -> list[Outcome]:
 def test_a_cell_is_built_and_checked(run, step, engine) -> None:
     (cell,) = run(step).cells
     assert cell.outcome is Outcome.PASSED
-    assert [call[0] for call in engine.calls] == ["cleanup", "build", "check"]
+    assert [call[0] for call in engine.calls] == ["remove_orphans", "build", "run_in_image"]
 
 
 def test_a_broken_build_is_not_smoked(run, step, engine) -> None:
@@ -51,7 +51,7 @@ def test_a_broken_build_is_not_smoked(run, step, engine) -> None:
 
 
 def test_what_did_not_pass_its_checks_has_failed(run, step, engine) -> None:
-    engine.checks["check_x.py"] = CheckRun(ended=ProgramResult(code=1, seconds=0), last_line="wrong")
+    engine.checks["check_x.py"] = ContainerRun(process=ProgramResult(code=1, seconds=0), last_line="wrong")
     (cell,) = run(step).cells
     assert cell.outcome is Outcome.FAILED
 
@@ -79,7 +79,7 @@ def test_a_child_waits_for_its_parent(run, make_step, engine) -> None:
     engine.builds[parent.cell.id] = [lambda: time.sleep(0.05) or engine.passes(parent)]
     run(parent, child)
     assert engine.calls.index(("build", child.cell.id)) > engine.calls.index(
-        ("check", f"sha256:{parent.cell.id}", "check_x.py")
+        ("run_in_image", f"sha256:{parent.cell.id}", "check_x.py")
     )
 
 
@@ -104,12 +104,12 @@ def test_no_more_cells_run_at_once_than_the_plan_says(run, make_step, engine) ->
 def test_a_step_that_the_plan_skips_is_reported_with_its_reason(run, step, engine) -> None:
     (cell,) = run(replace(step, action=Action.SKIP, reason="its base cannot be pulled")).cells
     assert (cell.outcome, cell.build.reason) == (Outcome.SKIPPED, "its base cannot be pulled")
-    assert engine.calls == [("cleanup",)]
+    assert engine.calls == [("remove_orphans",)]
 
 
 def test_build_alone_neither_checks_nor_publishes(run, step, engine) -> None:
     run(step, stages=(Stage.BUILD,))
-    assert engine.calls == [("cleanup",), ("build", step.cell.id)]
+    assert engine.calls == [("remove_orphans",), ("build", step.cell.id)]
 
 
 def test_smoke_alone_checks_what_the_local_store_has(run, step, engine) -> None:
@@ -127,7 +127,7 @@ def test_smoke_of_an_image_that_is_not_there_is_not_green(run, step) -> None:
 
 def test_publish_alone_still_checks_first(run, step, engine) -> None:
     engine.passes(step)
-    engine.checks["check_x.py"] = CheckRun(ended=ProgramResult(code=1, seconds=0), last_line="wrong")
+    engine.checks["check_x.py"] = ContainerRun(process=ProgramResult(code=1, seconds=0), last_line="wrong")
     assert outcomes(run(step, stages=(Stage.PUBLISH,))) == [Outcome.FAILED]
 
 
@@ -157,7 +157,7 @@ def test_a_stopped_run_still_reports_every_cell(run, make_step, engine) -> None:
 
     def interrupted() -> BuildOutcome:
         stop.set()
-        return BuildOutcome(ended=ProgramResult(code=-15, seconds=0, cancelled=True))
+        return BuildOutcome(process=ProgramResult(code=-15, seconds=0, cancelled=True))
 
     steps = [make_step(f"{number}.0") for number in range(4)]
     engine.builds[steps[1].cell.id] = [interrupted]
@@ -228,7 +228,7 @@ def test_whatever_breaks_every_cell_is_reported_and_only_descendants_are_skipped
 
 def real(engine, step, seconds: float = 1.0):
     """A build that ran its steps."""
-    return lambda: replace(engine.passes(step), ended=ProgramResult(code=0, seconds=seconds), worked=True)
+    return lambda: replace(engine.passes(step), process=ProgramResult(code=0, seconds=seconds), ran_steps=True)
 
 
 def test_of_the_ready_cells_the_longest_is_begun_first(run, make_step, engine, tmp_path) -> None:
@@ -274,7 +274,7 @@ def test_a_broken_build_is_not_written_down(run, step, engine, tmp_path) -> None
 
 
 def test_a_check_that_failed_says_nothing_about_how_long_checks_take(run, step, engine, tmp_path) -> None:
-    engine.checks["check_x.py"] = CheckRun(ended=ProgramResult(code=1, seconds=0.1), last_line="wrong")
+    engine.checks["check_x.py"] = ContainerRun(process=ProgramResult(code=1, seconds=0.1), last_line="wrong")
     run(step, state=tmp_path)
     assert not read_history(tmp_path).records[step.cell.id].checks
 
@@ -296,7 +296,7 @@ def test_images_made_here_before_are_looked_after_when_a_run_begins_and_after_ea
 ) -> None:
     record_measurements(tmp_path, step.cell, image="sha256:old")
     run(step, state=tmp_path)
-    assert engine.forgotten == {"sha256:old", f"sha256:{step.cell.id}"}
+    assert engine.dangling == {"sha256:old", f"sha256:{step.cell.id}"}
 
 
 def test_an_image_that_is_about_to_get_a_name_is_not_removed_for_having_none(run, make_step, engine, tmp_path) -> None:
@@ -304,7 +304,7 @@ def test_an_image_that_is_about_to_get_a_name_is_not_removed_for_having_none(run
     engine.store["sha256:kept"] = engine.passes(kept) and engine.store[kept.request.tag]
     record_measurements(tmp_path, kept.cell, image="sha256:kept")
     run(built, kept, state=tmp_path)
-    assert engine.forgotten == {f"sha256:{built.cell.id}"}
+    assert engine.dangling == {f"sha256:{built.cell.id}"}
 
 
 def test_a_build_for_which_there_is_no_disk_fails_in_one_sentence_and_its_child_is_skipped(run, make_step) -> None:
@@ -313,7 +313,7 @@ def test_a_build_for_which_there_is_no_disk_fails_in_one_sentence_and_its_child_
     report = run(parent, child, booking=ResourceBudget(free=lambda: 10**9))
     assert outcomes(report) == [Outcome.FAILED, Outcome.SKIPPED]
     assert report.cells[0].build.failure.kind is FailureKind.DISK_FULL
-    assert report.cells[0].build.reason.startswith("disk full: 9.0 GB are needed")
+    assert report.cells[0].build.reason.startswith("disk full: 9 GB are needed")
 
 
 def test_what_was_removed_to_make_room_is_noted(run, step) -> None:

@@ -24,7 +24,7 @@ def python(program: str) -> list[str]:
 
 
 def ends(pid: int) -> bool:
-    """True when it is gone, or gone in a moment: the kernel takes its time."""
+    """Return True if the process ends within two seconds; the kernel needs a moment after a signal."""
     for _ in range(100):
         try:
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
@@ -35,11 +35,11 @@ def ends(pid: int) -> bool:
     return False
 
 
-def test_the_exit_status_is_the_answer() -> None:
+def test_the_exit_status_is_returned() -> None:
     assert run_program(["sh", "-c", "exit 7"]).code == 7
 
 
-def test_only_zero_by_itself_has_passed() -> None:
+def test_a_program_passed_only_if_it_ended_by_itself_with_0() -> None:
     assert ProgramResult(code=0, seconds=1).passed
     assert not ProgramResult(code=0, seconds=1, timed_out=True).passed
     assert not ProgramResult(code=0, seconds=1, cancelled=True).passed
@@ -61,7 +61,7 @@ def test_a_log_is_appended_to(tmp_path: Path) -> None:
     assert log.read_text() == "before\nafter\n"
 
 
-def test_bytes_that_are_no_text_do_not_end_the_run() -> None:
+def test_output_that_is_not_utf8_is_replaced() -> None:
     lines: list[str] = []
     assert run_program(["printf", r"a\377b\n"], on_line=lines.append).passed
     assert lines == ["a\ufffdb"]
@@ -83,7 +83,7 @@ def test_stop_ends_a_running_program() -> None:
     assert ended.seconds < 5
 
 
-def test_the_whole_family_ends_with_its_head() -> None:
+def test_stop_ends_the_children_of_the_program_too() -> None:
     lines: list[str] = []
     stop = Stop()
     threading.Timer(0.3, stop.set).start()
@@ -91,14 +91,14 @@ def test_the_whole_family_ends_with_its_head() -> None:
     assert ends(int(lines[0]))
 
 
-def test_who_ignores_sigterm_is_killed() -> None:
-    ready = Stop()
-    stubborn = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
-    ended = run_program(["sh", "-c", stubborn], stop=ready, on_line=lambda _line: ready.set(), grace=0.2)
+def test_a_program_that_ignores_sigterm_is_killed_after_the_grace_period() -> None:
+    stop = Stop()
+    program = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
+    ended = run_program(["sh", "-c", program], stop=stop, on_line=lambda _line: stop.set(), grace=0.2)
     assert ended.code == -signal.SIGKILL
 
 
-def test_a_grandchild_that_keeps_the_pipe_does_not_keep_us() -> None:
+def test_a_grandchild_that_keeps_the_pipe_open_does_not_block() -> None:
     lines: list[str] = []
     ended = run_program(["sh", "-c", "sleep 30 & echo $!"], on_line=lines.append)
     assert ended.passed
@@ -111,24 +111,24 @@ def test_a_missing_program_is_an_error_with_a_remedy() -> None:
         run_program(["no-such-program"], remedy="install it")
 
 
-def test_the_terminals_interrupt_does_not_reach_the_program() -> None:
+def test_a_program_has_a_process_group_of_its_own() -> None:
     lines: list[str] = []
     run_program(python("import os; print(os.getpgid(0) == os.getpid())"), on_line=lines.append)
     assert lines == ["True"]
 
 
-def test_the_first_signal_sets_stop_and_the_second_is_as_it_was() -> None:
-    heard: list[int] = []
-    old = signal.signal(signal.SIGTERM, lambda number, _frame: heard.append(number))
+def test_the_first_signal_sets_stop_and_the_second_goes_to_the_old_handler() -> None:
+    received: list[int] = []
+    old = signal.signal(signal.SIGTERM, lambda number, _frame: received.append(number))
     try:
         stop = Stop()
         with stopping_on_signals(stop):
             os.kill(os.getpid(), signal.SIGTERM)
             assert stop.wait(1)
-            assert not heard
+            assert not received
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.05)
-            assert heard == [signal.SIGTERM]
+            assert received == [signal.SIGTERM]
     finally:
         signal.signal(signal.SIGTERM, old)
 
@@ -143,17 +143,17 @@ def test_a_process_that_ended_is_dead() -> None:
     assert is_dead(lines[0])
 
 
-def test_another_process_with_the_same_number_is_not_the_same() -> None:
-    host, pid, _born = this_process().rsplit(":", 2)
+def test_a_process_id_that_was_used_again_is_another_process() -> None:
+    host, pid, _start = this_process().rsplit(":", 2)
     assert is_dead(f"{host}:{pid}:1")
 
 
-def test_nothing_is_known_of_another_machines_processes() -> None:
-    assert not is_dead("elsewhere:999999999:1")
+def test_a_process_of_another_machine_counts_as_running() -> None:
+    assert not is_dead("other-host:999999999:1")
 
 
-def test_a_second_signal_is_obeyed_even_where_a_shell_had_it_ignored() -> None:
-    """`rlimages … &` in a script: the shell lets it begin with SIGINT ignored."""
+def test_a_second_signal_interrupts_even_if_it_was_ignored_at_the_start() -> None:
+    """A shell script starts `rlimages … &` with SIGINT ignored."""
     old = signal.signal(signal.SIGINT, signal.SIG_IGN)
     stop = Stop()
     try:
@@ -167,18 +167,18 @@ def test_a_second_signal_is_obeyed_even_where_a_shell_had_it_ignored() -> None:
         signal.signal(signal.SIGINT, old)
 
 
-def test_files_are_poured_into_a_program_one_after_the_other(tmp_path: Path) -> None:
+def test_files_are_concatenated_as_standard_input(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).write_text(name)
     assert run_with_input(["sh", "-c", f"cat >{tmp_path}/out; exit 3"], [tmp_path / "a", tmp_path / "b"]) == 3
     assert (tmp_path / "out").read_text() == "ab"
 
 
-def test_a_program_may_have_had_enough(tmp_path: Path) -> None:
+def test_a_program_may_end_before_it_has_read_its_input(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(10**6))
     assert run_with_input(["sh", "-c", "exit 5"], [tmp_path / "a"]) == 5
 
 
-def test_what_cannot_be_poured_is_told(tmp_path: Path) -> None:
+def test_an_input_file_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         run_with_input(["cat"], [tmp_path / "none"])

@@ -9,14 +9,14 @@ from rlimages.errors import FactoryError
 from rlimages.system.tar import merge_tars, pack_tar, read_first_text, regular_files
 
 
-def pieces(folder: Path, arcname: str, size: int = 7) -> Iterator[bytes]:
-    """A folder as an archive in odd pieces."""
+def chunks(folder: Path, arcname: str, size: int = 7) -> Iterator[bytes]:
+    """Yield a folder as an archive in small chunks."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
         archive.add(folder, arcname)
     stream.seek(0)
-    while piece := stream.read(size):
-        yield piece
+    while chunk := stream.read(size):
+        yield chunk
 
 
 def texts(path: Path) -> dict[str, str]:
@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def test_what_is_packed_lies_where_it_was_told_to_and_is_roots(folder: Path) -> None:
+def test_packed_entries_have_the_given_paths_and_belong_to_root(folder: Path) -> None:
     sources = {"/opt/code": folder, "/opt/code/c": folder / "b"}
     with pack_tar(["/opt/open"], {"/opt/text": "ü"}, sources) as stream, tarfile.open(fileobj=stream) as archive:
         entries = {entry.name: entry for entry in archive}
@@ -43,49 +43,49 @@ def test_what_is_packed_lies_where_it_was_told_to_and_is_roots(folder: Path) -> 
     assert {entry.uid for entry in entries.values()} == {0}
 
 
-def test_links_are_followed(folder: Path) -> None:
+def test_symbolic_links_are_followed(folder: Path) -> None:
     (folder / "link").symlink_to("b")
     with pack_tar([], {}, {"/code": folder}) as stream, tarfile.open(fileobj=stream) as archive:
         assert archive.getmember("code/link").isreg()
 
 
-def test_a_source_that_cannot_be_read_is_a_sentence(folder: Path) -> None:
+def test_a_source_that_cannot_be_read_is_an_error(folder: Path) -> None:
     (folder / "broken").symlink_to("nowhere")
     with pytest.raises(FactoryError, match=r"cannot copy .*broken into the container: No such file"):
         pack_tar([], {}, {"/code": folder})
 
 
-def test_contents_are_united_and_of_one_name_the_first_is_kept(folder: Path, tmp_path: Path) -> None:
+def test_archives_are_merged_and_the_first_file_of_a_name_is_kept(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     (other / "b").write_text("not this")
     (other / "c").write_text("c")
     target = tmp_path / "model.tar.gz"
-    merge_tars([pieces(folder, "model"), pieces(other, "model")], target)
+    merge_tars([chunks(folder, "model"), chunks(other, "model")], target)
     assert texts(target) == {"deep/a": "a" * 1000, "b": "b", "c": "c"}
     assert not target.with_name("model.tar.gz.part").exists()
 
 
-def test_a_link_between_files_still_holds(folder: Path, tmp_path: Path) -> None:
+def test_hard_links_are_kept(folder: Path, tmp_path: Path) -> None:
     (folder / "hard").hardlink_to(folder / "b")
-    merge_tars([pieces(folder, "model")], tmp_path / "x.tar.gz")
+    merge_tars([chunks(folder, "model")], tmp_path / "x.tar.gz")
     with tarfile.open(tmp_path / "x.tar.gz") as archive:
         assert archive.extractfile("hard").read() == archive.extractfile("b").read() == b"b"
 
 
-def test_nothing_is_an_empty_archive(tmp_path: Path) -> None:
+def test_merging_no_archives_gives_an_empty_one(tmp_path: Path) -> None:
     merge_tars([], tmp_path / "x.tar.gz")
     assert texts(tmp_path / "x.tar.gz") == {}
 
 
-def test_the_beginning_of_a_text_is_counted_in_characters(tmp_path: Path) -> None:
+def test_the_length_of_a_text_is_counted_in_characters(tmp_path: Path) -> None:
     (tmp_path / "failure").write_bytes("ü".encode() * 1024 + b"\xff and more")
-    assert read_first_text(pieces(tmp_path / "failure", "failure"), 1024) == "ü" * 1024
-    assert read_first_text(pieces(tmp_path / "failure", "failure"), 1025)[-1] == "�"
+    assert read_first_text(chunks(tmp_path / "failure", "failure"), 1024) == "ü" * 1024
+    assert read_first_text(chunks(tmp_path / "failure", "failure"), 1025)[-1] == "�"
 
 
-def test_nobody_is_left_listening_when_something_happens() -> None:
-    """While an archive is not read to its end, the engine lets nobody else at the container."""
+def test_a_stream_is_closed_after_an_error() -> None:
+    """Docker keeps a container locked while a stream from it is open."""
     ended: list[str] = []
 
     def broken() -> Iterator[bytes]:
@@ -93,11 +93,11 @@ def test_nobody_is_left_listening_when_something_happens() -> None:
             yield b"no archive at all" * 100
             yield b"more"
         finally:
-            ended.append("hung up")
+            ended.append("closed")
 
     with pytest.raises(tarfile.TarError):
         list(regular_files(broken()))
-    assert ended == ["hung up"]
+    assert ended == ["closed"]
 
 
 def test_an_archive_is_read_to_its_end() -> None:
