@@ -1,5 +1,6 @@
 """Everything here asks a real engine, and a registry on loopback. Where there is none, that is a failure."""
 
+import fcntl
 import json
 import os
 import socket
@@ -10,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from tempfile import gettempdir
 from types import ModuleType
 
 import docker
@@ -22,6 +24,35 @@ from rlimages.system.process import Stop
 
 sys.path.insert(0, str(Path(__file__).parent))
 import one_cell as project_of_one_cell
+
+SPREAD = {"test_release", "test_contract"}
+"""Modules whose tests need nothing of each other: their tests may run on several workers at once."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a module on one worker, and on the same one all that build `tiny:tiny-1.0-cpu`."""
+    for item in items:
+        module = vars(item).get("module") or item.getparent(pytest.Module).module
+        if module.__name__.rpartition(".")[2] not in SPREAD:
+            item.add_marker(pytest.mark.xdist_group("tiny" if "tiny_project" in vars(module) else module.__name__))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Let a test that is marked `alone` run while no other worker runs one.
+
+    Every run removes what dead runs left in the engine. A test of that would lose its leftovers to other workers.
+    """
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    if run is None:
+        return (yield)
+    turn, working = (Path(gettempdir()) / f"rlimages-test-{run}.{name}" for name in ("turn", "working"))
+    with turn.open("w") as gate, working.open("w") as lock:
+        # Whoever waits to be alone holds the gate, so that it is not overtaken for ever by those that share.
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
+        fcntl.flock(gate, fcntl.LOCK_UN)
+        return (yield)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """A project of one tiny cell, for the tests here; as a program, one run of it: `one_cell.py ROOT RUN`."""
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,10 @@ from rlimages.system.process import Stop, stopping_on_signals
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "debian:bookworm-slim"
-REPOSITORY = "rlimages-test"
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+REPOSITORY = f"rlimages-test-{WORKER}" if WORKER else "rlimages-test"
+"""Tests run side by side on one engine: each worker has image names of its own."""
+TOOLKIT = f"tiny{WORKER}"
 
 
 def make_cell(version: str = "1.0") -> Cell:
@@ -23,7 +27,7 @@ def make_cell(version: str = "1.0") -> Cell:
     cell = next(cell for cell in load_project(ROOT / "build_matrix.yaml", ROOT).cells if cell.base.image == IMAGE)
     return replace(
         cell,
-        toolkit="tiny",
+        toolkit=TOOLKIT,
         version=version,
         framework=None,
         base=replace(cell.base, interpreter="sh"),

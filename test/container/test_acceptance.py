@@ -275,7 +275,7 @@ def test_looking_into_an_image_leaves_no_container(engine, make, containers) -> 
         yield "/usr/local/bin/train"
         seen.extend(containers())
 
-    assert engine.entries(make(), paths()) == {"/usr/local/bin/train": "program"}
+    assert engine.read_path_kinds(make(), paths()) == {"/usr/local/bin/train": "program"}
     assert len(seen) == 1
     assert containers() == []
 
@@ -286,7 +286,7 @@ def test_a_broken_look_leaves_no_container_either(engine, make, containers) -> N
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        engine.entries(make(), paths())
+        engine.read_path_kinds(make(), paths())
     assert containers() == []
 
 

@@ -217,6 +217,7 @@ def test_a_second_signal_ends_a_server_that_does_not_listen(serve, left) -> None
     assert not left()
 
 
+@pytest.mark.alone
 def test_what_a_killed_command_left_behind_is_removed_by_the_next(serve, left) -> None:
     served = serve()
     served.until("InService")

@@ -35,7 +35,7 @@ def check(engine, tmp_path):
         folder = tmp_path / "checks"
         folder.mkdir(exist_ok=True)
         (folder / "check_x.py").write_text(program)
-        return engine.check(image, (interpreter, "-u", "/checks/check_x.py"), folder, tmp_path / "log", timeout)
+        return engine.run_in_image(image, (interpreter, "-u", "/checks/check_x.py"), folder, tmp_path / "log", timeout)
 
     return check
 
@@ -61,9 +61,9 @@ def test_an_image_that_lost_its_name_to_a_newer_one_is_removed(try_build, engine
     assert engine.inspect(new.image.id) is not None
 
 
-def test_an_image_that_has_another_name_stays(try_build, engine, client) -> None:
+def test_an_image_that_has_another_name_stays(try_build, engine, client, one_cell) -> None:
     old, _ = try_build(FROM + f"LABEL a={time.time_ns()}\n")
-    client.images.get(old.image.id).tag("rlimages-test", "kept")
+    client.images.get(old.image.id).tag(one_cell.REPOSITORY, "kept")
     try_build(FROM + f"LABEL a={time.time_ns()}\n")
     assert engine.inspect(old.image.id) is not None
 
@@ -135,7 +135,7 @@ def test_a_base_can_be_replaced_without_touching_the_recipe(tmp_path, engine, st
 @pytest.mark.parametrize("code", [0, 1, 77])
 def test_the_exit_status_of_a_check_is_the_answer(check, containers, tmp_path, code) -> None:
     checked = check(f"echo first; echo 'the reason' >&2; exit {code}\n")
-    assert checked.ended.code == code
+    assert checked.process.code == code
     assert checked.last_line == "the reason"
     assert (tmp_path / "log").read_text() == "first\nthe reason\n"
     assert not containers()
@@ -143,17 +143,17 @@ def test_the_exit_status_of_a_check_is_the_answer(check, containers, tmp_path, c
 
 def test_a_check_that_takes_too_long_is_killed_with_its_container(check, containers) -> None:
     checked = check("echo began; sleep 60\n", timeout=1.0)
-    assert checked.ended.timed_out
+    assert checked.process.timed_out
     assert checked.last_line == "began"
-    assert checked.ended.seconds < 10
+    assert checked.process.seconds < 10
     assert not containers()
 
 
 def test_a_stopped_check_leaves_no_container(check, stop, containers) -> None:
     Timer(0.7, stop.set).start()
     checked = check("sleep 60\n")
-    assert checked.ended.cancelled
-    assert checked.ended.seconds < 10
+    assert checked.process.cancelled
+    assert checked.process.seconds < 10
     assert not containers()
 
 
@@ -168,13 +168,13 @@ def test_a_check_runs_on_the_host_that_sagemaker_calls_the_first(check) -> None:
 
 def test_a_check_that_wants_too_much_memory_is_killed_and_says_so(check) -> None:
     checked = check("tail /dev/zero\n")
-    assert not checked.ended.passed
-    assert "memory" in checked.trouble or checked.ended.code == 137
+    assert not checked.process.passed
+    assert "memory" in checked.error or checked.process.code == 137
 
 
 def test_an_interpreter_that_is_not_there_is_an_answer(check, containers) -> None:
     checked = check("", interpreter="no-such-interpreter")
-    assert checked.ended.code == 127
+    assert checked.process.code == 127
     assert "no-such-interpreter" in checked.last_line
     assert not containers()
 
@@ -182,15 +182,16 @@ def test_an_interpreter_that_is_not_there_is_an_answer(check, containers) -> Non
 def test_an_image_without_anything_in_it_is_an_answer(check, try_build) -> None:
     result, _ = try_build("FROM scratch\nLABEL a=b\n")
     checked = check("", image=result.image.id)
-    assert not checked.ended.passed
-    assert checked.trouble
+    assert not checked.process.passed
+    assert checked.error
 
 
 def test_an_image_that_is_not_there_is_an_answer(check, engine) -> None:
-    assert "No such image" in check("", image="rlimages-test:never").trouble
+    assert "No such image" in check("", image="rlimages-test:never").error
     assert engine.inspect("rlimages-test:never") is None
 
 
+@pytest.mark.alone
 def test_only_what_dead_runs_left_behind_is_removed(client, engine) -> None:
     host, pid, _ = this_process().rsplit(":", 2)
     made = {}
@@ -198,7 +199,7 @@ def test_only_what_dead_runs_left_behind_is_removed(client, engine) -> None:
         labels = {"rlimages.run": f"test-{name}", "rlimages.process": process}
         made[name] = client.containers.create("debian:bookworm-slim", "sleep 60", labels=labels)
     try:
-        notes = engine.cleanup()
+        notes = engine.remove_orphans()
         left = {container.id for container in client.containers.list(all=True, ignore_removed=True)}
         assert made["dead"].id not in left
         assert {made["alive"].id, made["elsewhere"].id} <= left
@@ -220,7 +221,7 @@ def test_an_engine_that_goes_away_is_one_sentence(client, tmp_path, monkeypatch)
     with pytest.raises(ToolError, match="does not answer any more"):
         engine.inspect("debian:bookworm-slim")
     with pytest.raises(ToolError, match="does not answer any more"):
-        engine.check("debian:bookworm-slim", ("true",), tmp_path, tmp_path / "log", 5)
+        engine.run_in_image("debian:bookworm-slim", ("true",), tmp_path, tmp_path / "log", 5)
     gc.collect()
 
 
@@ -228,5 +229,5 @@ def test_an_engine_that_goes_away_is_one_sentence(client, tmp_path, monkeypatch)
 def test_without_an_engine_there_is_one_sentence(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nothing.sock")
     with pytest.raises(ToolError, match="no Docker engine answers"):
-        DockerEngine(run="x", stop=Stop()).cleanup()
+        DockerEngine(run="x", stop=Stop()).remove_orphans()
     gc.collect()

@@ -136,6 +136,7 @@ def test_a_signal_during_a_build_ends_the_build(start, tmp_path, one_cell) -> No
     assert not builders(tmp_path)
 
 
+@pytest.mark.alone
 def test_what_a_killed_run_left_behind_is_removed_by_the_next(start, tmp_path, containers, run, one_cell) -> None:
     one_cell.write_project(tmp_path, FROM, {"slow": "sleep 120\n"})
     process = start("smoke slow")

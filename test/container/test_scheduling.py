@@ -4,6 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from one_cell import TOOLKIT
 
 from rlimages.plan.history import FILE, Measurement, read_history, record_measurements
 from rlimages.plan.planner import make_plan
@@ -38,7 +39,9 @@ def build(engine, tmp_path, stop):
 
 
 def nameless(client) -> set[str]:
-    return {image["Id"] for image in client.api.images(filters={"dangling": True, "label": "rlimages.cell"})}
+    """The ids of the images without a name that this worker's cells left."""
+    found = client.api.images(filters={"dangling": True, "label": "rlimages.cell"})
+    return {image["Id"] for image in found if image["Labels"]["rlimages.cell"].startswith(f"{TOOLKIT}-")}
 
 
 def test_the_second_run_begins_with_what_took_longest_in_the_first(write, build, tmp_path) -> None:
@@ -117,5 +120,5 @@ def test_what_passed_before_says_what_the_next_takes(write, build, tmp_path) -> 
 
 
 def test_the_engines_data_folder_is_known_where_it_is_here(engine) -> None:
-    folder = engine.data()
+    folder = engine.data_folder()
     assert folder is None or folder.is_dir()

@@ -15,10 +15,11 @@ from typing import Any
 
 import httpx
 import pytest
+from one_cell import REPOSITORY
 
 ROOT = Path(__file__).resolve().parents[2]
 VW = os.environ.get("RLIMAGES_TEST_VW", "sagemaker-rl-vw-container:vw-9.11.9-cpu-py311-debian12")
-IMAGE = "rlimages-test:serve"
+IMAGE = f"{REPOSITORY}:serve"
 RECIPE = f"FROM {VW}\nCOPY --chmod=755 templates/rootfs/ /\nCOPY --chmod=755 vw/rootfs/ /\n"
 LEARN = """
 from sagemaker_rl import vw_examples

@@ -12,12 +12,13 @@ import time
 from pathlib import Path
 
 import pytest
+from one_cell import REPOSITORY
 
 from rlimages.emulator.containers import JobEngine
 from rlimages.emulator.train import run_job
 from rlimages.emulator.training_job import CODE, Job, JobStatus
 
-IMAGE = "rlimages-test:train"
+IMAGE = f"{REPOSITORY}:train"
 VW = "sagemaker-rl-vw-container:vw-9.11.9-cpu-py311-debian12"
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = f"#!/bin/sh\nexec sh {CODE}/job.sh\n"
@@ -53,7 +54,7 @@ def left(client):
 
     def left() -> list[str]:
         things = [*client.containers.list(all=True, ignore_removed=True), *client.networks.list()]
-        return [thing.name for thing in things if thing.name.startswith("rlimages-test-")]
+        return [thing.name for thing in things if thing.name.startswith(f"{REPOSITORY}-")]
 
     return left
 
@@ -194,7 +195,7 @@ def test_a_channel_in_pipe_mode_is_read_as_often_as_wanted(train, build, tmp_pat
     (tmp_path / "data/a").write_text("1\n2\n")
     (tmp_path / "data/b").write_bytes(b"3\n" * 500_000)
     script = "cd /opt/ml/input/data; head -n 1 t_0; for i in 1 2; do sum <t_$i | tee -a /opt/ml/model/sums; done; grep -c Pipe ../config/inputdataconfig.json\n"
-    name = build("rlimages-test:nobody", "USER nobody\n")
+    name = build(f"{REPOSITORY}:nobody", "USER nobody\n")
     code, said = train(script, "--channel", "t=data", "--input-mode", "Pipe", image=name)
     assert (code, said.splitlines()[0]) == (0, "1")
     first, second = made("model.tar.gz")["sums"].splitlines()
@@ -209,7 +210,7 @@ def test_a_pipe_that_nobody_reads_holds_nothing_up(train, tmp_path) -> None:
 
 def test_an_image_with_a_user_of_its_own_can_write_all_that_it_must(train, build, made) -> None:
     script = "cd /opt/ml; for i in model output output/data checkpoints; do id -un >$i/mine || exit 1; done\n"
-    code, said = train(script, image=build("rlimages-test:nobody", "USER nobody\n"))
+    code, said = train(script, image=build(f"{REPOSITORY}:nobody", "USER nobody\n"))
     assert code == 0, said
     assert made("model.tar.gz") == {"mine": "nobody\n"}
 
@@ -288,6 +289,7 @@ def test_the_first_host_that_fails_ends_the_others(train, made) -> None:
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.alone
 def test_what_a_killed_command_left_behind_is_removed_by_the_next(start, train, left) -> None:
     process = start(WAIT, "--instance-count", "2", line="ready")
     os.kill(process.pid, signal.SIGKILL)
@@ -297,7 +299,7 @@ def test_what_a_killed_command_left_behind_is_removed_by_the_next(start, train, 
     assert code == 0
     assert said.count("rlimages: removed container") == 2
     assert said.count("rlimages: removed network") == 1
-    assert "left behind by run rlimages-test-" in said
+    assert f"left behind by run {REPOSITORY}-" in said
 
 
 def test_values_of_a_metric_are_drawn_at_the_end(train) -> None:
@@ -328,7 +330,7 @@ def test_checkpoints_survive_a_job_that_is_stopped(start, left, tmp_path, words)
 
 
 def test_an_image_with_a_user_of_its_own_can_change_its_checkpoints(train, build, tmp_path) -> None:
-    name = build("rlimages-test:nobody", "USER nobody\n")
+    name = build(f"{REPOSITORY}:nobody", "USER nobody\n")
     for _ in range(2):
         code, said = train(COUNT, "--checkpoints", "kept", image=name)
         assert code == 0, said

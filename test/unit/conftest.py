@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from rlimages.engine.container import CheckRun
+from rlimages.engine.container import ContainerRun
 from rlimages.engine.protocol import BuildOutcome, BuildRequest, BuiltImage, InspectedImage
 from rlimages.matrix.cell import Base, Cell, Framework, Processor, Requirements, SystemPackages
 from rlimages.plan.step import Action, BuildStep
@@ -68,11 +68,11 @@ class FakeEngine:
         self.calls: list[tuple[str, ...]] = []
         self.builds: dict[str, list[BuildOutcome | Callable[[], BuildOutcome]]] = {}
         """Cell id -> the answers to its builds, in order; without one a build passes."""
-        self.checks: dict[str, CheckRun | Callable[[], CheckRun]] = {}
+        self.checks: dict[str, ContainerRun | Callable[[], ContainerRun]] = {}
         """Name of a program -> the answer; without one a check passes."""
         self.store: dict[str, InspectedImage] = {}
         self.orphans: tuple[str, ...] = ()
-        self.forgotten: frozenset[str] = frozenset()
+        self.dangling: frozenset[str] = frozenset()
 
     def version(self) -> str:
         return "Fake 1.0"
@@ -102,14 +102,14 @@ class FakeEngine:
             workdir="/opt/ml/code",
         )
         self.store[name] = self.store[tag] = image
-        return BuildOutcome(ended=ProgramResult(code=0, seconds=0.0), image=name)
+        return BuildOutcome(process=ProgramResult(code=0, seconds=0.0), image=name)
 
-    def check(self, image: str, argv: Sequence[str], folder: Path, log: Path, timeout: float) -> CheckRun:
+    def run_in_image(self, image: str, argv: Sequence[str], folder: Path, log: Path, timeout: float) -> ContainerRun:
         program = argv[-1].rpartition("/")[2]
-        self.calls.append(("check", image, program))
+        self.calls.append(("run_in_image", image, program))
         assert (folder / program).is_file()
-        answer = self.checks.get(program, CheckRun(ended=ProgramResult(code=0, seconds=0.5), last_line="it is so"))
-        return answer if isinstance(answer, CheckRun) else answer()
+        answer = self.checks.get(program, ContainerRun(process=ProgramResult(code=0, seconds=0.5), last_line="it is so"))
+        return answer if isinstance(answer, ContainerRun) else answer()
 
     def inspect(self, reference: str) -> InspectedImage | None:
         return self.store.get(reference)
@@ -118,12 +118,12 @@ class FakeEngine:
         self.calls.append(("save", image))
         yield b""
 
-    def cleanup(self) -> tuple[str, ...]:
-        self.calls.append(("cleanup",))
+    def remove_orphans(self) -> tuple[str, ...]:
+        self.calls.append(("remove_orphans",))
         return self.orphans
 
-    def forget(self, images: Collection[str]) -> tuple[str, ...]:
-        self.forgotten = frozenset(images)
+    def remove_dangling(self, images: Collection[str]) -> tuple[str, ...]:
+        self.dangling = frozenset(images)
         return ()
 
 

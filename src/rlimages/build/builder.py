@@ -33,7 +33,7 @@ def build_cell(
     for attempt in range(1, ATTEMPTS + 1):
         built = engine.build(step.request, root, log, on_progress)
         seconds = time.monotonic() - started
-        if built.ended.passed:
+        if built.process.passed:
             found = engine.inspect(built.image) or engine.inspect(step.request.tag)
             return BuildResult(
                 cell=step.cell,
@@ -42,14 +42,14 @@ def build_cell(
                 seconds=seconds,
                 log=str(log),
                 image=found.image if found else None,
-                worked=built.ended.seconds if built.worked else 0.0,
+                worked=built.process.seconds if built.ran_steps else 0.0,
             )
         # Importing the failure patterns compiles dozens of regular expressions: only a failed build pays for that.
         from rlimages.build.failures import diagnose_failure, is_transient
 
-        ended = built.ended
+        ended = built.process
         failure = diagnose_failure(
-            built.trouble, timed_out=ended.timed_out, cancelled=ended.cancelled, attempts=attempt
+            built.error, timed_out=ended.timed_out, cancelled=ended.cancelled, attempts=attempt
         )
         if attempt == ATTEMPTS or not is_transient(failure):
             break

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from rlimages.config.schema import Date, Name, StrictModel
 from rlimages.config.validation import validate_document
 from rlimages.config.yaml import Document, KeyPath, Problem, config_error, load_yaml
 from rlimages.errors import SelectionError, did_you_mean
-from rlimages.matrix.schema import Date, Name, StrictModel
 from rlimages.system.files import read_data, read_text
 from rlimages.system.units import parse_size
 

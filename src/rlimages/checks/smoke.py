@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rlimages.engine.container import CHECKS_FOLDER, CheckRun
+from rlimages.engine.container import CHECKS_FOLDER, ContainerRun
 from rlimages.engine.protocol import Engine, InspectedImage
 from rlimages.matrix.cell import Cell
 from rlimages.plan.results import Outcome, SmokeResult
@@ -127,24 +127,24 @@ def _run_check(
     log = folder / f"{check.program.stem}.log"
     # -u: what a check that is killed has said until then must be in the log
     argv = (cell.base.interpreter, "-u", f"{CHECKS_FOLDER}/{check.program.name}")
-    checked = engine.check(image.image.id, argv, folder / "checks" / check.cell.id, log, timeout)
+    checked = engine.run_in_image(image.image.id, argv, folder / "checks" / check.cell.id, log, timeout)
     outcome, reason = _outcome_of(checked, timeout)
-    return _result(cell, check.name, outcome, reason, checked.ended.seconds, str(log))
+    return _result(cell, check.name, outcome, reason, checked.process.seconds, str(log))
 
 
 def _result(cell: Cell, check: str, outcome: Outcome, reason: str, seconds: float = 0.0, log: str = "") -> SmokeResult:
     return SmokeResult(cell=cell, check=check, outcome=outcome, reason=reason, seconds=seconds, log=log)
 
 
-def _outcome_of(checked: CheckRun, timeout: float) -> tuple[Outcome, str]:
+def _outcome_of(checked: ContainerRun, timeout: float) -> tuple[Outcome, str]:
     """The exit status says which, the last line printed says why."""
-    ended = checked.ended
+    ended = checked.process
     if ended.cancelled:
         return Outcome.FAILED, "interrupted"
     if ended.timed_out:
         return Outcome.FAILED, f"took longer than {timeout:.0f} s; it last said: {checked.last_line or 'nothing'}"
-    if checked.trouble:
-        return Outcome.FAILED, checked.trouble
+    if checked.error:
+        return Outcome.FAILED, checked.error
     outcome = {0: Outcome.PASSED, NOT_APPLICABLE: Outcome.NOT_APPLICABLE}.get(ended.code, Outcome.FAILED)
     return outcome, checked.last_line or f"exited with {ended.code} and said nothing"
 

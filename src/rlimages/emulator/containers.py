@@ -327,19 +327,19 @@ class JobEngine(DockerEngine):
     @contextmanager
     def hosts(self, job: Job) -> Iterator[tuple[ContainerHost, ...]]:
         """The hosts of a training job, not yet started; they and their network are gone at the end."""
-        with translating_errors(), open_hosts(self._client, job, self._labels) as hosts:
+        with translating_errors(), open_hosts(self.client(), job, self.labels()) as hosts:
             yield hosts
 
     @contextmanager
     def instance(self, endpoint: Endpoint) -> Iterator[ContainerInstance]:
         """The container of an endpoint, not yet started; it and its volume are gone at the end."""
-        labels = self._labels if endpoint.is_batch else {**self._labels, ENDPOINT_LABEL: endpoint.name}
-        with translating_errors(), open_instance(self._client, endpoint, labels) as instance:
+        labels = self.labels() if endpoint.is_batch else {**self.labels(), ENDPOINT_LABEL: endpoint.name}
+        with translating_errors(), open_instance(self.client(), endpoint, labels) as instance:
             yield instance
 
     def endpoints(self) -> Mapping[str, str]:
         """Name -> address of the endpoints that run on this machine."""
         with translating_errors():
-            running = self._client.containers.list(filters={"label": ENDPOINT_LABEL}, ignore_removed=True)
+            running = self.client().containers.list(filters={"label": ENDPOINT_LABEL}, ignore_removed=True)
             found = {container.labels[ENDPOINT_LABEL]: published_address(container) for container in running}
         return {name: address for name, address in sorted(found.items()) if address}

@@ -88,7 +88,7 @@ def prepare_endpoint(
     wishes: ServeOptions, name: str, engine: JobEngine, matrix: Path | None, on_note: Callable[[str], None]
 ) -> Endpoint:
     """Remove what dead processes left, and decide everything about an endpoint. Raises `FactoryError`."""
-    for note in engine.cleanup():
+    for note in engine.remove_orphans():
         on_note(note)
     return make_endpoint(wishes, name, find_image(wishes.image, engine, matrix, Path.cwd()), engine)
 

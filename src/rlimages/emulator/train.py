@@ -278,7 +278,7 @@ def train(
     metrics = Metrics(parse_pairs(wishes.metrics, "--metric").items())
     engine = JobEngine(run=name, stop=stop)
     try:
-        for note in engine.cleanup():
+        for note in engine.remove_orphans():
             on_note(note)
         job = make_job(wishes, name, find_image(wishes.image, engine, matrix, Path.cwd()))
         output = wishes.output or JOBS / name

@@ -14,7 +14,11 @@ from rlimages.engine.protocol import BuildRequest
 
 
 def build_argv(request: BuildRequest, *, metadata: Path, progress: str = "rawjson") -> list[str]:
-    """The exact command of one build, to be run in the project's root, which is its context."""
+    """Return the exact command of one build. It must run in the project root, which is the build context.
+
+    `metadata` is the file to which buildx writes the id of the new image.
+    """
+    # BuildKit makes an index for provenance and SBOM (moby/buildkit#5480), which no acceptance profile allows.
     argv = ["docker", "buildx", "build", f"--progress={progress}", "--provenance=false", "--sbom=false", "--load"]
     argv += [f"--metadata-file={metadata}", f"--file={request.dockerfile}", f"--tag={request.tag}"]
     argv += ["--no-cache"] if request.no_cache else []
@@ -28,93 +32,102 @@ def build_argv(request: BuildRequest, *, metadata: Path, progress: str = "rawjso
 
 
 KEPT_LINES = 400
-"""Lines of a step that are remembered in case it fails; the log has them all."""
+"""Output lines of a step that are kept for its error message; the log has all."""
 _RUN = re.compile(r"\[[^\]]+\] RUN ")
-"""How a step of a Dockerfile that runs something is called: `[build 3/7] RUN make`."""
+"""BuildKit's name for a `RUN` instruction: `[build 3/7] RUN make`."""
 _CANCELLED = "context canceled"
-"""What BuildKit says of the steps that had to stop because another one failed."""
+"""BuildKit's error of a step that was stopped because another one failed."""
 
 
 @dataclass
-class _Vertex:
+class _Step:
+    """One step of a build: BuildKit calls it a vertex."""
+
     number: int
     name: str
     started: str = ""
-    ended: bool = False
+    completed: bool = False
     cached: bool = False
     error: str = ""
-    unfinished: str = ""
-    """The last line of its output as long as its end has not come."""
+    partial_line: str = ""
+    """Output after the last line break."""
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
 
 
 class ProgressParser:
-    """Takes the stream line by line; gives the log to `write` and the name of each step that begins to `on_step`."""
+    """A parser of `--progress=rawjson`: turns BuildKit's events into a log for people.
+
+    Any other output is copied to the log, so `--progress=plain` works too, without step names.
+    """
 
     def __init__(self, write: Callable[[str], None], on_step: Callable[[str], None] = lambda _name: None) -> None:
+        """Pass each log line to `write`, and the name of each step that starts to `on_step`."""
         self._write = write
         self._on_step = on_step
-        self._steps: dict[str, _Vertex] = {}
-        self._object: list[str] = []
-        self._plain: deque[str] = deque(maxlen=KEPT_LINES)
+        self._steps: dict[str, _Step] = {}
+        self._object_lines: list[str] = []
+        self._plain_lines: deque[str] = deque(maxlen=KEPT_LINES)
 
-    def hear(self, line: str) -> None:
-        """Take the next line of the stream."""
-        if not self._object and line != "{":
-            self._say(line)
+    def feed(self, line: str) -> None:
+        """Parse the next line of output. An event is a JSON object over several lines, from `{` to `}`."""
+        if not self._object_lines and line != "{":
+            self._copy(line)
             return
-        self._object.append(line)
+        self._object_lines.append(line)
         if line != "}":
             return
-        text, self._object = "\n".join(self._object), []
+        text, self._object_lines = "\n".join(self._object_lines), []
         try:
             event: dict[str, Any] = json.loads(text)
         except ValueError:
             for plain in text.splitlines():
-                self._say(plain)
+                self._copy(plain)
         else:
-            self._take(event)
+            self._handle_event(event)
 
     def close(self) -> None:
-        """The stream is over: what is left unfinished is said as it stands."""
-        for line in self._object:
-            self._say(line)
-        self._object = []
+        """Write the incomplete lines and events to the log, at the end of the output."""
+        for line in self._object_lines:
+            self._copy(line)
+        self._object_lines = []
         for step in self._steps.values():
             self._flush(step)
 
     @property
-    def worked(self) -> bool:
-        """True when a `RUN` was run: a build all of whose were cached takes seconds, whatever the cell."""
-        return any(step.ended and not step.cached and _RUN.match(step.name) for step in self._steps.values())
+    def ran_steps(self) -> bool:
+        """True if at least one `RUN` was executed.
+
+        A build that takes every `RUN` from the cache takes seconds for any image, so its time says nothing.
+        """
+        return any(step.completed and not step.cached and _RUN.match(step.name) for step in self._steps.values())
 
     @property
-    def trouble(self) -> str:
-        """The output of the steps that failed, their errors, and what was said outside of any step."""
+    def error(self) -> str:
+        """Output and errors of the failed steps, then all output that belongs to no step."""
         failed = [step for step in self._steps.values() if step.error and _CANCELLED not in step.error]
         lines = [line for step in failed for line in (*step.lines, step.error)]
-        return "\n".join([*lines, *self._plain])
+        return "\n".join([*lines, *self._plain_lines])
 
-    def _take(self, event: dict[str, Any]) -> None:
+    def _handle_event(self, event: dict[str, Any]) -> None:
         for vertex in event.get("vertexes") or ():
-            self._vertex(vertex)
+            self._handle_vertex(vertex)
         for log in event.get("logs") or ():
-            self._output(log)
+            self._handle_output(log)
         for warning in event.get("warnings") or ():
             self._write(f"warning: {base64.b64decode(warning.get('short') or '').decode(errors='replace')}")
 
-    def _vertex(self, vertex: dict[str, Any]) -> None:
+    def _handle_vertex(self, vertex: dict[str, Any]) -> None:
         step = self._steps.get(vertex["digest"])
         if step is None:
-            step = _Vertex(number=len(self._steps) + 1, name=vertex.get("name", ""))
+            step = _Step(number=len(self._steps) + 1, name=vertex.get("name", ""))
             self._steps[vertex["digest"]] = step
         if vertex.get("started") and not step.started:
             step.started = vertex["started"]
             self._write(f"#{step.number} {step.name}")
             self._on_step(step.name)
-        if vertex.get("completed") and not step.ended:
+        if vertex.get("completed") and not step.completed:
             self._flush(step)
-            step.ended = True
+            step.completed = True
             step.error = vertex.get("error") or ""
             step.cached = bool(vertex.get("cached"))
             if step.error:
@@ -124,33 +137,33 @@ class ProgressParser:
             else:
                 self._write(f"#{step.number} done in {_seconds(step.started, vertex['completed']):.1f} s")
 
-    def _output(self, log: dict[str, Any]) -> None:
+    def _handle_output(self, log: dict[str, Any]) -> None:
         step = self._steps.get(log.get("vertex", ""))
         if step is None:
             return
-        text = step.unfinished + base64.b64decode(log.get("data") or "").decode("utf-8", errors="replace")
-        *lines, step.unfinished = text.split("\n")
-        when = _seconds(step.started, log.get("timestamp", ""))
+        text = step.partial_line + base64.b64decode(log.get("data") or "").decode("utf-8", errors="replace")
+        *lines, step.partial_line = text.split("\n")
+        seconds = _seconds(step.started, log.get("timestamp", ""))
         for line in lines:
-            self._line(step, line, when)
+            self._write_output(step, line, seconds)
 
-    def _line(self, step: _Vertex, line: str, when: float) -> None:
-        shown = line.rstrip("\r").rsplit("\r", 1)[-1]  # of a progress bar only its last state
+    def _write_output(self, step: _Step, line: str, seconds: float) -> None:
+        shown = line.rstrip("\r").rsplit("\r", 1)[-1]  # a progress bar overwrites its line: keep its last state
         step.lines.append(shown)
-        self._write(f"#{step.number} {when:6.1f} {shown}")
+        self._write(f"#{step.number} {seconds:6.1f} {shown}")
 
-    def _flush(self, step: _Vertex) -> None:
-        if step.unfinished:
-            self._line(step, step.unfinished, 0.0)
-            step.unfinished = ""
+    def _flush(self, step: _Step) -> None:
+        if step.partial_line:
+            self._write_output(step, step.partial_line, 0.0)
+            step.partial_line = ""
 
-    def _say(self, line: str) -> None:
-        self._plain.append(line)
+    def _copy(self, line: str) -> None:
+        self._plain_lines.append(line)
         self._write(line)
 
 
 def _seconds(start: str, end: str) -> float:
-    """Seconds between two of BuildKit's times; 0 where one is missing."""
+    """Return the seconds between two of BuildKit's timestamps; 0 if one is missing."""
     try:
         return max(0.0, (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())
     except ValueError:

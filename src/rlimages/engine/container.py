@@ -17,25 +17,28 @@ if TYPE_CHECKING:
 
 
 CHECKS_FOLDER = "/checks"
-"""Where the program finds its folder."""
+"""Where the folder of the program is mounted in the container."""
 CONTAINER_HOST = "algo-1"
-"""What SageMaker calls the first machine of a job."""
+"""Host name of the container: SageMaker names the first host of a training job like this."""
 CANNOT_START = 125
-"""What the docker program exits with when a container cannot be started."""
+"""Exit code for a container that cannot be started; `docker run` uses the same."""
 _ONE_STREAM = ("sh", "-c", 'exec "$@" 2>&1', "sh")
-"""Docker reads the two streams apart and mixes up their order; the last line must be the last."""
+"""Sends standard error to standard output: Docker records them as two streams, and their order is lost.
+
+The last line that the program prints is its reason, so the order matters.
+"""
 _POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CheckRun:
-    """How one program inside an image ended."""
+class ContainerRun:
+    """The result of one program in a container."""
 
-    ended: ProgramResult
+    process: ProgramResult
     last_line: str = ""
-    """The last line it printed that is not empty."""
-    trouble: str = ""
-    """Why it could not start or was killed; empty otherwise."""
+    """The last line of its output that is not empty."""
+    error: str = ""
+    """Why the container did not start, or was killed for its memory; empty otherwise."""
 
 
 def run_confined(
@@ -49,15 +52,16 @@ def run_confined(
     memory: int,
     timeout: float,
     stop: Stop,
-) -> CheckRun:
-    """Run `argv` in a new container of an image, with `folder` read-only at /checks and at most `memory` bytes.
+) -> ContainerRun:
+    """Run `argv` in a new container of an image, and append its output to `log`.
 
-    It starts as every program of the image starts: through the image's own entrypoint. The container is removed
-    whatever happens. A program that can't be started is an answer too.
+    The image's own entrypoint runs the program. `folder` is mounted read-only at /checks; there is no network.
+    `memory` is in bytes, `timeout` in seconds. The container is always removed. If it cannot be created or started,
+    the result has the exit code 125 and the engine's message; nothing is raised.
     """
     started = time.monotonic()
     try:
-        options = _options(folder, labels, memory)
+        options = _create_options(folder, labels, memory)
         container = client.containers.create(image, [*_ONE_STREAM, *argv], **options)
     except engine_errors() as error:
         return _not_started(error, started)
@@ -72,15 +76,16 @@ def run_confined(
 
 
 def engine_errors() -> tuple[type[Exception], ...]:
-    """All that the client raises when the engine refuses, or goes away in the middle of a word."""
+    """Return the exceptions that the Docker client raises when the engine refuses a request or stops answering."""
     from docker.errors import DockerException
     from requests import RequestException
     from urllib3.exceptions import HTTPError
 
+    # A lost connection is an error of requests, or of urllib3 while a stream is read: the client wraps neither.
     return DockerException, RequestException, HTTPError
 
 
-def _options(folder: Path, labels: Mapping[str, str], memory: int) -> dict[str, Any]:
+def _create_options(folder: Path, labels: Mapping[str, str], memory: int) -> dict[str, Any]:
     from docker.types import LogConfig
 
     return {
@@ -92,41 +97,43 @@ def _options(folder: Path, labels: Mapping[str, str], memory: int) -> dict[str, 
         "mem_limit": memory,
         "shm_size": memory // 4,
         "pids_limit": 8192,
+        # The logs of some other drivers cannot be read back.
         "log_config": LogConfig(type=LogConfig.types.JSON),
     }
 
 
-def _watch(container: "Container", log: Path, started: float, timeout: float, stop: Stop) -> CheckRun:
-    """Follow a running container to its end, which comes by itself, by the clock or by `stop`."""
+def _watch(container: "Container", log: Path, started: float, timeout: float, stop: Stop) -> ContainerRun:
+    """Write the container's output to the log until it ends; kill it at the timeout or when `stop` is set."""
     tail: deque[bytes] = deque(maxlen=64)
-    silent = threading.Event()
+    output_ended = threading.Event()
 
     def follow() -> None:
         try:
-            with log.open("ab") as file, suppress(*engine_errors()):  # the end of the container tells what it was
-                for piece in container.logs(stream=True, follow=True):
-                    file.write(piece)
+            # If the stream breaks, the exit code below still gives the result.
+            with log.open("ab") as file, suppress(*engine_errors()):
+                for chunk in container.logs(stream=True, follow=True):
+                    file.write(chunk)
                     file.flush()
-                    tail.append(piece)
+                    tail.append(chunk)
         finally:
-            silent.set()
+            output_ended.set()
 
     threading.Thread(target=follow, daemon=True).start()
     timed_out = cancelled = False
-    while not silent.wait(_POLL_SECONDS):
+    while not output_ended.wait(_POLL_SECONDS):
         timed_out = time.monotonic() - started > timeout
         cancelled = stop.is_set() and not timed_out
         if timed_out or cancelled:
             container.kill()
-            silent.wait(5)
+            output_ended.wait(5)
             break
     code = int(container.wait(timeout=30)["StatusCode"])
     container.reload()
-    starved = container.attrs["State"].get("OOMKilled") and not (timed_out or cancelled)
-    return CheckRun(
-        ended=ProgramResult(code=code, seconds=time.monotonic() - started, timed_out=timed_out, cancelled=cancelled),
+    out_of_memory = container.attrs["State"].get("OOMKilled") and not (timed_out or cancelled)
+    return ContainerRun(
+        process=ProgramResult(code=code, seconds=time.monotonic() - started, timed_out=timed_out, cancelled=cancelled),
         last_line=_last_line(b"".join(tail)),
-        trouble="killed: it wanted more memory than there is" if starved else "",
+        error="killed: it needed more memory than its limit" if out_of_memory else "",
     )
 
 
@@ -135,8 +142,8 @@ def _last_line(tail: bytes) -> str:
     return next(filter(None, lines), "")
 
 
-def _not_started(error: Exception, started: float) -> CheckRun:
-    """What the engine says, without the client's preamble."""
-    said = str(getattr(error, "explanation", None) or error).strip()
-    ended = ProgramResult(code=CANNOT_START, seconds=time.monotonic() - started)
-    return CheckRun(ended=ended, trouble=said.splitlines()[0] if said else type(error).__name__)
+def _not_started(error: Exception, started: float) -> ContainerRun:
+    """Return a failed run with the first line of the engine's own message."""
+    message = str(getattr(error, "explanation", None) or error).strip()
+    process = ProgramResult(code=CANNOT_START, seconds=time.monotonic() - started)
+    return ContainerRun(process=process, error=message.splitlines()[0] if message else type(error).__name__)

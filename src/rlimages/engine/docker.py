@@ -1,4 +1,4 @@
-"""The Docker engine behind the `Engine` interface: builds with buildx, runs and inspects with the Docker client."""
+"""The Docker engine behind the `Engine` interface: builds with buildx, all else with the Docker client."""
 
 import json
 import os
@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlimages.engine.buildx import build_argv
-from rlimages.engine.container import CheckRun, engine_errors, run_confined
+from rlimages.engine.buildx import ProgressParser, build_argv
+from rlimages.engine.cleanup import data_folder, prune_build_cache, remove_dangling_images, remove_orphans
+from rlimages.engine.container import ContainerRun, engine_errors, run_confined
 from rlimages.engine.protocol import (
     ENGINE_REMEDY,
     BuildOutcome,
@@ -20,8 +21,8 @@ from rlimages.engine.protocol import (
     LocalImage,
     LocalImages,
 )
-from rlimages.engine.store import remove_orphans, remove_unnamed_images
-from rlimages.engine.survey import has_label, list_images
+from rlimages.engine.socket_api import has_label, list_images
+from rlimages.engine.store import read_config, read_path_kinds, read_stored_image
 from rlimages.errors import ToolError
 from rlimages.oci.labels import CELL_LABEL, PROCESS_LABEL, RUN_LABEL
 from rlimages.system.process import Stop, run_program, this_process
@@ -33,94 +34,108 @@ if TYPE_CHECKING:
     from rlimages.oci.manifest import ImageConfig
 
 
-_PIECE = 1 << 20
+_SAVE_CHUNK = 1 << 20
 """Bytes of a saved image at a time."""
-_PRUNING = 600
-"""Seconds that an engine may take to remove build cache: it deletes file by file."""
+_PRUNE_TIMEOUT = 600
+"""Seconds. The engine removes build cache file by file."""
+_RAWJSON_SINCE = (0, 13)
+"""The first buildx version with `--progress=rawjson`."""
 
 
 class DockerEngine:
-    """The engine behind `docker` and its socket, with buildx as the builder."""
+    """The Docker engine of the environment (`DOCKER_HOST`), with buildx as the builder.
+
+    The connection is made when it is first needed, so that a command with nothing to do never loads the client.
+    """
 
     def __init__(self, *, run: str, stop: Stop, memory: int | None = None) -> None:
-        """`run` names the containers' owner; `stop` ends whatever is going on; `memory` (bytes) caps each check."""
+        """Name the run that containers are labelled with; `memory` is the limit of one check in bytes.
+
+        `stop` ends builds and containers early. Without `memory`, the limit is three quarters of the engine's memory.
+        """
         self._run = run
         self._stop = stop
-        self._cap = memory
+        self._memory_cap = memory
+
+    def client(self) -> "DockerClient":
+        """Return the Docker client, connected. Raises `ToolError` if no engine answers."""
+        return self._connection
+
+    def labels(self) -> Mapping[str, str]:
+        """Return the labels of everything that this run creates; later runs find orphans by them."""
+        return {RUN_LABEL: self._run, PROCESS_LABEL: self._process}
 
     def close(self) -> None:
-        """Hang up."""
-        if "_client" in self.__dict__:
-            self._client.close()
+        """Close the connection, if one was made."""
+        if "_connection" in self.__dict__:
+            self._connection.close()
 
     def version(self) -> str:
-        """The engine and its builder, for people. Raises `ToolError` when none answers."""
+        """Return the versions of engine and builder, for people. Raises `ToolError` if no engine answers."""
         with translating_errors():
-            return f"Docker {self._client.version()['Version']}, buildx {'.'.join(map(str, self._buildx))}"
+            return f"Docker {self.client().version()['Version']}, buildx {'.'.join(map(str, self._buildx))}"
 
     def build(self, request: BuildRequest, root: Path, log: Path, on_progress: Callable[[str], None]) -> BuildOutcome:
-        """Build one image with `root` as context; the log is appended to, BuildKit's metadata goes beside it."""
-        from rlimages.engine.buildx import ProgressParser
-
-        progress = "rawjson" if self._buildx >= (0, 13) else "plain"
+        """Build one image with `root` as context; append to the log, and write BuildKit's metadata beside it."""
+        progress = "rawjson" if self._buildx >= _RAWJSON_SINCE else "plain"
         metadata = log.with_suffix(".json").resolve()
-        before = self.inspect(request.tag)
+        previous = self.inspect(request.tag)
         with log.open("a", encoding="utf-8") as file:
-            listener = ProgressParser(lambda line: print(line, file=file, flush=True), on_progress)
+            parser = ProgressParser(lambda line: print(line, file=file, flush=True), on_progress)
             argv = build_argv(request, metadata=metadata, progress=progress)
-            ended = run_program(
-                argv, on_line=listener.hear, timeout=request.timeout, stop=self._stop, cwd=root, remedy=ENGINE_REMEDY
+            process = run_program(
+                argv, on_line=parser.feed, timeout=request.timeout, stop=self._stop, cwd=root, remedy=ENGINE_REMEDY
             )
-            listener.close()
-        if not ended.passed:
-            return BuildOutcome(ended=ended, trouble=listener.trouble)
-        self._forget(before)
+            parser.close()
+        if not process.passed:
+            return BuildOutcome(process=process, error=parser.error)
+        self._remove_untagged(previous)
         image = json.loads(metadata.read_text())["containerimage.config.digest"]
-        return BuildOutcome(ended=ended, image=image, worked=listener.worked)
+        return BuildOutcome(process=process, image=image, ran_steps=parser.ran_steps)
 
-    def check(self, image: str, argv: Sequence[str], folder: Path, log: Path, timeout: float) -> CheckRun:
-        """Run a program inside an image, without network, and always remove the container afterwards."""
+    def run_in_image(self, image: str, argv: Sequence[str], folder: Path, log: Path, timeout: float) -> ContainerRun:
+        """Run a program in a new container without network; `folder` is mounted read-only at /checks."""
         return run_confined(
-            self._client,
+            self.client(),
             image,
             argv,
             folder=folder,
             log=log,
-            labels=self._labels,
+            labels=self.labels(),
             memory=self._memory,
             timeout=timeout,
             stop=self._stop,
         )
 
     def inspect(self, reference: str) -> InspectedImage | None:
-        """What the local store holds under this name or id."""
+        """Return the local image with this name or id; None if there is none."""
         from docker.errors import APIError
 
         with translating_errors():
             try:
-                facts: dict[str, Any] = self._client.images.get(reference).attrs
+                image: dict[str, Any] = self.client().images.get(reference).attrs
             except APIError as error:
-                if error.status_code in (400, 404):  # 400: no image can be called so
+                if error.status_code in (400, 404):  # 400: the reference is not a valid image name
                     return None
                 raise
-        config = facts.get("Config") or {}
+        config = image.get("Config") or {}
         return InspectedImage(
-            image=BuiltImage(id=facts["Id"], size=facts["Size"]),
+            image=BuiltImage(id=image["Id"], size=image["Size"]),
             labels=config.get("Labels") or {},
             env=tuple(config.get("Env") or ()),
             entrypoint=tuple(config.get("Entrypoint") or ()),
             command=tuple(config.get("Cmd") or ()),
             user=config.get("User") or "",
             workdir=config.get("WorkingDir") or "",
-            created=facts.get("Created") or "",
+            created=image.get("Created") or "",
         )
 
-    def holdings(self) -> LocalImages:
-        """All that the local store holds, in one question."""
-        found = list_images(os.environ)
-        if found is None:
+    def local_images(self) -> LocalImages:
+        """List the images of the local store, in one request."""
+        listed = list_images(os.environ)
+        if listed is None:
             with translating_errors():
-                found = self._client.api.images()
+                listed = self.client().api.images()
         return LocalImages(
             tuple(
                 LocalImage(
@@ -130,93 +145,83 @@ class DockerEngine:
                     labels=image["Labels"] or {},
                     size=image["Size"],
                 )
-                for image in found
+                for image in listed
             )
         )
 
-    def name(self, image: str, reference: str) -> None:
-        """Give an image of the local store a name, which another may have had."""
+    def tag(self, image: str, reference: str) -> None:
+        """Give a local image a name. An image that loses its last name by this is removed."""
         repository, _, tag = reference.rpartition(":")
-        before = self.inspect(reference)
+        previous = self.inspect(reference)
         with translating_errors():
-            self._client.api.tag(image, repository, tag, force=True)
-        self._forget(before)
+            self.client().api.tag(image, repository, tag, force=True)
+        self._remove_untagged(previous)
 
-    def stored(self, reference: str) -> "StoredImage | None":
-        """The layers of an image of the local store, and how they came; None where there is none."""
-        from rlimages.engine.store import read_stored_image
-
+    def read_layers(self, reference: str) -> "StoredImage | None":
+        """Return the layers and the history of a local image; None if there is none."""
         with translating_errors():
-            return read_stored_image(self._client, reference)
+            return read_stored_image(self.client(), reference)
 
-    def discard(self, reference: str) -> None:
-        """Take a name from an image of the local store, which is gone when that was its last."""
-        with suppress(*engine_errors()):  # gone already, or something stands on it
-            self._client.api.remove_image(reference)
+    def remove_image(self, reference: str) -> None:
+        """Remove a name from a local image, and the image if it was its last name. Failures are ignored."""
+        with suppress(*engine_errors()):  # already removed, or in use by a container or another image
+            self.client().api.remove_image(reference)
 
-    def configuration(self, reference: str) -> "ImageConfig | None":
-        """What an image of the local store says about itself; None where there is none."""
-        from rlimages.engine.store import read_config
-
+    def read_config(self, reference: str) -> "ImageConfig | None":
+        """Return the configuration and history of a local image; None if there is none."""
         with translating_errors():
-            return read_config(self._client, reference)
+            return read_config(self.client(), reference)
 
-    def entries(self, image: str, wanted: Sequence[str]) -> "Mapping[str, PathKind]":
-        """What is at these absolute paths of an image, of which nothing is started."""
-        from rlimages.engine.store import read_entries
-
+    def read_path_kinds(self, image: str, paths: Sequence[str]) -> "Mapping[str, PathKind]":
+        """Return what exists at these absolute paths of an image, without running it; missing paths are left out."""
         with translating_errors():
-            return read_entries(self._client, image, wanted, self._labels)
+            return read_path_kinds(self.client(), image, paths, self.labels())
 
     def save(self, image: str) -> Iterator[bytes]:
-        """An image of the local store as `docker image save` gives it."""
+        """Yield a local image as the archive that `docker image save` writes."""
         with translating_errors():
-            yield from self._client.images.get(image).save(chunk_size=_PIECE)
+            yield from self.client().images.get(image).save(chunk_size=_SAVE_CHUNK)
 
-    def cleanup(self) -> tuple[str, ...]:
-        """Remove the containers, networks and volumes of runs whose process is dead."""
+    def remove_orphans(self) -> tuple[str, ...]:
+        """Remove containers, networks and volumes of runs whose process is dead; return one line for each."""
         if has_label(PROCESS_LABEL, os.environ) is False:
             return ()
         with translating_errors():
-            return tuple(remove_orphans(self._client))
+            return tuple(remove_orphans(self.client()))
 
-    def forget(self, images: Collection[str]) -> tuple[str, ...]:
-        """Of these images, by id, remove those of a cell that have no name any more; one sentence for each."""
-        nameless = list_images(os.environ, label=CELL_LABEL, dangling="true") if images else []
-        if nameless is not None and not any(image["Id"] in images for image in nameless):
+    def remove_dangling(self, images: Collection[str]) -> tuple[str, ...]:
+        """Remove those of these images (ids) that belong to a cell and have no name; return one line for each."""
+        dangling = list_images(os.environ, label=CELL_LABEL, dangling="true") if images else []
+        if dangling is not None and not any(image["Id"] in images for image in dangling):
             return ()
         with translating_errors():
-            return tuple(remove_unnamed_images(self._client, images))
+            return tuple(remove_dangling_images(self.client(), images))
 
-    def data(self) -> Path | None:
-        """The folder that the engine keeps its data in; None where that is not on this machine."""
-        from rlimages.engine.store import data_folder
-
+    def data_folder(self) -> Path | None:
+        """Return the engine's data folder; None if the engine is on another machine."""
         with translating_errors():
-            return data_folder(self._client, os.environ)
+            return data_folder(self.client(), os.environ)
 
-    def shrink(self, wanted: int) -> tuple[str, ...]:
-        """Remove `wanted` bytes of old build cache, on an engine that `scripts/engine` started; else nothing."""
+    def prune_build_cache(self, size: int) -> tuple[str, ...]:
+        """Remove `size` bytes of old build cache, only from an engine that `scripts/engine` started."""
         import docker
 
-        from rlimages.engine.store import prune_build_cache
+        # A client of its own: pruning takes longer than any other request may.
+        with translating_errors(), closing(docker.from_env(timeout=_PRUNE_TIMEOUT)) as client:
+            return tuple(prune_build_cache(client, size, os.environ))
 
-        with translating_errors(), closing(docker.from_env(timeout=_PRUNING)) as client:
-            return tuple(prune_build_cache(client, wanted, os.environ))
-
-    def _forget(self, image: InspectedImage | None) -> None:
-        """Remove an image that lost its last name to a newer one, or every rebuild would leave gigabytes behind."""
-        with suppress(*engine_errors()):  # it never was, is gone already, or something still stands on it
-            if image and not self._client.images.get(image.image.id).tags:
-                self._client.api.remove_image(image.image.id)
-
-    @cached_property
-    def _labels(self) -> Mapping[str, str]:
-        """What everything of this run carries, so that a later one knows whose it was."""
-        return {RUN_LABEL: self._run, PROCESS_LABEL: this_process()}
+    def _remove_untagged(self, image: InspectedImage | None) -> None:
+        """Remove an image that has just lost its last name. Otherwise every rebuild would leave gigabytes behind."""
+        with suppress(*engine_errors()):  # already removed, or in use by a container or another image
+            if image and not self.client().images.get(image.image.id).tags:
+                self.client().api.remove_image(image.image.id)
 
     @cached_property
-    def _client(self) -> "DockerClient":
+    def _process(self) -> str:
+        return this_process()
+
+    @cached_property
+    def _connection(self) -> "DockerClient":
         import docker
 
         try:
@@ -228,23 +233,24 @@ class DockerEngine:
 
     @cached_property
     def _buildx(self) -> tuple[int, ...]:
-        said: list[str] = []
-        ended = run_program(["docker", "buildx", "version"], on_line=said.append, remedy=ENGINE_REMEDY)
-        found = re.search(r"\bv?(\d+)\.(\d+)\.(\d+)", "\n".join(said))
-        if not ended.passed or found is None:
+        """The version of the buildx plugin. Raises `ToolError` if it is not installed."""
+        output: list[str] = []
+        process = run_program(["docker", "buildx", "version"], on_line=output.append, remedy=ENGINE_REMEDY)
+        found = re.search(r"\bv?(\d+)\.(\d+)\.(\d+)", "\n".join(output))
+        if not process.passed or found is None:
             raise ToolError(f"docker has no buildx plugin; install docker-buildx, or {ENGINE_REMEDY}")
         return tuple(map(int, found.groups()))
 
     @cached_property
     def _memory(self) -> int:
-        """What one check may use, in bytes: three quarters of the machine's where nothing else was said."""
+        """Memory limit of one check in bytes."""
         with translating_errors():
-            return self._cap or int(self._client.info()["MemTotal"]) * 3 // 4
+            return self._memory_cap or int(self.client().info()["MemTotal"]) * 3 // 4
 
 
 @contextmanager
 def translating_errors() -> Iterator[None]:
-    """Whatever the client raises when the engine goes away becomes a `ToolError`."""
+    """Turn every error of the Docker client into a `ToolError`."""
     try:
         yield
     except engine_errors() as error:

@@ -1,4 +1,4 @@
-"""The `Engine` interface, and the values it returns. The Docker implementation is in `engine.docker`."""
+"""The `Engine` interface, and the values that it takes and returns. `engine.docker` implements it with Docker."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,86 +11,86 @@ from rlimages.oci.layers import PathKind
 from rlimages.oci.manifest import ImageConfig
 
 if TYPE_CHECKING:
-    from rlimages.engine.container import CheckRun
+    from rlimages.engine.container import ContainerRun
     from rlimages.system.process import ProgramResult
+
+
+ENGINE_REMEDY = 'start Docker, or: scripts/engine up && eval "$(scripts/engine env)"'
+"""End of the messages about an engine that does not answer."""
+_IMPLIED_PREFIXES = ("docker.io/library/", "docker.io/", "library/")
+"""Parts of a reference that engines leave out when they list images."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuiltImage:
-    """An image in the local store."""
+    """Id and size of an image in the local store."""
 
     id: str
-    """`sha256:…` of its configuration: the same in every registry that holds it as pushed."""
+    """`sha256:…` of its configuration: the same in every registry to which it is pushed."""
     size: int
     """Unpacked size in bytes."""
 
 
-_DEFAULTS = ("docker.io/library/", "docker.io/", "library/")
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LocalImage:
-    """One image of a store."""
+    """One entry in the list of local images."""
 
     id: str
     """`sha256:…` of its configuration."""
     names: tuple[str, ...]
     """`repository:tag`."""
     digests: tuple[str, ...]
-    """`repository@sha256:…`, where it came from a registry or went to one."""
+    """`repository@sha256:…`, for images that were pulled or pushed."""
     labels: Mapping[str, str]
     size: int
-    """Bytes, all layers unpacked."""
+    """Unpacked size in bytes."""
 
 
 @dataclass(frozen=True)
 class LocalImages:
-    """All images of a store."""
+    """The list of all images in the local store."""
 
     images: tuple[LocalImage, ...] = ()
 
     def find(self, reference: str) -> LocalImage | None:
-        """What a name, digest or id stands for here."""
-        return self._by_name.get(_familiar_name(reference))
+        """Return the image with this name, digest or id; None if there is none."""
+        return self._by_reference.get(_familiar_name(reference))
 
     def built_from(self, digest: str) -> tuple[LocalImage, ...]:
-        """The images with this build digest, those with a name first."""
-        return self._by_digest.get(digest, ())
+        """Return the images with this build digest in their labels, images with a name first."""
+        return self._by_build_digest.get(digest, ())
 
     @cached_property
-    def _by_digest(self) -> Mapping[str, tuple[LocalImage, ...]]:
-        found: dict[str, tuple[LocalImage, ...]] = {}
+    def _by_build_digest(self) -> Mapping[str, tuple[LocalImage, ...]]:
+        images: dict[str, tuple[LocalImage, ...]] = {}
         for image in sorted(self.images, key=lambda image: not image.names):
             if BUILD_LABEL in image.labels:
-                found[image.labels[BUILD_LABEL]] = (*found.get(image.labels[BUILD_LABEL], ()), image)
-        return found
+                images[image.labels[BUILD_LABEL]] = (*images.get(image.labels[BUILD_LABEL], ()), image)
+        return images
 
     @cached_property
-    def _by_name(self) -> Mapping[str, LocalImage]:
+    def _by_reference(self) -> Mapping[str, LocalImage]:
         return {
             _familiar_name(name): image for image in self.images for name in (*image.names, *image.digests, image.id)
         }
 
 
 def _familiar_name(reference: str) -> str:
-    """As an engine lists it: without the registry that goes without saying."""
-    for default in _DEFAULTS:
-        if reference.startswith(default):
-            return reference.removeprefix(default)
+    """Return a reference as engines list it, without the implied `docker.io/library/`."""
+    for prefix in _IMPLIED_PREFIXES:
+        if reference.startswith(prefix):
+            return reference.removeprefix(prefix)
     return reference
-
-
-ENGINE_REMEDY = 'start Docker, or: scripts/engine up && eval "$(scripts/engine env)"'
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuildRequest:
-    """All that one `docker buildx build` needs. The build context is the project's root."""
+    """The parameters of one `docker buildx build`. The build context is the project root."""
 
     dockerfile: str
     """Path below the context."""
     tag: str
-    """Local reference that the image gets."""
+    """Name of the image in the local store: `repository:tag`."""
     arguments: tuple[tuple[str, str], ...]
     """Build arguments, in the order of the command line."""
     contexts: tuple[tuple[str, str], ...]
@@ -110,20 +110,20 @@ class BuildRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuildOutcome:
-    """How one build ended."""
+    """The result of one call of the builder."""
 
-    ended: "ProgramResult"
+    process: "ProgramResult"
     image: str = ""
-    """Id of what was built; empty when nothing was."""
-    trouble: str = ""
-    """The output of what failed, and what BuildKit said about it; empty when it passed."""
-    worked: bool = False
-    """True when a step was really run; False when all came from the builder's cache."""
+    """Id of the new image; empty if the build failed."""
+    error: str = ""
+    """Output and errors of the failed Dockerfile steps; empty if the build passed."""
+    ran_steps: bool = False
+    """True if at least one `RUN` was executed; False if all came from the builder's cache."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InspectedImage:
-    """An image of the local store, and how it is configured."""
+    """An image of the local store with its configuration."""
 
     image: BuiltImage
     labels: Mapping[str, str]
@@ -134,48 +134,54 @@ class InspectedImage:
     user: str
     workdir: str
     created: str = ""
-    """RFC 3339; empty where it does not say."""
+    """RFC 3339; empty if the image has no date."""
 
 
 class Engine(Protocol):
-    """What the workshop asks of an engine. A test is another engine."""
+    """The operations of a container engine that builds and checks need. Tests implement it without Docker."""
 
     def version(self) -> str:
-        """The engine and its builder, for people. Raises `ToolError` when none answers."""
+        """Return the versions of engine and builder, for people. Raises `ToolError` if no engine answers."""
 
     def build(self, request: BuildRequest, root: Path, log: Path, on_progress: Callable[[str], None]) -> BuildOutcome:
-        """Build one image with `root` as context; `on_progress` hears the name of each step as it begins."""
+        """Build one image with `root` as context; call `on_progress` with the name of each step that starts.
 
-    def check(self, image: str, argv: Sequence[str], folder: Path, log: Path, timeout: float) -> "CheckRun":
-        """Run a program inside an image, with `folder` read-only at /checks and no network."""
+        A failed build is a result. Raises `ToolError` if the builder or the engine is missing.
+        """
+
+    def run_in_image(self, image: str, argv: Sequence[str], folder: Path, log: Path, timeout: float) -> "ContainerRun":
+        """Run a program in a new container without network; `folder` is mounted read-only at /checks.
+
+        The output is appended to `log`. `timeout` is in seconds.
+        """
 
     def inspect(self, reference: str) -> InspectedImage | None:
-        """What the local store holds under this name or id."""
+        """Return the local image with this name or id; None if there is none."""
 
-    def holdings(self) -> LocalImages:
-        """All that the local store holds."""
+    def local_images(self) -> LocalImages:
+        """List the images of the local store."""
 
-    def name(self, image: str, reference: str) -> None:
-        """Give an image of the local store a name, which another may have had."""
+    def tag(self, image: str, reference: str) -> None:
+        """Give a local image a name. If another image has that name, it loses it."""
 
     def save(self, image: str) -> Iterator[bytes]:
-        """An image of the local store as `docker image save` gives it."""
+        """Yield a local image as the archive that `docker image save` writes."""
 
-    def cleanup(self) -> tuple[str, ...]:
-        """Remove what runs left behind whose process is dead; one sentence for each thing removed."""
+    def remove_orphans(self) -> tuple[str, ...]:
+        """Remove containers, networks and volumes of runs whose process is dead; return one line for each."""
 
-    def forget(self, images: Collection[str]) -> tuple[str, ...]:
-        """Of these images, by id, remove those of a cell that have no name any more; one sentence for each."""
+    def remove_dangling(self, images: Collection[str]) -> tuple[str, ...]:
+        """Remove those of these images (ids) that belong to a cell and have no name; return one line for each."""
 
 
 class ImageStore(Protocol):
-    """What is asked of the engine."""
+    """The operations of a container engine that acceptance checks need. Nothing is run."""
 
     def inspect(self, reference: str) -> InspectedImage | None:
-        """What the local store holds under this name or id."""
+        """Return the local image with this name or id; None if there is none."""
 
-    def configuration(self, reference: str) -> ImageConfig | None:
-        """What an image says about itself."""
+    def read_config(self, reference: str) -> ImageConfig | None:
+        """Return the configuration and history of a local image; None if there is none."""
 
-    def entries(self, image: str, wanted: Sequence[str]) -> Mapping[str, PathKind]:
-        """What is at these absolute paths of an image; those where nothing is are left out."""
+    def read_path_kinds(self, image: str, paths: Sequence[str]) -> Mapping[str, PathKind]:
+        """Return what exists at these absolute paths of an image; missing paths are left out."""

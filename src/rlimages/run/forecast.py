@@ -177,7 +177,7 @@ def make_forecast(
     engine = DockerEngine(run="plan", stop=Stop())
     notes: list[str] = []
     try:
-        holdings = LocalImages() if since else engine.holdings()
+        holdings = LocalImages() if since else engine.local_images()
     except ToolError as error:
         holdings = LocalImages()
         notes.append(f"what is here is not known: {error}")
@@ -303,12 +303,12 @@ def _bytes_to_upload(
     from rlimages.release.packing import upload_size
 
     kept = [step for step in plan.of(Action.REUSE, Action.RETAG) if step.cell.id not in recalled]
-    images = [(step.cell, image) for step in kept if (image := engine.stored(step.image_id)) is not None]
+    images = [(step.cell, image) for step in kept if (image := engine.read_layers(step.image_id)) is not None]
     return upload_size(images, there.places, PackedCache(project.state.packed))
 
 
 def _engine_free_disk(engine: DockerEngine) -> int | None:
-    data = engine.data()
+    data = engine.data_folder()
     return None if data is None else free_disk(data)
 
 

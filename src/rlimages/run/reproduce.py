@@ -224,7 +224,7 @@ def _rebuild(
         found = _compare(first, built.image, engine, stop, on_note)
     finally:
         if not keep:
-            engine.discard(step.request.tag)
+            engine.remove_image(step.request.tag)
     return Reproduction(origin=origin, image=built.image.id, comparison=found, seconds=built.seconds, ground=ground)
 
 
@@ -254,12 +254,12 @@ def _step(
         jobs=1,
         timeout=wishes.timeout,
     )
-    holdings = engine.holdings()
+    holdings = engine.local_images()
     for reference in bootstrappable_bases(plan):
         if reference not in source.locked_bases and holdings.find(reference) is None:
             on_note(f"base {reference}: bringing it, which takes a minute")
             ensure_base(reference)
-    holdings = engine.holdings()
+    holdings = engine.local_images()
     plan = without_orphans(plan, holdings, source)
     if plan.steps[0].action is Action.SKIP:
         raise ToolError(plan.steps[0].reason)

@@ -72,7 +72,7 @@ def run_cells(
             note(line)
     if wishes.stages == (Stage.BUILD,) and all(step.action is Action.REUSE for step in todo.steps):
         report = _reused_report(
-            todo, folder.name, wishes.command, (*notes, *engine.cleanup()), time.monotonic() - began
+            todo, folder.name, wishes.command, (*notes, *engine.remove_orphans()), time.monotonic() - began
         )
         write_report(folder, report)
         return folder, report
@@ -123,7 +123,7 @@ def _images_with_bases(
     todo: BuildPlan, engine: Engine, project: Project, *, on_note: Callable[[str], None], note: Callable[[str], None]
 ) -> LocalImages:
     """What the local store holds, after the open bases came there that were missing and are not locked."""
-    holdings = engine.holdings()
+    holdings = engine.local_images()
     locked = project.locked_bases
     missing = [name for name in bootstrappable_bases(todo) if name not in locked and holdings.find(name) is None]
     for reference in missing:
@@ -132,7 +132,7 @@ def _images_with_bases(
         on_note(f"base {reference}: bringing it, which takes a minute")
         base = ensure_base(reference)
         note(f"base {base.reference}: {base.origin}, {base.detail}")
-    return engine.holdings() if missing else holdings
+    return engine.local_images() if missing else holdings
 
 
 def _resource_budget(
@@ -143,7 +143,7 @@ def _resource_budget(
     from rlimages.plan.history import read_history
 
     held = frozenset(step.image_id for step in todo.steps)
-    data = cache(engine.data)
+    data = cache(engine.data_folder)
 
     def free() -> int | None:
         folder = data()
@@ -154,8 +154,8 @@ def _resource_budget(
         floor=wishes.disk_floor,
         free=free,
         reliefs=(
-            lambda _wanted: engine.forget(read_history(project.state.root).images() - held),
-            engine.shrink,
+            lambda _wanted: engine.remove_dangling(read_history(project.state.root).images() - held),
+            engine.prune_build_cache,
         ),
         stop=stop,
     )

@@ -56,7 +56,7 @@ def run_plan(
     started = datetime.now(UTC).isoformat(timespec="seconds")
     past = read_history(state) if state else History()
     held = frozenset(step.image_id for step in plan.steps)
-    removed = [*engine.cleanup(), *engine.forget(past.images() - held)]
+    removed = [*engine.remove_orphans(), *engine.remove_dangling(past.images() - held)]
     booking = booking or ResourceBudget()
     place = StageContext(
         root=root,

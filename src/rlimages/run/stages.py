@@ -119,7 +119,7 @@ def _record_build(cell: Cell, result: BuildResult, place: StageContext) -> None:
     made = Measurement(seconds=result.worked, size=result.image.size, on=_now()) if result.worked else None
     with suppress(OSError):  # a history that can't be written costs a good estimate, not a good image
         record_measurements(place.state, cell, build=made, image=result.image.id)
-    place.booking.notes += place.engine.forget(read_history(place.state).images() - place.held)
+    place.booking.notes += place.engine.remove_dangling(read_history(place.state).images() - place.held)
 
 
 def _record_checks(cell: Cell, results: tuple[SmokeResult, ...], place: StageContext) -> None:
@@ -138,7 +138,7 @@ def _reuse(step: BuildStep, engine: Engine) -> BuildResult:
     """An image that need not be built, under its name. One that has its name already was seen just now."""
     result = reused_result(step)
     if step.action is Action.RETAG:
-        engine.name(step.image_id, step.request.tag)
+        engine.tag(step.image_id, step.request.tag)
         if engine.inspect(step.image_id) is None:
             reason = f"the image {step.image_id} was removed just now; run this again"
             return replace(result, outcome=Outcome.FAILED, reason=reason, image=None)

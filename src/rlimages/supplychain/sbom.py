@@ -199,13 +199,13 @@ def take_inventory(image: str, interpreter: str, engine: Engine, *, root: Path, 
     inside.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(root / INVENTORY_PROGRAM, inside / INVENTORY_PROGRAM.name)
     log.unlink(missing_ok=True)
-    checked = engine.check(
+    checked = engine.run_in_image(
         image, (interpreter, "-u", f"{CHECKS_FOLDER}/{INVENTORY_PROGRAM.name}"), inside, log, INVENTORY_TIMEOUT
     )
-    if checked.ended.cancelled:
+    if checked.process.cancelled:
         raise Interrupted("interrupted")
-    if not checked.ended.passed:
-        why = checked.trouble or checked.last_line or f"it exited with {checked.ended.code} and said nothing"
+    if not checked.process.passed:
+        why = checked.error or checked.last_line or f"it exited with {checked.process.code} and said nothing"
         raise ToolError(f"{image}: cannot look into this image with {interpreter}: {why} ({log})")
     return parse_inventory(log.read_text(encoding="utf-8").splitlines(), image)
 

@@ -183,11 +183,11 @@ class Store:
         image = BuiltImage(id="sha256:x", size=10 * 2**30 + 1)
         return InspectedImage(image=image, labels={}, env=(), entrypoint=(), command=(), user="", workdir="")
 
-    def configuration(self, reference: str) -> ImageConfig | None:
+    def read_config(self, reference: str) -> ImageConfig | None:
         told = {"os": "linux", "architecture": "amd64", "created": "", "labels": LABELS, "env": ()}
         return ImageConfig(**told, entrypoint=(), user="") if reference in self.names else None
 
-    def entries(self, _image: str, wanted) -> dict[str, PathKind]:
+    def read_path_kinds(self, _image: str, wanted) -> dict[str, PathKind]:
         return {path: PathKind.PROGRAM for path in wanted if path in ("/usr/bin/train", "/usr/bin/serve")}
 
 

@@ -4,13 +4,13 @@ from dataclasses import replace
 import pytest
 
 from rlimages.checks.smoke import find_checks, run_checks
-from rlimages.engine.container import CheckRun
+from rlimages.engine.container import ContainerRun
 from rlimages.plan.results import Outcome
 from rlimages.system.process import ProgramResult, Stop
 
 
-def ended(code: int = 0, line: str = "because", **facts) -> CheckRun:
-    return CheckRun(ended=ProgramResult(code=code, seconds=0.5, **facts), last_line=line)
+def ended(code: int = 0, line: str = "because", **facts) -> ContainerRun:
+    return ContainerRun(process=ProgramResult(code=code, seconds=0.5, **facts), last_line=line)
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_a_check_that_takes_too_long_says_what_it_last_said(run, engine) -> None
 
 def test_a_check_that_cannot_start_says_what_the_engine_said(run, engine) -> None:
     engine.checks = {
-        "check_labels.py": CheckRun(ended=ProgramResult(code=125, seconds=0), trouble="no such interpreter")
+        "check_labels.py": ContainerRun(process=ProgramResult(code=125, seconds=0), error="no such interpreter")
     }
     assert run()[0].reason == "no such interpreter"
 

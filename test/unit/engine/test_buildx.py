@@ -17,7 +17,7 @@ def argv(step) -> list[str]:
     return build_argv(full, metadata=Path("/tmp/m.json"))
 
 
-def test_the_command_of_a_build_is_exactly_this(argv) -> None:
+def test_the_command_of_a_build_has_exactly_these_arguments(argv) -> None:
     assert argv == [
         "docker", "buildx", "build",
         "--progress=rawjson", "--provenance=false", "--sbom=false", "--load",
@@ -33,11 +33,11 @@ def test_the_command_of_a_build_is_exactly_this(argv) -> None:
     ]  # fmt: skip
 
 
-def test_no_attestation_is_ever_added(argv) -> None:
+def test_attestations_are_always_disabled(argv) -> None:
     assert {"--provenance=false", "--sbom=false"} <= set(argv)
 
 
-def test_a_cache_in_a_registry_is_asked_and_an_image_made_one_on_demand_only(step) -> None:
+def test_registry_caches_are_read_and_written_only_on_request(step) -> None:
     with_caches = replace(step.request, cache_from=("127.0.0.1:5000/r:1",), inline_cache=True)
     argv = build_argv(with_caches, metadata=Path("/tmp/m.json"))
     assert "--cache-from=type=registry,ref=127.0.0.1:5000/r:1" in argv

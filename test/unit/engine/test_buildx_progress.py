@@ -21,45 +21,45 @@ def output(name: str, text: str) -> dict[str, Any]:
     }
 
 
-def listen(*said: dict[str, Any] | str) -> tuple[list[str], list[str], str]:
-    """The log, the steps that began, the trouble."""
+def parse(*parts: dict[str, Any] | str) -> tuple[list[str], list[str], str]:
+    """Return the log, the names of the steps that started, and the error."""
     log: list[str] = []
     steps: list[str] = []
-    listener = ProgressParser(log.append, steps.append)
-    for part in said:
+    parser = ProgressParser(log.append, steps.append)
+    for part in parts:
         for line in (part if isinstance(part, str) else json.dumps(part, indent=2)).splitlines():
-            listener.hear(line)
-    listener.close()
-    return log, steps, listener.trouble
+            parser.feed(line)
+    parser.close()
+    return log, steps, parser.error
 
 
-def test_a_step_is_named_when_it_begins_and_timed_when_it_ends() -> None:
-    log, steps, _ = listen(
+def test_a_step_is_named_when_it_starts_and_timed_when_it_ends() -> None:
+    log, steps, _ = parse(
         vertex("RUN make"), vertex("RUN make", started=START), vertex("RUN make", started=START, completed=END)
     )
     assert log == ["#1 RUN make", "#1 done in 2.5 s"]
     assert steps == ["RUN make"]
 
 
-def test_a_cached_step_says_so() -> None:
-    log, _, _ = listen(vertex("RUN make", started=START, completed=START, cached=True))
+def test_a_cached_step_is_logged_as_cached() -> None:
+    log, _, _ = parse(vertex("RUN make", started=START, completed=START, cached=True))
     assert log[-1] == "#1 cached"
 
 
-def test_output_is_put_together_to_lines() -> None:
-    log, _, _ = listen(
+def test_output_in_several_events_is_joined_to_lines() -> None:
+    log, _, _ = parse(
         vertex("a", started=START), output("a", "par"), output("a", "tial\nnext"), vertex("a", completed=END)
     )
     assert [line.split(maxsplit=2)[2] for line in log[1:3]] == ["partial", "next"]
 
 
-def test_of_a_progress_bar_the_last_state_stays() -> None:
-    log, _, _ = listen(vertex("a", started=START), output("a", "1%\r50%\r100%\n"))
+def test_only_the_last_state_of_a_progress_bar_is_logged() -> None:
+    log, _, _ = parse(vertex("a", started=START), output("a", "1%\r50%\r100%\n"))
     assert log[-1].endswith(" 100%")
 
 
-def test_trouble_is_the_output_and_the_error_of_what_failed() -> None:
-    _, _, trouble = listen(
+def test_the_error_is_the_output_and_the_error_of_the_failed_step() -> None:
+    _, _, error = parse(
         vertex("good", started=START),
         output("good", "all is well\n"),
         vertex("bad", started=START),
@@ -68,35 +68,35 @@ def test_trouble_is_the_output_and_the_error_of_what_failed() -> None:
         vertex("bad", completed=END, error="exit code: 2"),
         "ERROR: failed to solve: exit code: 2",
     )
-    assert trouble.splitlines() == ["no such thing", "exit code: 2", "ERROR: failed to solve: exit code: 2"]
+    assert error.splitlines() == ["no such thing", "exit code: 2", "ERROR: failed to solve: exit code: 2"]
 
 
-def test_a_plain_tail_is_kept_as_it_is() -> None:
-    log, _, trouble = listen(vertex("a", started=START), "Dockerfile:1\n-----\nERROR: x")
+def test_plain_text_after_the_events_is_copied() -> None:
+    log, _, error = parse(vertex("a", started=START), "Dockerfile:1\n-----\nERROR: x")
     assert log[1:] == ["Dockerfile:1", "-----", "ERROR: x"]
-    assert trouble.endswith("ERROR: x")
+    assert error.endswith("ERROR: x")
 
 
-def test_an_unfinished_object_is_not_lost() -> None:
-    log, _, _ = listen('{\n  "vertexes": [')
+def test_an_incomplete_event_is_copied_to_the_log() -> None:
+    log, _, _ = parse('{\n  "vertexes": [')
     assert log == ["{", '  "vertexes": [']
 
 
-def test_what_only_looks_like_an_object_is_text() -> None:
-    log, _, _ = listen("{\n not json\n}")
+def test_text_in_braces_that_is_not_json_is_copied() -> None:
+    log, _, _ = parse("{\n not json\n}")
     assert log == ["{", " not json", "}"]
 
 
 @given(st.lists(st.text(alphabet="ab é✓", max_size=9), min_size=1, max_size=9), st.data())
-def test_however_the_output_is_cut_the_lines_are_the_same(lines: list[str], data: st.DataObject) -> None:
+def test_the_lines_do_not_depend_on_where_the_output_is_split(lines: list[str], data: st.DataObject) -> None:
     text = "".join(f"{line}\n" for line in lines)
     at = data.draw(st.integers(0, len(text)))
-    log, _, _ = listen(vertex("a", started=START), output("a", text[:at]), output("a", text[at:]))
+    log, _, _ = parse(vertex("a", started=START), output("a", text[:at]), output("a", text[at:]))
     assert log[1:] == [f"#1    0.0 {line}" for line in lines]
 
 
 @pytest.mark.parametrize(
-    ("name", "facts", "worked"),
+    ("name", "facts", "ran_steps"),
     [
         ("[build 2/7] RUN make", {}, True),
         ("[build 2/7] RUN make", {"cached": True}, False),
@@ -105,8 +105,8 @@ def test_however_the_output_is_cut_the_lines_are_the_same(lines: list[str], data
         ("exporting to image", {}, False),
     ],
 )
-def test_only_a_step_that_was_really_run_is_work(name, facts, worked) -> None:
-    listener = ProgressParser(lambda _line: None)
+def test_only_an_executed_run_instruction_counts_as_a_step_that_ran(name, facts, ran_steps) -> None:
+    parser = ProgressParser(lambda _line: None)
     for line in json.dumps(vertex(name, started=START, completed=END, **facts), indent=2).splitlines():
-        listener.hear(line)
-    assert listener.worked is worked
+        parser.feed(line)
+    assert parser.ran_steps is ran_steps

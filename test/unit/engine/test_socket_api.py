@@ -1,4 +1,4 @@
-"""What an engine has is asked over its socket, and of nobody else; where that way is closed, nothing is claimed."""
+"""Images and labels are read over the engine's Unix socket only; any failure gives None."""
 
 import json
 import subprocess
@@ -14,18 +14,18 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from rlimages.engine.protocol import LocalImage, LocalImages
-from rlimages.engine.survey import has_label, list_images
+from rlimages.engine.socket_api import has_label, list_images
 from rlimages.plan.step import RunOptions, Stage
 from rlimages.project.project import load_project
 from rlimages.run.prepare import decide_plan, outline_plan
 
 
 class Engine(ThreadingMixIn, UnixStreamServer):
-    """Answers what `answers` has for a path, else 404."""
+    """An HTTP server that answers with `answers` by path, else with 404."""
 
     daemon_threads = True
     answers: dict[str, Any]
-    asked: list[tuple[str, dict[str, list[str]]]]
+    requests: list[tuple[str, dict[str, list[str]]]]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -34,7 +34,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
-        self.server.asked.append((url.path, parse_qs(url.query)))
+        self.server.requests.append((url.path, parse_qs(url.query)))
         known = url.path == "/_ping" or url.path in self.server.answers
         body = json.dumps(self.server.answers.get(url.path, "OK")).encode()
         self.send_response(200 if known else 404)
@@ -46,14 +46,14 @@ class Handler(BaseHTTPRequestHandler):
     def address_string(self) -> str:
         return "a socket"
 
-    def log_message(self, *_words: object) -> None:
+    def log_message(self, *_arguments: object) -> None:
         pass
 
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
     with Engine(str(tmp_path / "engine.sock"), Handler) as server:
-        server.answers, server.asked = {}, []
+        server.answers, server.requests = {}, []
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         yield server
         server.shutdown()
@@ -63,36 +63,36 @@ def environ(engine: Engine) -> dict[str, str]:
     return {"DOCKER_HOST": f"unix://{engine.server_address}"}
 
 
-def test_images_are_asked_for_in_the_version_of_the_engine(engine: Engine) -> None:
+def test_images_are_requested_in_the_api_version_of_the_engine(engine: Engine) -> None:
     engine.answers["/v1.47/images/json"] = [{"Id": "sha256:1"}]
     assert list_images(environ(engine), dangling="true") == [{"Id": "sha256:1"}]
-    assert engine.asked[-1] == ("/v1.47/images/json", {"filters": ['{"dangling": ["true"]}']})
+    assert engine.requests[-1] == ("/v1.47/images/json", {"filters": ['{"dangling": ["true"]}']})
 
 
 @pytest.mark.parametrize("kind", ["containers", "networks", "volumes"])
-def test_one_thing_with_the_label_is_enough(engine: Engine, kind: str) -> None:
+def test_one_object_with_the_label_is_enough(engine: Engine, kind: str) -> None:
     engine.answers = {"/v1.47/containers/json": [], "/v1.47/networks": [], "/v1.47/volumes": {"Volumes": None}}
     assert has_label("x", environ(engine)) is False
     path = next(path for path in engine.answers if kind in path)
     engine.answers[path] = {"Volumes": [{"Name": "a"}]} if kind == "volumes" else [{"Id": "a"}]
     assert has_label("x", environ(engine)) is True
-    assert ("/v1.47/containers/json", {"all": ["1"], "filters": ['{"label": ["x"]}']}) in engine.asked
+    assert ("/v1.47/containers/json", {"all": ["1"], "filters": ['{"label": ["x"]}']}) in engine.requests
 
 
-def test_an_answer_that_is_none_claims_nothing(engine: Engine) -> None:
+def test_a_failed_request_gives_none(engine: Engine) -> None:
     assert list_images(environ(engine)) is None
     assert has_label("x", environ(engine)) is None
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "ssh://nowhere.invalid", "unix:///nowhere.invalid"])
-def test_no_other_way_is_tried(address: str) -> None:
+def test_an_engine_without_a_reachable_unix_socket_gives_none(address: str) -> None:
     assert list_images({"DOCKER_HOST": address}) is None
 
 
-def test_a_build_of_nothing_new_loads_neither_client_nor_templates(
+def test_a_build_with_nothing_to_do_loads_neither_docker_client_nor_templates(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The engine has an image that says the digest of the plan."""
+    """The engine has an image whose label is the build digest of the plan."""
     (tmp_path / "templates").mkdir()
     (tmp_path / "templates/tiny.Dockerfile.j2").write_text("FROM {{ cell.base.image }}\n")
     (tmp_path / "build_matrix.yaml").write_text(
@@ -107,12 +107,12 @@ def test_a_build_of_nothing_new_loads_neither_client_nor_templates(
         "print(code, *sorted(sys.modules))\n"
     )
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    given = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PATH": "", **environ(engine)}
+    variables = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PATH": "", **environ(engine)}
 
-    def run(*words: str) -> str:
-        argv = [sys.executable, "-c", program, *words]
-        done = subprocess.run(argv, cwd=tmp_path, env=given, capture_output=True, text=True, check=True)
-        return done.stdout
+    def run(*arguments: str) -> str:
+        argv = [sys.executable, "-c", program, *arguments]
+        completed = subprocess.run(argv, cwd=tmp_path, env=variables, capture_output=True, text=True, check=True)
+        return completed.stdout
 
     base = {"Id": "sha256:0", "RepoTags": ["debian:x"], "RepoDigests": [], "Labels": None, "Size": 1}
     engine.answers = {
@@ -123,14 +123,14 @@ def test_a_build_of_nothing_new_loads_neither_client_nor_templates(
     }
     run("render")
     project = load_project(tmp_path / "build_matrix.yaml", tmp_path)
-    holdings = LocalImages((LocalImage(id="sha256:0", names=("debian:x",), digests=(), labels={}, size=1),))
-    wishes = RunOptions(stages=(Stage.BUILD,), command="build")
-    todo = decide_plan(project, outline_plan(project, project.cells, wishes), holdings, wishes)
-    tiny = {"Id": "sha256:2", "RepoTags": [todo.steps[0].request.tag], "RepoDigests": [], "Size": 2}
-    engine.answers["/v1.47/images/json"] = [base, {**tiny, "Labels": {"rlimages.build": todo.steps[0].digest}}]
-    said = run("build")
-    assert "1 passed" in said
-    loaded = set(said.splitlines()[-1].split())
+    local_images = LocalImages((LocalImage(id="sha256:0", names=("debian:x",), digests=(), labels={}, size=1),))
+    options = RunOptions(stages=(Stage.BUILD,), command="build")
+    plan = decide_plan(project, outline_plan(project, project.cells, options), local_images, options)
+    tiny = {"Id": "sha256:2", "RepoTags": [plan.steps[0].request.tag], "RepoDigests": [], "Size": 2}
+    engine.answers["/v1.47/images/json"] = [base, {**tiny, "Labels": {"rlimages.build": plan.steps[0].digest}}]
+    output = run("build")
+    assert "1 passed" in output
+    loaded = set(output.splitlines()[-1].split())
     assert not loaded.intersection(
         {"docker", "requests", "jinja2", "pydantic", "yaml", "rich", "rlimages.run.scheduler"}
     )

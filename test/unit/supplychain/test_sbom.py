@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rlimages.engine.container import CheckRun
+from rlimages.engine.container import ContainerRun
 from rlimages.engine.protocol import BuiltImage, InspectedImage
 from rlimages.errors import ToolError
 from rlimages.supplychain.sbom import (
@@ -204,10 +204,10 @@ class Engine:
     def __init__(self, said: str, code: int = 0) -> None:
         self.said, self.code = said, code
 
-    def check(self, image: str, argv: tuple[str, ...], folder: Path, log: Path, timeout: float) -> CheckRun:
+    def run_in_image(self, image: str, argv: tuple[str, ...], folder: Path, log: Path, timeout: float) -> ContainerRun:
         assert (folder / argv[-1].rpartition("/")[2]).is_file()
         log.write_text(self.said)
-        return CheckRun(ended=ProgramResult(code=self.code, seconds=0.0), last_line=self.said.strip())
+        return ContainerRun(process=ProgramResult(code=self.code, seconds=0.0), last_line=self.said.strip())
 
 
 LOCAL = InspectedImage(

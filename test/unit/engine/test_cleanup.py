@@ -4,11 +4,11 @@ from types import SimpleNamespace
 import pytest
 from docker.errors import APIError
 
-from rlimages.engine.store import data_folder, prune_build_cache, remove_unnamed_images
+from rlimages.engine.cleanup import data_folder, prune_build_cache, remove_dangling_images
 
 
 class Client:
-    """An engine's client that has some images and some build cache."""
+    """A Docker client with some images and some build cache."""
 
     def __init__(self, *images, cache=(), used=(), **info) -> None:
         self.removed, self.pruned = [], []
@@ -34,47 +34,52 @@ class Client:
         return {"SpaceReclaimed": 2 * 10**9}
 
 
-def test_of_the_nameless_images_only_those_made_here_are_removed() -> None:
+def test_only_the_given_dangling_images_are_removed() -> None:
     client = Client("sha256:ours", "sha256:of-another-checkout")
-    said = list(remove_unnamed_images(client, {"sha256:ours", "sha256:long-gone"}))
+    lines = list(remove_dangling_images(client, {"sha256:ours", "sha256:long-gone"}))
     assert client.removed == ["sha256:ours"]
-    assert said == ["removed an image of c that lost its name (ours)"]
+    assert lines == ["removed an old image of c that has no name (ours)"]
 
 
-def test_an_image_that_a_container_stands_on_stays_for_the_next_run() -> None:
+def test_an_image_that_a_container_uses_is_kept() -> None:
     client = Client("sha256:1", "sha256:2", used=("sha256:1",))
-    assert len(list(remove_unnamed_images(client, {"sha256:1", "sha256:2"}))) == 1
+    assert len(list(remove_dangling_images(client, {"sha256:1", "sha256:2"}))) == 1
     assert client.removed == ["sha256:2"]
 
 
-OURS = {"DOCKER_HOST": "unix:///x/home/docker.sock", "RLIMAGES_HOME": "/x/home"}
+OWN_ENGINE = {"DOCKER_HOST": "unix:///x/home/docker.sock", "RLIMAGES_HOME": "/x/home"}
 
 
 @pytest.mark.parametrize(
     "environ",
-    [{}, {"DOCKER_HOST": "unix:///var/run/docker.sock"}, {**OURS, "RLIMAGES_HOME": "/y"}, {"DOCKER_HOST": "tcp://x:1"}],
+    [
+        {},
+        {"DOCKER_HOST": "unix:///var/run/docker.sock"},
+        {**OWN_ENGINE, "RLIMAGES_HOME": "/y"},
+        {"DOCKER_HOST": "tcp://x:1"},
+    ],
 )
-def test_the_build_cache_of_an_engine_that_is_not_ours_is_left_alone(environ) -> None:
+def test_the_build_cache_of_another_engine_is_kept(environ) -> None:
     client = Client(cache=[{"Size": 9}])
     assert list(prune_build_cache(client, 1, environ)) == []
     assert not client.pruned
 
 
-@pytest.mark.parametrize("environ", [OURS, {"DOCKER_HOST": "unix:///var/lib/rlimages/docker.sock"}])
-def test_of_our_own_build_cache_goes_as_much_as_is_wanted(environ) -> None:
+@pytest.mark.parametrize("environ", [OWN_ENGINE, {"DOCKER_HOST": "unix:///var/lib/rlimages/docker.sock"}])
+def test_the_given_size_of_build_cache_is_removed_from_our_own_engine(environ) -> None:
     client = Client(cache=[{"Size": 6 * 10**9}, {"Size": 10**9, "Shared": True}])
     assert list(prune_build_cache(client, 10**9, environ)) == ["removed 2 GB of old build cache"]
     assert client.pruned == [5 * 10**9]
 
 
 @pytest.mark.parametrize("cache", [None, [{"Size": 10**9 - 1}]])
-def test_none_of_it_goes_where_all_of_it_would_not_be_enough(cache) -> None:
+def test_no_build_cache_is_removed_if_all_of_it_is_too_small(cache) -> None:
     client = Client(cache=cache)
-    assert list(prune_build_cache(client, 10**9, OURS)) == []
+    assert list(prune_build_cache(client, 10**9, OWN_ENGINE)) == []
     assert not client.pruned
 
 
-def test_an_engine_on_this_machine_keeps_its_data_in_a_folder_here(tmp_path) -> None:
+def test_the_data_folder_of_a_local_engine_is_known(tmp_path) -> None:
     client = Client(DockerRootDir=str(tmp_path), Name=socket.gethostname())
     assert data_folder(client, {}) == tmp_path
     assert data_folder(client, {"DOCKER_HOST": "unix:///x"}) == tmp_path
@@ -85,6 +90,6 @@ def test_an_engine_on_this_machine_keeps_its_data_in_a_folder_here(tmp_path) -> 
     [({}, {"DOCKER_HOST": "tcp://10.0.0.1:2376"}), ({}, {"DOCKER_HOST": "ssh://h"}), ({"Name": "other"}, {}),
      ({"DockerRootDir": "/none"}, {})],
 )  # fmt: skip
-def test_of_an_engine_elsewhere_nobody_here_knows_how_full_it_is(tmp_path, changes, environ) -> None:
+def test_the_data_folder_of_a_remote_engine_is_unknown(tmp_path, changes, environ) -> None:
     info = {"DockerRootDir": str(tmp_path), "Name": socket.gethostname(), **changes}
     assert data_folder(Client(**info), environ) is None
