@@ -10,10 +10,10 @@ from rlimages.checks.profiles import Profile, load_profiles
 from rlimages.checks.rules import RULES
 from rlimages.engine.docker import DockerEngine
 from rlimages.engine.protocol import ImageStore
-from rlimages.errors import AcceptanceError, Interrupted, RegistryError
-from rlimages.oci.manifest import Manifest, parse_reference
+from rlimages.errors import AcceptanceError, Interrupted
+from rlimages.oci.manifest import Manifest, Reference
 from rlimages.plan.results import Outcome
-from rlimages.project.lookup import find_project, find_subjects
+from rlimages.project.lookup import find_project, resolve_subjects
 from rlimages.project.project import Project
 from rlimages.project.state import new_run_name
 from rlimages.registry.auth import RegistryLogin
@@ -127,25 +127,17 @@ def _collect_facts(
 ) -> Iterator[ImageFacts]:
     cleaned = False
     for word in words:
-        if _names_registry(word):
-            place = parse_reference(word)
-            with RegistryClient(place.host, login=RegistryLogin(HostCredentials(environ))) as registry:
-                yield read_remote_facts(registry, place, wanted, stop=stop, on_note=on_note)
+        found = resolve_subjects(word, engine, owner)
+        if isinstance(found, Reference):
+            with RegistryClient(found.host, login=RegistryLogin(HostCredentials(environ))) as registry:
+                yield read_remote_facts(registry, found, wanted, stop=stop, on_note=on_note)
             continue
         if not cleaned:
             for note in engine.remove_orphans():
                 on_note(note)
             cleaned = True
-        for subject in find_subjects(word, engine, owner):
+        for subject in found:
             yield read_local_facts(engine, subject.name, subject.tags, wanted)
-
-
-def _names_registry(word: str) -> bool:
-    try:
-        parse_reference(word)
-    except RegistryError:
-        return False
-    return True
 
 
 _MARKS = {Outcome.PASSED: "passed", Outcome.FAILED: "REFUSED", Outcome.NOT_APPLICABLE: "-"}

@@ -1,24 +1,32 @@
-"""Resolve an argument of the command line to an image: a cell, a name in the local store, or a reference."""
+"""Resolve an argument of the command line to images: a registry reference, a local image, or cells of the project.
+
+`find_…` looks in the local store only. `resolve_…` also accepts a reference that names a registry. A command that takes
+several images (`…_subjects`) accepts patterns of cell ids; a command that takes one (`…_image`) refuses them.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from rlimages.engine.protocol import Engine, ImageStore
-from rlimages.errors import ConfigError, FactoryError, SelectionError, ToolError
-from rlimages.matrix.cell import select_cells
+from rlimages.errors import ConfigError, FactoryError, RegistryError, SelectionError, ToolError
+from rlimages.matrix.cell import Cell, select_cells
+from rlimages.oci.manifest import Reference, parse_reference
 from rlimages.project.project import Project, load_project
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LocalSubject:
-    """An image of the local store, and the tags that it would be published under."""
+    """An image of the local store, and the tags under which it would be published."""
 
     name: str
     tags: tuple[str, ...]
 
 
 def find_project(matrix: Path | None, start: Path) -> Project | None:
-    """The project, or None where there is none: an image can be judged anywhere. Raises `ConfigError`."""
+    """Load the project; return None if there is none, for commands that also work without one.
+
+    Raises `ConfigError` if there is a matrix with mistakes.
+    """
     try:
         return load_project(matrix, start)
     except ConfigError:
@@ -27,40 +35,80 @@ def find_project(matrix: Path | None, start: Path) -> Project | None:
         return None
 
 
-def find_subjects(word: str, store: ImageStore, owner: Project | None) -> tuple[LocalSubject, ...]:
-    """The images of the local store that a word means. Raises `SelectionError`, `ToolError`."""
-    cells = owner.cells if owner else ()
-    if word and store.inspect(word) is not None:
-        cell = next((cell for cell in cells if cell.local_name == word), None)
-        return (LocalSubject(name=word, tags=cell.tags if cell else _tag(word)),)
-    neither = f"'{word}' is no image of the local store and names no registry"
-    if owner is None:
-        raise SelectionError(f"{neither}, and no project with cells is here; docker pull it, or give --matrix")
+def parse_registry_reference(argument: str) -> Reference | None:
+    """Return the reference if the argument names a registry (`host[:port]/repository:tag`), else None."""
     try:
-        found = select_cells(cells, (word,))
+        return parse_reference(argument)
+    except RegistryError:
+        return None
+
+
+def resolve_subjects(
+    argument: str, engine: Engine | ImageStore, project: Project | None
+) -> Reference | tuple[LocalSubject, ...]:
+    """Return the registry reference that the argument is, or else the local images that it means.
+
+    The registry comes first: an image of this name in the local store is ignored. Raises as `find_subjects`.
+    """
+    return parse_registry_reference(argument) or find_subjects(argument, engine, project)
+
+
+def find_subjects(argument: str, engine: Engine | ImageStore, project: Project | None) -> tuple[LocalSubject, ...]:
+    """Return the local images that an argument means: a name or id of the local store, or a pattern of cell ids.
+
+    Raises `SelectionError` if it means no image, and `ToolError` if a cell has no image in the local store.
+    """
+    cells = project.cells if project else ()
+    if argument and engine.inspect(argument) is not None:
+        cell = next((cell for cell in cells if cell.local_name == argument), None)
+        return (LocalSubject(name=argument, tags=cell.tags if cell else _tags_of_name(argument)),)
+    problem = f"'{argument}' is not an image of the local store, and does not name a registry"
+    if project is None:
+        raise SelectionError(f"{problem}; there is no project here whose cells it could mean; pull it or give --matrix")
+    try:
+        selected = select_cells(cells, (argument,))
     except SelectionError as error:
-        raise SelectionError(f"{neither}, and {error}") from None
-    for cell in found:
-        if store.inspect(cell.local_name) is None:
-            raise ToolError(f"there is no image of {cell.id} in the local store; rlimages build --select {cell.id}")
-    return tuple(LocalSubject(name=cell.local_name, tags=cell.tags) for cell in found)
+        raise SelectionError(f"{problem}; {error}") from None
+    return tuple(LocalSubject(name=_built_name(cell, engine), tags=cell.tags) for cell in selected)
 
 
-def _tag(name: str) -> tuple[str, ...]:
-    """The tag of a name of the local store; an id has none."""
+def resolve_image(argument: str, engine: Engine | ImageStore, matrix: Path | None, start: Path) -> Reference | str:
+    """Return the name of the one local image that an argument means, or else the registry reference that it is.
+
+    The local store comes first: a reference whose image was pulled needs no registry. Raises as `find_image`.
+    """
+    reference = parse_registry_reference(argument)
+    if reference is not None and engine.inspect(argument) is None:
+        return reference
+    return find_image(argument, engine, matrix, start)
+
+
+def find_image(argument: str, engine: Engine | ImageStore, matrix: Path | None, start: Path) -> str:
+    """Return the name of the one local image that an argument means: a name or id, or the id of a cell.
+
+    The project is loaded only if the local store has no such name. Raises `ToolError` if the image is missing, and
+    `SelectionError` if the argument means no cell or several.
+    """
+    if engine.inspect(argument) is not None:
+        return argument
+    if "/" in argument or ":" in argument:
+        raise ToolError(f"there is no image {argument} in the local store; docker pull {argument}")
+    cells = select_cells(load_project(matrix, start).cells, (argument,))
+    if len(cells) > 1:
+        raise SelectionError(
+            f"this command takes one image, and '{argument}' is {', '.join(cell.id for cell in cells)}"
+        )
+    return _built_name(cells[0], engine)
+
+
+def _built_name(cell: Cell, engine: Engine | ImageStore) -> str:
+    """Return the name of a cell's image. Raises `ToolError` if the local store does not have it."""
+    if engine.inspect(cell.local_name) is None:
+        raise ToolError(f"there is no image of {cell.id} in the local store; rlimages build --select {cell.id}")
+    return cell.local_name
+
+
+def _tags_of_name(name: str) -> tuple[str, ...]:
+    """Return the tag of a name in the local store; an id has none."""
     tag = name.rpartition("/")[2].partition("@")[0].partition(":")[2]
     return (tag,) if tag and not name.startswith("sha256:") else ()
-
-
-def find_image(word: str, engine: Engine, matrix: Path | None, start: Path) -> str:
-    """The image of the local store that goes by this name, or is this cell's. Raises `FactoryError`."""
-    if engine.inspect(word) is not None:
-        return word
-    if "/" in word or ":" in word:
-        raise ToolError(f"there is no image {word} in the local store; docker pull {word}")
-    cells = select_cells(load_project(matrix, start).cells, (word,))
-    if len(cells) > 1:
-        raise SelectionError(f"this runs in one image, and '{word}' is {', '.join(cell.id for cell in cells)}")
-    if engine.inspect(cells[0].local_name) is None:
-        raise ToolError(f"there is no image of {word} in the local store; rlimages build --select {word}")
-    return cells[0].local_name

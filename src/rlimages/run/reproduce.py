@@ -22,11 +22,11 @@ from rlimages.matrix.cell import Cell
 from rlimages.oci.compare import Comparison, Similarity, compare_images
 from rlimages.oci.contents import ImageContents, LayerContents, merge_layers, read_archive, read_layer
 from rlimages.oci.labels import REVISION_LABEL, BuildOrigin, base_differences, read_origin, source_difference
-from rlimages.oci.manifest import DOCKER_CONFIG, OCI_CONFIG, Blob, Manifest, Reference, parse_config, parse_reference
+from rlimages.oci.manifest import DOCKER_CONFIG, OCI_CONFIG, Blob, Manifest, Reference, parse_config
 from rlimages.plan.planner import decide_actions, make_plan, with_host_contexts, with_labels
 from rlimages.plan.results import Outcome
 from rlimages.plan.step import Action, BuildStep, RunOptions
-from rlimages.project.lookup import find_image
+from rlimages.project.lookup import resolve_image
 from rlimages.project.project import Project, load_project
 from rlimages.project.state import new_run_name
 from rlimages.registry.auth import RegistryLogin
@@ -58,12 +58,12 @@ def open_image(
 
     What the local store has under a name is taken from there. Raises `FactoryError` where there is none.
     """
-    place = _parse_remote(word)
-    if place is None or engine.inspect(word) is not None:
-        yield open_local_image(find_image(word, engine, matrix, Path.cwd()), engine)
+    found = resolve_image(word, engine, matrix, Path.cwd())
+    if isinstance(found, str):
+        yield open_local_image(found, engine)
         return
-    with RegistryClient(place.host, login=RegistryLogin(HostCredentials(environ))) as registry:
-        yield _open_remote_image(registry, place, word)
+    with RegistryClient(found.host, login=RegistryLogin(HostCredentials(environ))) as registry:
+        yield _open_remote_image(registry, found, word)
 
 
 def open_local_image(name: str, engine: DockerEngine) -> SourceImage:
@@ -129,13 +129,6 @@ def _layer(registry: RegistryClient, repository: str, blob: Blob, check: Callabl
     if f"sha256:{hashed.hexdigest()}" != blob.digest:
         raise RegistryError(f"layer {blob.digest} came as sha256:{hashed.hexdigest()}; is a proxy between?")
     return layer
-
-
-def _parse_remote(word: str) -> Reference | None:
-    try:
-        return parse_reference(word)
-    except RegistryError:
-        return None
 
 
 REPOSITORY = "rlimages-reproduction"

@@ -229,10 +229,10 @@ def test_an_image_of_the_store_has_the_tag_of_its_name(name, tags) -> None:
 
 def test_a_word_that_means_nothing_is_told_in_one_sentence(project) -> None:
     with pytest.raises(
-        SelectionError, match=r"'vw-9.11.9-cpu-debia' is no image .* did you mean 'vw-9.11.9-cpu-debian'"
+        SelectionError, match=r"'vw-9.11.9-cpu-debia' is not an image .* did you mean 'vw-9.11.9-cpu-debian'"
     ):
         find_subjects("vw-9.11.9-cpu-debia", Store(), project)
-    with pytest.raises(SelectionError, match="no project with cells is here"):
+    with pytest.raises(SelectionError, match="there is no project here"):
         find_subjects("x", Store(), None)
     with pytest.raises(ToolError, match=r"rlimages build --select vw-8\.7\.0-cpu"):
         find_subjects("vw-8.7.0-cpu", Store(), project)

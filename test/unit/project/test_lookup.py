@@ -3,36 +3,57 @@ from pathlib import Path
 import pytest
 
 from rlimages.errors import FactoryError, SelectionError, ToolError
-from rlimages.project.lookup import find_image
+from rlimages.oci.manifest import Reference
+from rlimages.project.lookup import LocalSubject, find_image, resolve_image, resolve_subjects
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_an_image_of_the_store_needs_no_project(engine, step, tmp_path) -> None:
+def test_an_image_of_the_local_store_needs_no_project(engine, step, tmp_path) -> None:
     engine.passes(step)
     assert find_image(step.request.tag, engine, None, tmp_path) == step.request.tag
 
 
-def test_a_cell_is_its_image(engine, step, project) -> None:
+def test_a_cell_id_means_the_image_of_the_cell(engine, step, project) -> None:
     name = next(cell.local_name for cell in project.cells if cell.id == "vw-8.7.0-cpu")
     engine.store[name] = engine.passes(step)
     assert find_image("vw-8.7.0-cpu", engine, ROOT / "build_matrix.yaml", ROOT) == name
 
 
 @pytest.mark.parametrize(
-    ("word", "kind", "sentence"),
+    ("argument", "kind", "message"),
     [
         ("a:1", ToolError, "no image a:1 in the local store; docker pull a:1"),
         ("vw-8.7.0-cpu", ToolError, "rlimages build --select vw-8.7.0-cpu"),
         ("vw-8.7.0-cpuu", SelectionError, "did you mean 'vw-8.7.0-cpu'"),
-        ("vw-8.7.0-*", SelectionError, "this runs in one image"),
+        ("vw-8.7.0-*", SelectionError, "this command takes one image"),
     ],
 )
-def test_an_image_that_is_not_there_has_a_remedy(engine, word, kind, sentence) -> None:
-    with pytest.raises(kind, match=sentence):
-        find_image(word, engine, ROOT / "build_matrix.yaml", ROOT)
+def test_a_missing_image_is_an_error_with_a_remedy(engine, argument, kind, message) -> None:
+    with pytest.raises(kind, match=message):
+        find_image(argument, engine, ROOT / "build_matrix.yaml", ROOT)
 
 
-def test_a_word_outside_a_project_is_told_of_the_matrix(engine, tmp_path) -> None:
+def test_a_cell_id_outside_a_project_is_an_error_about_the_matrix(engine, tmp_path) -> None:
     with pytest.raises(FactoryError, match=r"no build_matrix\.yaml"):
         find_image("vw", engine, None, tmp_path)
+
+
+REFERENCE = Reference(host="127.0.0.1:5000", repository="team/vw", version="1.0")
+ARGUMENT = "127.0.0.1:5000/team/vw:1.0"
+
+
+def test_one_image_is_taken_from_the_local_store_before_the_registry(engine, step, tmp_path) -> None:
+    assert resolve_image(ARGUMENT, engine, None, tmp_path) == REFERENCE
+    engine.passes(step)
+    engine.store[ARGUMENT] = engine.store[step.request.tag]
+    assert resolve_image(ARGUMENT, engine, None, tmp_path) == ARGUMENT
+
+
+def test_images_to_accept_are_taken_from_the_registry_before_the_local_store(engine, step) -> None:
+    engine.passes(step)
+    engine.store[ARGUMENT] = engine.store[step.request.tag]
+    assert resolve_subjects(ARGUMENT, engine, None) == REFERENCE
+    assert resolve_subjects(step.request.tag, engine, None) == (
+        LocalSubject(name=step.request.tag, tags=(step.request.tag.rpartition(":")[2],)),
+    )
