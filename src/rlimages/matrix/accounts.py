@@ -7,14 +7,14 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from rlimages.errors import UsageError
+from rlimages.errors import UsageError, did_you_mean
 from rlimages.system.cache import cached
 from rlimages.system.files import read_data
 
 
 @dataclass(frozen=True, kw_only=True)
 class Accounts:
-    """The account tables of SageMaker's images (`accounts.yaml` names their source)."""
+    """The tables of AWS accounts that publish SageMaker's images. `accounts.yaml` names their source."""
 
     domains: Mapping[str, str]
     """Region prefix -> DNS suffix."""
@@ -23,43 +23,40 @@ class Accounts:
     """Table name -> region -> twelve-digit account."""
 
     def domain(self, region: str) -> str:
-        """The DNS suffix of a region, by its longest known prefix."""
+        """Return the DNS suffix of a region: that of the longest matching prefix."""
         return self.domains[max((prefix for prefix in self.domains if region.startswith(prefix)), key=len)]
 
     def account(self, table: str, region: str) -> str:
-        """The account that publishes a table's images in a region. Raises `UsageError` where there is none."""
+        """Return the account that publishes a table's images in a region. Raise `UsageError` if there is none."""
         regions = self.tables[table]
         if region not in regions:
-            from difflib import get_close_matches
-
-            near = get_close_matches(region, regions, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else f"; its regions are {', '.join(sorted(regions))}"
+            hint = did_you_mean(region, regions) or f"; its regions are {', '.join(sorted(regions))}"
             raise UsageError(f"SageMaker publishes no '{table}' images in region '{region}'{hint}")
         return regions[region]
 
     def host(self, table: str, region: str) -> str:
-        """The registry of a table's images in a region."""
+        """Return the host of the registry that has a table's images in a region."""
         return ecr_host(self.account(table, region), region, self.domain(region))
 
     def build_arguments(self, table: str, region: str) -> dict[str, str]:
-        """What a recipe's FROM line has to be told to pull its base in a region."""
+        """Return the build arguments with which a Dockerfile's FROM line pulls its base image in a region."""
         return {"account": self.account(table, region), "region": region, "domain": self.domain(region)}
 
 
 def ecr_host(account: str, region: str, domain: str) -> str:
-    """`<account>.dkr.ecr.<region>.<DNS suffix>`."""
+    """Return the host of an ECR registry: `<account>.dkr.ecr.<region>.<domain>`."""
     return f"{account}.dkr.ecr.{region}.{domain}"
 
 
 @cache
-def accounts() -> Accounts:
-    """The table that ships with the factory."""
+def load_accounts() -> Accounts:
+    """Read the account tables of this package; they are parsed once."""
     text = read_data("accounts.yaml")
     return cached(text, Accounts, lambda: _parse(text), os.environ)
 
 
 def _parse(text: str) -> Accounts:
-    import yaml
+    import yaml  # only needed when the cache does not have the tables
 
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     raw: dict[str, Any] = yaml.load(text, Loader=loader)

@@ -1,16 +1,19 @@
-"""The values of a build matrix: `Cell` is one image with every default applied. Pure values; no file is read here."""
+"""The values of a build matrix. A `Cell` is one image, with every default applied. No file is read here."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 
-from rlimages.errors import SelectionError
+from rlimages.errors import SelectionError, did_you_mean
 
 SAGEMAKER_LINE = "sagemaker"
-"""The base line that adds no suffix to a cell's id: SageMaker's own framework images."""
+"""The line of SageMaker's own framework images. A line is a family of base images; this one adds no suffix to ids."""
+DEFAULT_WORKDIR = "/opt/ml/code"
+"""The folder into which SageMaker's training toolkit copies the training script."""
+DEFAULT_TIMEOUT = 3600
+"""Time limit of one build, in seconds."""
 EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
@@ -19,7 +22,7 @@ def _empty_mapping() -> Mapping[str, str]:
 
 
 class Processor(StrEnum):
-    """What an image computes on."""
+    """The kind of processor that an image is made for."""
 
     CPU = "cpu"
     GPU = "gpu"
@@ -38,7 +41,7 @@ class Framework:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FrameworkName:
-    """What a framework is called elsewhere."""
+    """The names of a framework outside this project."""
 
     title: str
     sdk: str
@@ -49,10 +52,10 @@ class FrameworkName:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Base:
-    """The image that a cell stands on, for one processor."""
+    """The base image of a cell, for one processor."""
 
     name: str
-    """Key in the matrix."""
+    """Key in the matrix, or the id of the cell that is extended."""
     registry: str | None
     """Key of the account table (`accounts.yaml`) for images in ECR; None when `image` is a plain reference."""
     image: str
@@ -64,53 +67,50 @@ class Base:
     python: str
     """`X.Y` of the interpreter that the toolkit is installed for."""
     python_release: str
-    """The same with its patch number, where the bounds of packages look at it."""
+    """The same version with its patch number, on which version bounds of packages may depend."""
     platform: str
-    """The wheels that its C library can load: `manylinux2014`, `manylinux_2_28`."""
+    """The newest wheels that its C library can load: `manylinux2014`, `manylinux_2_28`."""
     interpreter: str
-    """How that interpreter is called inside the base."""
+    """Name of that interpreter in the base."""
     cuda: str | None
-    """CUDA `X.Y` of the base; None for cpu, and where wheels bring CUDA."""
+    """CUDA version `X.Y` of the base; None for cpu, and if Python wheels contain CUDA."""
     framework: Framework | None
-    """What the base already brings: a constraint for the lock, never reinstalled."""
+    """The framework that the base contains: it constrains the lock and is never installed again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Requirements:
-    """What is asked of the Python package index. The lock says what was got."""
+    """The Python requirements of a cell. Its lock has the exact releases that meet them."""
 
     as_of: str
-    """`YYYY-MM-DD`: the lock is resolved as if the index stood still at the start of that day (UTC)."""
+    """`YYYY-MM-DD`: the lock is resolved with the releases that existed at the start of this day (UTC)."""
     direct: tuple[str, ...]
     """PEP 508 requirements of this cell."""
     overrides: tuple[str, ...] = ()
-    """Requirements that replace what packages ask for (uv's --override): stale bounds of old releases."""
+    """Requirements that replace those of packages (uv's --override), such as outdated bounds of old releases."""
     provided: tuple[str, ...] = ()
-    """What the base already brings beside its framework: constraints that are never installed."""
+    """Other packages that the base contains: they constrain the lock and are never installed."""
     build: tuple[str, ...] = ()
     """Constraints on the build environment of source packages (uv's --build-constraints)."""
     verbatim: tuple[str, ...] = ()
-    """Lines of the lock as they stand, kept out of resolving: releases whose metadata no resolver reads any more."""
+    """Lines that go into the lock unchanged: releases whose metadata no resolver reads any more."""
     excluded: tuple[str, ...] = ()
-    """Names of such releases that the parent has."""
+    """Names of the packages that the parent cell's lock has as `verbatim` lines. They are not resolved."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SystemPackages:
-    """Packages of the distribution."""
+    """Packages of the Linux distribution."""
 
     run: tuple[str, ...] = ()
-    """Stay in the image."""
+    """Packages that stay in the image."""
     build: tuple[str, ...] = ()
-    """Compilers and headers; only ever in the build stage."""
+    """Compilers and headers, for the build stage only."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cell:
-    """One square of the build matrix: one image, fully decided.
-
-    By the time a `Cell` exists every default has been applied; nothing is optional-until-later.
-    """
+    """One image of the build matrix, with every default applied."""
 
     toolkit: str
     version: str
@@ -124,25 +124,25 @@ class Cell:
     tag: str
     aliases: tuple[str, ...] = ()
     registry: str | None = None
-    """Key of the account table under which SageMaker published this image; None when it never did."""
+    """Key of the account table under which SageMaker published this image; None if it never did."""
     env: Mapping[str, str] = field(default_factory=_empty_mapping, hash=False)
-    workdir: str = "/opt/ml/code"
+    workdir: str = DEFAULT_WORKDIR
     display: bool = False
-    """True where rendering environments need an X display; the entrypoint then offers one."""
+    """True if environments need an X display for rendering. The entrypoint then provides one."""
     inventory: Mapping[str, str] = field(default_factory=_empty_mapping, hash=False)
-    """Python distribution name -> version that must be found inside the image."""
+    """Python distribution name -> version that must be installed in the image."""
     options: Mapping[str, str] = field(default_factory=_empty_mapping, hash=False)
-    """What the toolkit's template is told about this version beyond the common keys."""
+    """Values for the toolkit's template beside the common keys."""
     extends: str | None = None
-    """Id of the cell this one is built on."""
-    timeout: int = 3600
-    """Seconds one build of this cell may take."""
+    """Id of the cell whose image this one is built FROM; None if it is built FROM a base image."""
+    timeout: int = DEFAULT_TIMEOUT
+    """Time limit of one build, in seconds."""
     where: str = ""
-    """`file:line` of the row that promises it."""
+    """`file:line` of the row that declares the cell."""
 
     @property
     def id(self) -> str:
-        """How people, selectors, logs, paths and reports name this cell."""
+        """Return the name of the cell in selections, logs, paths and reports: `ray-2.9.3-tf-cpu-debian`."""
         parts = [self.toolkit, self.version, self.framework.name if self.framework else "", self.processor.value]
         return "-".join(filter(None, [*parts, self._line_suffix]))
 
@@ -152,61 +152,61 @@ class Cell:
 
     @property
     def recipe(self) -> str:
-        """Path of its Dockerfile below the project root; cpu and gpu share one."""
+        """Return the path of its Dockerfile below the project root. The cpu and the gpu cell share one."""
         name = ".".join(filter(None, ["Dockerfile", self.framework.name if self.framework else "", self._line_suffix]))
         return f"{self.toolkit}/docker/{self.version}/{name}"
 
     @property
     def template(self) -> str:
-        """Path of its template below `templates/`; one is for all that extend another cell."""
+        """Return the path of its template below `templates/`. All cells that extend another one share a template."""
         return f"{'derived' if self.extends else self.toolkit}.Dockerfile.j2"
 
     @property
     def lock(self) -> str:
-        """Path of its lock below the project root."""
+        """Return the path of its lock below the project root."""
         return f"{self.toolkit}/lock/{self.id}.txt"
 
     @property
     def python(self) -> str:
-        """`X.Y` of the interpreter that runs the training script."""
+        """Return the version `X.Y` of the interpreter that runs the training script."""
         return self.base.python
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """The versioned tag first, then its aliases."""
+        """Return the versioned tag, then the aliases."""
         return (self.tag, *self.aliases)
 
     @property
     def local_name(self) -> str:
-        """The reference in the local image store: what a user types after `docker run`."""
+        """Return the reference of its image in the local image store, as for `docker run`."""
         return f"{self.repository}:{self.tag}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Matrix:
-    """All that a build matrix promises."""
+    """The content of a build matrix."""
 
     name: str
+    """Name of the file."""
     cells: tuple[Cell, ...]
     frameworks: Mapping[str, FrameworkName]
     tools: Mapping[str, str]
-    """Exact versions of what recipes install with."""
+    """Exact versions of the tools that Dockerfiles install packages with."""
 
-    def framework_name(self, word: str) -> str:
-        """The matrix's own spelling of a framework: `tensorflow` and `pytorch` are understood too."""
-        return next((name for name, known in self.frameworks.items() if word == known.sdk), word)
+    def framework_name(self, name: str) -> str:
+        """Return the matrix's key of a framework that is named by this key or as in the SageMaker SDK (`pytorch`)."""
+        return next((key for key, framework in self.frameworks.items() if name == framework.sdk), name)
 
 
 def select_cells(cells: Iterable[Cell], patterns: Sequence[str] = ("*",)) -> tuple[Cell, ...]:
-    """Keep the cells whose id matches any pattern (`*`, `?`, `[…]`), in the order of the matrix.
+    """Return the cells whose id matches any pattern (`*`, `?`, `[…]`), in the order of the matrix.
 
-    A run that builds nothing and says "passed" is the worst kind of green, and so is one that leaves out what was
-    asked for: every pattern must match. Raises `SelectionError`.
+    Raise `SelectionError` if a pattern matches no cell: a run must not pass because a misspelt name selected nothing.
     """
     known = tuple(cells)
     for pattern in patterns:
         if not any(fnmatchcase(cell.id, pattern) for cell in known):
-            near = get_close_matches(pattern, [cell.id for cell in known], n=1, cutoff=0.5)
-            hint = f"; did you mean '{near[0]}'?" if near else "; `rlimages list` shows all ids"
+            # ids are long and similar, and patterns are short: a lower similarity than usual still finds the right one
+            hint = did_you_mean(pattern, [cell.id for cell in known], cutoff=0.5) or "; `rlimages list` shows all ids"
             raise SelectionError(f"no cell matches '{pattern}'{hint}")
     return tuple(cell for cell in known if any(fnmatchcase(cell.id, pattern) for pattern in patterns))

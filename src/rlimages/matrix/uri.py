@@ -1,19 +1,18 @@
-"""Find the one cell that a toolkit, version, framework and processor describe, and the registry of its image."""
+"""Find the cell for a toolkit, version, framework and processor, and the registry of its image."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from packaging.version import InvalidVersion, Version
 
-from rlimages.errors import SelectionError
+from rlimages.errors import SelectionError, did_you_mean
 from rlimages.matrix.accounts import Accounts, ecr_host
 from rlimages.matrix.cell import Cell
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageQuery:
-    """What a user knows about the image. None leaves a choice to the matrix."""
+    """The properties by which an image is looked up. None stands for any value."""
 
     toolkit: str
     version: str | None
@@ -21,36 +20,36 @@ class ImageQuery:
     processor: str
     line: str
     published: bool = False
-    """Only what SageMaker published may answer a question without a version."""
+    """Without a version, look only at the images that SageMaker published."""
 
 
-def find_cell(cells: Iterable[Cell], question: ImageQuery) -> Cell:
-    """The one cell that answers. A minor version means its newest patch, no version the newest of all.
+def find_cell(cells: Iterable[Cell], query: ImageQuery) -> Cell:
+    """Return the cell for a query. A minor version means its newest patch version, no version means the newest.
 
-    Source of the rule: "the latest supported patch version of that minor version" in the SageMaker RL documentation.
-    Raises `SelectionError` where no cell or more than one answers.
+    The SageMaker RL documentation has this rule: "the latest supported patch version of that minor version".
+    Raise `SelectionError` if no cell matches, or cells of several frameworks do.
     """
-    rows = [cell for cell in cells if cell.line == question.line and cell.processor == question.processor]
-    if question.published and question.version is None:
+    rows = [cell for cell in cells if cell.line == query.line and cell.processor == query.processor]
+    if query.published and query.version is None:
         rows = [cell for cell in rows if cell.registry]
-    rows = _narrow(rows, "toolkit", question.toolkit, [cell.toolkit for cell in rows])
-    rows = [cell for cell in rows if question.version is None or _is_in(cell.version, question.version)] or _no_match(
-        "version", question.version or "", [cell.version for cell in rows]
-    )
-    if question.framework is not None:
-        rows = _narrow(rows, "framework", question.framework, [_framework(cell) for cell in rows])
+    rows = _require_match(rows, "toolkit", query.toolkit, [cell.toolkit for cell in rows])
+    rows = [
+        cell for cell in rows if query.version is None or _matches_version(cell.version, query.version)
+    ] or _no_match("version", query.version or "", [cell.version for cell in rows])
+    if query.framework is not None:
+        rows = _require_match(rows, "framework", query.framework, [_framework(cell) for cell in rows])
     newest = max(Version(cell.version) for cell in rows)
     rows = [cell for cell in rows if Version(cell.version) == newest]
     if len(rows) > 1:
         choices = ", ".join(sorted(_framework(cell) for cell in rows))
-        raise SelectionError(f"{question.toolkit} {newest} exists for {choices}; say which with --framework")
+        raise SelectionError(f"{query.toolkit} {newest} exists for {choices}; choose one with --framework")
     return rows[0]
 
 
 def registry_host(cell: Cell, accounts: Accounts, *, region: str, account: str | None, registry: str | None) -> str:
-    """The registry to ask: one's own `registry`, one's own `account`, or the account SageMaker publishes from.
+    """Return the registry of a cell's image: `registry`, else that of `account`, else the one SageMaker publishes in.
 
-    Raises `SelectionError` for an image that SageMaker never published, `UsageError` for a region without it.
+    Raise `SelectionError` if SageMaker never published the image, and `UsageError` if it did not in this region.
     """
     if registry is not None:
         return registry
@@ -65,8 +64,8 @@ def _framework(cell: Cell) -> str:
     return cell.framework.name if cell.framework else "no framework"
 
 
-def _is_in(version: str, wanted: str) -> bool:
-    """'0.11.1' is in '0.11.1' and in '0.11', not in '0.1'."""
+def _matches_version(version: str, wanted: str) -> bool:
+    """Return True if a version is the wanted one or belongs to it: '0.11.1' to '0.11', but not to '0.1'."""
     try:
         release = Version(wanted).release
     except InvalidVersion:
@@ -76,12 +75,12 @@ def _is_in(version: str, wanted: str) -> bool:
     )
 
 
-def _narrow(rows: list[Cell], what: str, wanted: str, words: list[str]) -> list[Cell]:
-    return [row for row, word in zip(rows, words, strict=True) if word == wanted] or _no_match(what, wanted, words)
+def _require_match(rows: list[Cell], key: str, wanted: str, values: list[str]) -> list[Cell]:
+    """Return the rows whose value is the wanted one; `values` has one value for each row."""
+    return [row for row, value in zip(rows, values, strict=True) if value == wanted] or _no_match(key, wanted, values)
 
 
-def _no_match(what: str, wanted: str, words: list[str]) -> list[Cell]:
-    known = list(dict.fromkeys(words))
-    near = get_close_matches(wanted, known, n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    raise SelectionError(f"there is no {what} '{wanted}' here, only {', '.join(known) or 'none'}{hint}")
+def _no_match(key: str, wanted: str, values: list[str]) -> list[Cell]:
+    known = list(dict.fromkeys(values))
+    hint = did_you_mean(wanted, known)
+    raise SelectionError(f"no matching image has the {key} '{wanted}', only {', '.join(known) or 'none'}{hint}")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from rlimages.matrix.schema import Date, StrictModel
+from rlimages.config.schema import Date, StrictModel
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 

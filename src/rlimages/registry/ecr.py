@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from rlimages.config.schema import StrictModel
 from rlimages.errors import RegistryError
-from rlimages.matrix.accounts import accounts, ecr_host
-from rlimages.matrix.schema import StrictModel
+from rlimages.matrix.accounts import ecr_host, load_accounts
 from rlimages.registry.auth import Credentials, DockerCredentials, docker_folder
 from rlimages.registry.http import RequestCounter
 
@@ -92,7 +92,7 @@ class EcrAddress:
     @property
     def host(self) -> str:
         """`<account>.dkr.ecr.<region>.<DNS suffix of its partition>`."""
-        return ecr_host(self.account, self.region, accounts().domain(self.region))
+        return ecr_host(self.account, self.region, load_accounts().domain(self.region))
 
 
 class EcrClient:

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from rlimages.config.schema import EnvName, Name, StrictModel
 from rlimages.config.validation import validate_document
 from rlimages.config.yaml import config_error, load_yaml
 from rlimages.errors import ConfigError, SelectionError, did_you_mean
 from rlimages.matrix.cell import Cell
-from rlimages.matrix.schema import EnvName, Name, StrictModel
 from rlimages.project.project import Project
 from rlimages.registry.auth import RegistryLogin
 from rlimages.registry.client import RegistryClient

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import Field
 
+from rlimages.config.schema import Date, StrictModel
 from rlimages.config.validation import validate_document
 from rlimages.config.yaml import config_error, load_yaml
 from rlimages.errors import Interrupted, RegistryError
-from rlimages.matrix.schema import Date, StrictModel
 from rlimages.system.process import Stop
 
 WAIVERS_FILE = "waivers.yaml"

@@ -5,16 +5,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from rlimages.config.schema import StrictModel
 from rlimages.errors import ConfigError
 from rlimages.matrix import schema
 from rlimages.matrix.cell import Cell
 from rlimages.matrix.parser import parse_matrix
-from rlimages.matrix.schema import StrictModel
 from rlimages.project.project import Project
 
 PUBLISHED = yaml.safe_load(Path(__file__).with_name("published.yaml").read_text())
 TABLES = ("rl-legacy", "sagemaker-legacy")
-SOUND = """
+VALID = """
 version: 1
 frameworks:
   tf: {title: TensorFlow, sdk: tensorflow, distribution: tensorflow}
@@ -42,26 +42,26 @@ def parse(text: str) -> tuple[Cell, ...]:
     return parse_matrix(text, "m.yaml", TABLES).cells
 
 
-def complaint(text: str) -> str:
+def error_of(text: str) -> str:
     with pytest.raises(ConfigError) as caught:
         parse(text)
     return str(caught.value)
 
 
 def test_a_row_becomes_one_cell_for_each_processor_of_its_base() -> None:
-    assert [cell.id for cell in parse(SOUND)] == ["coach-0.11.0-tf-cpu", "coach-0.11.0-tf-gpu"]
+    assert [cell.id for cell in parse(VALID)] == ["coach-0.11.0-tf-cpu", "coach-0.11.0-tf-gpu"]
 
 
 def test_cuda_belongs_to_the_gpu_image() -> None:
-    assert [cell.base.cuda for cell in parse(SOUND)] == [None, "9.0"]
+    assert [cell.base.cuda for cell in parse(VALID)] == [None, "9.0"]
 
 
-def test_exact_pins_and_the_framework_of_the_base_make_the_inventory() -> None:
-    assert dict(parse(SOUND)[0].inventory) == {"gym": "0.10.5", "tensorflow": "1.11.0"}
+def test_the_inventory_has_exact_pins_and_the_framework_of_the_base() -> None:
+    assert dict(parse(VALID)[0].inventory) == {"gym": "0.10.5", "tensorflow": "1.11.0"}
 
 
 def test_lists_of_an_image_follow_those_of_its_version() -> None:
-    text = SOUND + "          pip: [lz4]\n          pip_for: {gpu: [cupy]}\n"
+    text = VALID + "          pip: [lz4]\n          pip_for: {gpu: [cupy]}\n"
     assert [cell.requirements.direct for cell in parse(text)] == [
         ("gym==0.10.5", "lz4"),
         ("gym==0.10.5", "lz4", "cupy"),
@@ -82,40 +82,40 @@ def test_lists_of_an_image_follow_those_of_its_version() -> None:
         ("name: tf", "name: tff", "7:23: bases.tf-1.framework.name: 'tff' is not one of the frameworks tf; did you mean 'tf'?"),
         ("    os: ubuntu16.04\n", "", "7:5: bases.tf-1: the key 'os' is missing"),
         ("gym==0.10.5", "gym=0.10.5", "17:13: toolkits.coach['0.11.0'].pip[0]: 'gym=0.10.5' is not a requirement such as numpy==1.24.3"),
-        ("tag: coach0.11.0-{processor}", "tag: coach0.11.0", "21:16: toolkits.coach['0.11.0'].images[0].tag: one tag for several processors"),
+        ("tag: coach0.11.0-{processor}", "tag: coach0.11.0", "21:16: toolkits.coach['0.11.0'].images[0].tag: one tag for several processors: write {processor} where the tags differ"),
         ("as_of: 2019-05-01", "as_of: soon", "16:14: toolkits.coach['0.11.0'].as_of: 'soon' is not of the form"),
         ("pip: [gym==0.10.5]", "pip: gym", "17:12: toolkits.coach['0.11.0'].pip: this must be a list, not 'gym'"),
-        ("as_of: 2019-05-01\n      ", "", "18:11: toolkits.coach['0.11.0'].images[0]: the key 'as_of' is missing here and in the version"),
+        ("as_of: 2019-05-01\n      ", "", "18:11: toolkits.coach['0.11.0'].images[0]: the key 'as_of' is missing here and in the version: it is the date as of which the lock is resolved"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_named_with_its_place_and_a_remedy(old: str, new: str, expected: str) -> None:
-    assert old in SOUND
-    assert f"m.yaml:{expected}" in complaint(SOUND.replace(old, new))
+def test_a_mistake_is_reported_with_its_position_and_a_remedy(old: str, new: str, expected: str) -> None:
+    assert old in VALID
+    assert f"m.yaml:{expected}" in error_of(VALID.replace(old, new))
 
 
-def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
-    text = SOUND.replace("name: tf,", "name: tff,").replace("base: tf-1", "base: tf-2").replace("==0.10.5", "==")
-    places = [line.split(":")[1] for line in complaint(text).splitlines()]
+def test_all_mistakes_are_reported_together_in_the_order_of_the_file() -> None:
+    text = VALID.replace("name: tf,", "name: tff,").replace("base: tf-1", "base: tf-2").replace("==0.10.5", "==")
+    places = [line.split(":")[1] for line in error_of(text).splitlines()]
     assert places == ["7", "17", "19"]
 
 
-def test_two_cells_cannot_have_one_name_or_one_tag() -> None:
+def test_two_cells_cannot_have_the_same_id_or_tag() -> None:
     row = (
         "        - base: tf-1\n          processors: [cpu]\n          repository: rl\n          tag: coach0.11.0-cpu\n"
     )
-    lines = complaint(SOUND + row).splitlines()
+    lines = error_of(VALID + row).splitlines()
     assert lines == [
         "m.yaml:22:11: toolkits.coach['0.11.0'].images[1]: coach-0.11.0-tf-cpu and coach-0.11.0-tf-cpu (m.yaml:19) "
-        "both claim the tag rl:coach0.11.0-cpu",
-        "m.yaml:22:11: toolkits.coach['0.11.0'].images[1]: two cells are called coach-0.11.0-tf-cpu; "
+        "both have the tag rl:coach0.11.0-cpu",
+        "m.yaml:22:11: toolkits.coach['0.11.0'].images[1]: two cells have the id coach-0.11.0-tf-cpu; "
         "the first is at m.yaml:19",
     ]
 
 
-def test_an_alias_must_not_go_back_to_an_older_patch() -> None:
-    newer = textwrap.dedent(SOUND.split("toolkits:\n  coach:\n")[1]).replace("0.11.0", "0.11.1")
-    text = SOUND + '          aliases: ["coach0.11-{processor}"]\n' + textwrap.indent(newer, "    ")
-    assert "the alias coach0.11-cpu would go back to 0.11.0; coach-0.11.1-tf-cpu (m.yaml:27) is newer" in complaint(
+def test_an_alias_must_not_point_to_an_older_patch_version() -> None:
+    newer = textwrap.dedent(VALID.split("toolkits:\n  coach:\n")[1]).replace("0.11.0", "0.11.1")
+    text = VALID + '          aliases: ["coach0.11-{processor}"]\n' + textwrap.indent(newer, "    ")
+    assert "the alias coach0.11-cpu would point to 0.11.0, but coach-0.11.1-tf-cpu (m.yaml:27) is newer" in error_of(
         text
     )
 
@@ -131,8 +131,8 @@ CHILD = """
 """
 
 
-def test_a_cell_that_extends_another_has_all_that_its_row_does_not_say_from_there() -> None:
-    *_, cpu, gpu = parse(SOUND + CHILD)
+def test_a_cell_has_what_its_row_does_not_set_from_the_cell_that_it_extends() -> None:
+    *_, cpu, gpu = parse(VALID + CHILD)
     assert [cpu.id, gpu.id] == ["maze-1.0-tf-cpu", "maze-1.0-tf-gpu"]
     assert (gpu.base.image, gpu.base.registry, gpu.base.cuda) == ("rl:coach0.11.0-gpu", None, "9.0")
     assert (gpu.extends, gpu.python, gpu.requirements.as_of) == ("coach-0.11.0-tf-gpu", "3.6", "2019-05-01")
@@ -141,59 +141,59 @@ def test_a_cell_that_extends_another_has_all_that_its_row_does_not_say_from_ther
 
 
 def test_a_parent_that_sagemaker_published_is_a_base_in_ecr() -> None:
-    published = SOUND + "          published: rl-legacy\n" + CHILD
+    published = VALID + "          published: rl-legacy\n" + CHILD
     assert parse(published)[-1].base.registry == "rl-legacy"
 
 
 def test_a_row_extends_the_cells_of_the_matrix_that_it_names() -> None:
-    asked: list[str] = []
+    paths: list[str] = []
 
-    def relatives(path: str) -> tuple[Cell, ...]:
-        asked.append(path)
-        return parse(SOUND)
+    def read_parents(path: str) -> tuple[Cell, ...]:
+        paths.append(path)
+        return parse(VALID)
 
     text = f"version: 1\nparents: ../m.yaml\ntoolkits:{CHILD}"
-    child = parse_matrix(text, "child.yaml", TABLES, relatives).cells[0]
-    assert (asked, child.extends) == (["../m.yaml"], "coach-0.11.0-tf-cpu")
+    child = parse_matrix(text, "child.yaml", TABLES, read_parents).cells[0]
+    assert (paths, child.extends) == (["../m.yaml"], "coach-0.11.0-tf-cpu")
 
 
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("tf-{processor}\n", "tff-{processor}\n", "there is no cell 'coach-0.11.0-tff-{processor}' to extend, above or in the parents; did you mean 'coach-0.11.0-tf-cpu'?"),
-        ("          repository: maze\n", "          repository: maze\n          base: tf-1\n", "an image stands on a base or extends a cell, not both"),
-        ("extends: coach-0.11.0-tf-{processor}\n          ", "", "the key 'base' is missing, or 'extends': what does it stand on?"),
-        ("tag: 1.0-{processor}", "tag: fixed", "one tag for several processors"),
+        ("tf-{processor}\n", "tff-{processor}\n", "there is no cell 'coach-0.11.0-tff-{processor}' to extend, in the rows above or in the parents; did you mean 'coach-0.11.0-tf-cpu'?"),
+        ("          repository: maze\n", "          repository: maze\n          base: tf-1\n", "an image has either 'base' or 'extends', not both"),
+        ("extends: coach-0.11.0-tf-{processor}\n          ", "", "the key 'base' or 'extends' is missing: it says what the image is built FROM"),
+        ("tag: 1.0-{processor}", "tag: fixed", "one tag for several processors: write {processor} where the tags differ"),
         ("tf-{processor}\n", "tf-cpu\n          processors: [gpu]\n", "there is no gpu cell 'coach-0.11.0-tf-cpu', only cpu"),
-        ("tf-{processor}\n", "tf-{processor}\n          framework: {name: tf, version: '1'}\n", "brings its own"),
-        ("repository: maze\n          tag: 1.0", "repository: rl\n          tag: coach0.11.0", "both claim the tag rl:coach0.11.0-cpu"),
+        ("tf-{processor}\n", "tf-{processor}\n          framework: {name: tf, version: '1'}\n", "the cell 'coach-0.11.0-tf-{processor}' already contains a framework"),
+        ("repository: maze\n          tag: 1.0", "repository: rl\n          tag: coach0.11.0", "both have the tag rl:coach0.11.0-cpu"),
     ],
 )  # fmt: skip
-def test_a_mistake_about_a_parent_is_named_with_a_remedy(old: str, new: str, expected: str) -> None:
+def test_a_mistake_about_a_parent_is_reported_with_a_remedy(old: str, new: str, expected: str) -> None:
     assert old in CHILD
-    assert expected in complaint(SOUND + CHILD.replace(old, new))
+    assert expected in error_of(VALID + CHILD.replace(old, new))
 
 
-def test_nothing_extends_itself() -> None:
-    assert "there is no cell 'maze-1.0-tf-cpu' to extend" in complaint(
-        SOUND + CHILD.replace("coach-0.11.0-tf-{processor}", "maze-1.0-tf-cpu")
+def test_a_cell_cannot_extend_itself() -> None:
+    assert "there is no cell 'maze-1.0-tf-cpu' to extend" in error_of(
+        VALID + CHILD.replace("coach-0.11.0-tf-{processor}", "maze-1.0-tf-cpu")
     )
 
 
-def test_yaml_that_is_none_is_one_sentence() -> None:
-    assert complaint("a: [1") == "m.yaml:2:1: while parsing a flow sequence did not find expected ',' or ']'"
-    assert complaint("").startswith("m.yaml:1:1: ")
-    assert complaint("&a [*a]").startswith("m.yaml:1:1: [0]: an alias that contains itself")
+def test_a_syntax_error_is_one_line() -> None:
+    assert error_of("a: [1") == "m.yaml:2:1: while parsing a flow sequence did not find expected ',' or ']'"
+    assert error_of("").startswith("m.yaml:1:1: ")
+    assert error_of("&a [*a]").startswith("m.yaml:1:1: [0]: an alias that contains itself")
 
 
-def test_the_catalogue_promises_what_sagemaker_published(project: Project) -> None:
-    promised = {cell.id: cell for cell in project.cells if cell.registry}
-    assert set(promised) == {row["id"] for row in PUBLISHED}
-    assert len(promised) == 25
+def test_the_matrix_has_every_image_that_sagemaker_published(project: Project) -> None:
+    published = {cell.id: cell for cell in project.cells if cell.registry}
+    assert set(published) == {row["id"] for row in PUBLISHED}
+    assert len(published) == 25
 
 
 @pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: row["id"])
-def test_a_published_cell_stands_on_the_documented_base(project: Project, row: dict[str, str]) -> None:
+def test_a_published_cell_has_the_documented_base(project: Project, row: dict[str, str]) -> None:
     cell = next(cell for cell in project.cells if cell.id == row["id"])
     assert cell.base.image == row["base"]
     assert cell.base.cuda == row["cuda"]
@@ -208,7 +208,7 @@ def test_a_published_cell_stands_on_the_documented_base(project: Project, row: d
     }
 
 
-def test_withdrawn_and_unreleased_versions_are_not_promised(project: Project) -> None:
+def test_withdrawn_and_unreleased_versions_are_not_in_the_matrix(project: Project) -> None:
     versions = {(cell.toolkit, cell.version) for cell in project.cells}
     assert not versions.intersection({("ray", "1.0.0"), ("ray", "1.1.0")})
     assert not [cell for cell in project.cells if cell.id == "coach-0.11.1-mxnet-cpu"]

@@ -1,4 +1,4 @@
-"""Whatever stands in the file, the answer is cells or a `ConfigError`: never a traceback."""
+"""Any text gives cells or a `ConfigError`, never another exception."""
 
 import re
 from pathlib import Path
@@ -34,36 +34,38 @@ def check(text: str) -> None:
 
 
 @given(st.text())
-def test_any_text_is_answered(text: str) -> None:
+def test_any_text_gives_cells_or_an_error(text: str) -> None:
     check(text)
 
 
 @given(values)
-def test_any_document_is_answered(value: object) -> None:
+def test_any_document_gives_cells_or_an_error(value: object) -> None:
     check(yaml.safe_dump(value))
 
 
 @given(st.integers(0, len(WORDS) - 1), st.integers(0, 5), st.sampled_from(WORDS) | st.text(max_size=4))
-def test_the_matrix_with_some_words_replaced_is_answered(start: int, count: int, word: str) -> None:
+def test_a_matrix_with_replaced_words_gives_cells_or_an_error(start: int, count: int, word: str) -> None:
     check("".join([*WORDS[:start], word, *WORDS[start + count :]]))
 
 
-def places(value: object, path: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+def paths(value: object, path: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [path, *(place for key, inner in items for place in places(inner, (*path, key)))]
+    return [path, *(below for key, inner in items for below in paths(inner, (*path, key)))]
 
 
-PLACES = [place for place in places(SMALL) if place]
+PATHS = [path for path in paths(SMALL) if path]
 
 
-@given(st.sampled_from(PLACES), values, st.booleans())
-def test_the_matrix_with_one_value_replaced_is_answered(place: tuple[str, ...], value: object, remove: bool) -> None:
+@given(st.sampled_from(PATHS), values, st.booleans())
+def test_a_matrix_with_one_replaced_value_gives_cells_or_an_error(
+    path: tuple[str, ...], value: object, remove: bool
+) -> None:
     document = yaml.safe_load(SMALL_TEXT)
     target = document
-    for key in place[:-1]:
+    for key in path[:-1]:
         target = target[key]
     if remove:
-        del target[place[-1]]
+        del target[path[-1]]
     else:
-        target[place[-1]] = value
+        target[path[-1]] = value
     check(yaml.safe_dump(document))

@@ -14,9 +14,9 @@ PUBLISHED = [
 ]
 
 
-def ask(project: Project, *, version: str | None, framework: str | None = None, toolkit: str = "coach") -> str:
-    question = ImageQuery(toolkit=toolkit, version=version, framework=framework, processor="cpu", line="sagemaker")
-    return find_cell(project.cells, question).id
+def find_id(project: Project, *, version: str | None, framework: str | None = None, toolkit: str = "coach") -> str:
+    query = ImageQuery(toolkit=toolkit, version=version, framework=framework, processor="cpu", line="sagemaker")
+    return find_cell(project.cells, query).id
 
 
 def test_every_published_image_has_its_address_in_every_region(project: Project) -> None:
@@ -30,12 +30,12 @@ def test_every_published_image_has_its_address_in_every_region(project: Project)
     assert found == expected
 
 
-def test_asking_for_a_published_image_finds_its_address(project: Project) -> None:
+def test_a_query_for_a_published_image_finds_its_address(project: Project) -> None:
     addresses = {tuple(row[:5]): row[5] for row in reversed(PUBLISHED)}  # the versioned tag comes first in the file
     for (toolkit, version, framework, processor, region), expected in addresses.items():
         name = None if framework == "-" else framework
-        question = ImageQuery(toolkit=toolkit, version=version, framework=name, processor=processor, line="sagemaker")
-        cell = find_cell(project.cells, question)
+        query = ImageQuery(toolkit=toolkit, version=version, framework=name, processor=processor, line="sagemaker")
+        cell = find_cell(project.cells, query)
         host = registry_host(cell, project.accounts, region=region, account=None, registry=None)
         assert f"{host}/{cell.local_name}" == expected
 
@@ -53,30 +53,28 @@ def test_asking_for_a_published_image_finds_its_address(project: Project) -> Non
 def test_a_minor_version_means_its_newest_patch(
     project: Project, version: str | None, framework: str | None, expected: str
 ) -> None:
-    assert ask(project, version=version, framework=framework) == expected
+    assert find_id(project, version=version, framework=framework) == expected
 
 
-def test_a_version_is_not_a_prefix_of_text(project: Project) -> None:
-    with pytest.raises(SelectionError, match=r"no version '0\.1' here"):
-        ask(project, version="0.1")
+def test_a_version_is_compared_by_numbers_not_as_text(project: Project) -> None:
+    with pytest.raises(SelectionError, match=r"no matching image has the version '0\.1'"):
+        find_id(project, version="0.1")
 
 
-def test_without_a_version_only_what_was_published_answers_for_sagemakers_accounts(project: Project) -> None:
-    question = ImageQuery(
-        toolkit="ray", version=None, framework="tf", processor="cpu", line="sagemaker", published=True
-    )
-    assert find_cell(project.cells, question).id == "ray-1.6.0-tf-cpu"
-    assert find_cell(project.cells, replace(question, published=False)).id == "ray-2.9.3-tf-cpu"
+def test_without_a_version_only_published_images_are_found_in_sagemakers_accounts(project: Project) -> None:
+    query = ImageQuery(toolkit="ray", version=None, framework="tf", processor="cpu", line="sagemaker", published=True)
+    assert find_cell(project.cells, query).id == "ray-1.6.0-tf-cpu"
+    assert find_cell(project.cells, replace(query, published=False)).id == "ray-2.9.3-tf-cpu"
 
 
-def test_several_frameworks_must_be_told_apart(project: Project) -> None:
-    with pytest.raises(SelectionError, match="exists for tf, torch; say which with --framework"):
-        ask(project, version="1.6.0", toolkit="ray")
+def test_a_query_that_matches_several_frameworks_is_an_error(project: Project) -> None:
+    with pytest.raises(SelectionError, match="exists for tf, torch; choose one with --framework"):
+        find_id(project, version="1.6.0", toolkit="ray")
 
 
-def test_a_misspelt_toolkit_is_recognised(project: Project) -> None:
+def test_a_misspelt_toolkit_gets_a_suggestion(project: Project) -> None:
     with pytest.raises(SelectionError, match="did you mean 'coach'"):
-        ask(project, version=None, toolkit="coch")
+        find_id(project, version=None, toolkit="coch")
 
 
 def test_an_image_that_was_never_published_needs_an_account(project: Project) -> None:
