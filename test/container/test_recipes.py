@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from rlimages.build.host_context import prepare_contexts
+from rlimages.project.generated import write_generated
 from rlimages.project.project import Project, load_project
 from rlimages.project.requirements_lock import lock_text
 from rlimages.system.files import write_text
@@ -62,7 +63,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, client: docker.DockerClien
         shutil.copytree(ROOT / folder, root / folder)
     shutil.copy(ROOT / ".dockerignore", root)
     project = load_project(root / "build_matrix.yaml", root)
-    list(project.write())
+    list(write_generated(project))
     (asked,) = project.lock_inputs(project.cells)
     resolved = (ROOT / "vw/lock/vw-9.11.9-cpu-debian.txt").read_text()
     write_text(root / asked.cell.lock, lock_text(asked, resolved))

@@ -183,5 +183,5 @@ ChecksOf = Callable[[Cell], Sequence[Path]]
 
 def checks_of(project: Project) -> ChecksOf:
     """Finds the programs that check a cell of a project."""
-    known = {name: cell for name, (_, cell) in project.family.items()}
+    known = project.cells_by_id
     return lambda cell: [check.program for check in find_checks(project.roots, cell, known)]

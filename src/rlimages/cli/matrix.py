@@ -128,11 +128,13 @@ def show(ctx: click.Context, /, patterns: tuple[str, ...], layers: bool, as_json
 @click.pass_context
 def render(ctx: click.Context, /, patterns: tuple[str, ...], check: bool) -> None:
     """Write the Dockerfiles and the other generated files; with --select, the Dockerfiles of these cells."""
+    from rlimages.project.generated import diff_generated, write_generated
+
     project = project_of(ctx)
     cells = chosen_cells(project, patterns) if patterns else None
     if not check:
-        print_lines(project.write(cells))
-    elif print_lines(project.differences(cells)):
+        print_lines(write_generated(project, cells))
+    elif print_lines(diff_generated(project, cells)):
         raise StaleError("generated files are not what the matrix and the templates give; run `rlimages render`")
 
 

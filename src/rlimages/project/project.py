@@ -111,7 +111,7 @@ class Project:
 
 
 def find_root(start: Path) -> Path:
-    """Return the nearest folder at or above `start` that contains a build matrix. Raises `FactoryError` if none does."""
+    """Return the nearest folder at or above `start` with a build matrix. Raises `FactoryError` if there is none."""
     for folder in (start, *start.parents):
         if (folder / MATRIX).is_file():
             return folder

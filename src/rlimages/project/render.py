@@ -17,8 +17,11 @@ DOCKERFILE_HEADER = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """One Dockerfile: the cells that differ in nothing but the processor."""
+class Dockerfile:
+    """One Dockerfile to render, and the cells that share it: they differ only in the processor.
+
+    Templates know it as `recipe`.
+    """
 
     path: str
     cells: Mapping[str, Cell]
@@ -26,32 +29,32 @@ class Recipe:
 
     @cached_property
     def cell(self) -> Cell:
-        """The cell that speaks for what all processors share."""
+        """The first cell, for everything that does not depend on the processor."""
         return next(iter(self.cells.values()))
 
     @property
     def template(self) -> str:
-        """Path of its template below `templates/`."""
+        """Path of the template below `templates/`."""
         return self.cell.template
 
     @property
     def lock(self) -> str:
-        """Path of the lock, with `${processor}` left for the build to fill in."""
+        """Path of the lock, with `${processor}` for the build to fill in."""
         return self.cell.lock.replace(f"-{self.cell.processor}", "-${processor}")
 
     @property
     def name(self) -> str:
-        """The cells' id, with `${processor}` left for the build to fill in."""
+        """The id of the cells, with `${processor}` for the build to fill in."""
         return self.cell.id.replace(f"-{self.cell.processor}", "-${processor}")
 
 
-def group_recipes(cells: Iterable[Cell]) -> tuple[Recipe, ...]:
-    """Group cells by the Dockerfile they share, in the order of the matrix."""
+def group_by_dockerfile(cells: Iterable[Cell]) -> tuple[Dockerfile, ...]:
+    """Group cells by the Dockerfile that they share, in the order of the matrix."""
     grouped: dict[str, dict[str, Cell]] = {}
     for cell in cells:
         grouped.setdefault(cell.recipe, {})[cell.processor.value] = cell
     return tuple(
-        Recipe(
+        Dockerfile(
             path=path, cells=MappingProxyType({p.value: by_processor[p] for p in Processor if p.value in by_processor})
         )
         for path, by_processor in grouped.items()
@@ -59,14 +62,19 @@ def group_recipes(cells: Iterable[Cell]) -> tuple[Recipe, ...]:
 
 
 def base_reference(base: Base) -> str:
-    """What stands after FROM: in ECR the account, region and domain stay build arguments."""
+    """Return the reference for FROM. For an image in ECR, account, region and domain stay build arguments."""
     if base.registry is None:
         return base.image
     return "${account}.dkr.ecr.${region}.${domain}/" + base.image
 
 
+def image_reference(base: Base, registries: Mapping[str, Mapping[str, str]]) -> str:
+    """Return the reference for FROM with account, region and domain filled in, as far as `registries` has them."""
+    return Template(base_reference(base)).safe_substitute(registries.get(base.registry or "", EMPTY))
+
+
 class Renderer:
-    """Renders recipes with one template environment, so that each template is compiled once."""
+    """A template environment that renders Dockerfiles. Each template is compiled only once."""
 
     def __init__(
         self,
@@ -75,10 +83,10 @@ class Renderer:
         tools: Mapping[str, str] = EMPTY,
         rootfs: Collection[str] = (),
     ) -> None:
-        """The first of the folders `templates` that has a template gives it.
+        """Search templates in the folders `templates`; the first folder that has one wins.
 
-        `defaults` gives, by account table, the default `account`, `region` and `domain`; `tools` exact versions;
-        `rootfs` has the toolkits whose folder holds files for the image.
+        `defaults` has, by account table, the default build arguments `account`, `region` and `domain`. `tools` has
+        the exact versions of tools by name. `rootfs` has the toolkits whose folder has files for the image.
         """
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -93,28 +101,30 @@ class Renderer:
         )
         self._environment.globals.update(base_reference=base_reference, tools=dict(tools))
 
-    def render(self, recipe: Recipe) -> str:
-        """The text of one Dockerfile. Raises `TemplateError` naming the template and its line."""
+    def render(self, dockerfile: Dockerfile) -> str:
+        """Return the text of one Dockerfile. Raises `TemplateError` with the template and its line."""
         from jinja2 import TemplateError as JinjaError
 
-        registry = recipe.cell.base.registry
+        registry = dockerfile.cell.base.registry
         try:
-            text = self._environment.get_template(recipe.template).render(
-                recipe=recipe,
-                cell=recipe.cell,
+            text = self._environment.get_template(dockerfile.template).render(
+                recipe=dockerfile,
+                cell=dockerfile.cell,
                 registry=self._defaults.get(registry or "", {}),
-                has_rootfs=recipe.cell.toolkit in self._rootfs,
+                has_rootfs=dockerfile.cell.toolkit in self._rootfs,
             )
         except JinjaError as error:
-            name = getattr(error, "name", None) or recipe.template
+            name = getattr(error, "name", None) or dockerfile.template
             line = getattr(error, "lineno", None)
-            place = f"templates/{name}:{line}" if line else f"templates/{recipe.template}"
-            raise TemplateError(f"{place}: {error.message or type(error).__name__} (for {recipe.path})") from error
-        return DOCKERFILE_HEADER.format(template=recipe.template) + tidy_blank_lines(text)
+            position = f"templates/{name}:{line}" if line else f"templates/{dockerfile.template}"
+            raise TemplateError(
+                f"{position}: {error.message or type(error).__name__} (for {dockerfile.path})"
+            ) from error
+        return DOCKERFILE_HEADER.format(template=dockerfile.template) + tidy_blank_lines(text)
 
 
 def tidy_blank_lines(text: str) -> str:
-    """Never more than one empty line, none at the ends, one newline at the end."""
+    """Return the text without repeated empty lines, and with exactly one newline at the end."""
     lines: list[str] = []
     for line in (raw.rstrip() for raw in text.strip().splitlines()):
         if line or (lines and lines[-1]):
@@ -122,17 +132,12 @@ def tidy_blank_lines(text: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def image_reference(base: Base, registries: Mapping[str, Mapping[str, str]]) -> str:
-    """What stands after FROM when account, region and domain are filled in; as it stands where they are not known."""
-    return Template(base_reference(base)).safe_substitute(registries.get(base.registry or "", EMPTY))
-
-
-_MARK = "<!-- {name}: generated by `rlimages render` -->"
+_START = "<!-- {name}: generated by `rlimages render` -->"
 _END = "<!-- end of {name} -->"
 
 
 def image_table(cells: Iterable[Cell], titles: Mapping[str, str]) -> str:
-    """One row a cell: what it is, what it stands on, and the tags it answers to."""
+    """Return the Markdown table of the README: one row for each cell, with its versions, system and tags."""
     rows = [
         (
             f"`{cell.id}`",
@@ -143,7 +148,7 @@ def image_table(cells: Iterable[Cell], titles: Mapping[str, str]) -> str:
             cell.base.cuda or "–",
             cell.base.os,
             " ".join(f"`{tag}`" for tag in cell.tags),
-            f"[recipe]({cell.recipe})",
+            f"[Dockerfile]({cell.recipe})",
         )
         for cell in cells
     ]
@@ -151,15 +156,18 @@ def image_table(cells: Iterable[Cell], titles: Mapping[str, str]) -> str:
 
 
 def markdown_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [head, tuple("---" for _ in head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def replace_section(text: str, name: str, content: str, where: str) -> str:
-    """Put `content` between the two marks of a generated part. Raises `FactoryError` when the marks are gone."""
-    start, end = _MARK.format(name=name), _END.format(name=name)
+    """Replace the text between the two marker comments of a generated section of a file `where`.
+
+    Raises `FactoryError` if the markers are missing.
+    """
+    start, end = _START.format(name=name), _END.format(name=name)
     pattern = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
     if not pattern.search(text):
-        raise FactoryError(f"{where}: the marks of the generated part are gone; put back '{start}' and '{end}'")
+        raise FactoryError(f"{where}: the markers of the generated section are missing; put back '{start}' and '{end}'")
     return pattern.sub(lambda _: f"{start}\n{content}{end}", text, count=1)

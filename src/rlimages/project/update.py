@@ -88,7 +88,7 @@ def update_base_lock(
     today = datetime.now(UTC).date().isoformat()
     with ThreadPoolExecutor(max_workers=PARALLEL_REQUESTS) as pool:
         answers = dict(zip(wanted, pool.map(ask or registry_digest, wanted.values()), strict=True))
-    known = dict(project.asked_bases)
+    known = dict(project.base_lock)
     told = {
         name: LockedBase(digest=digest, asked=today)
         if digest

@@ -21,7 +21,7 @@ from rlimages.system.process import Stop
 from rlimages.system.units import format_duration, format_size
 
 if TYPE_CHECKING:
-    from rlimages.release.destination import ReleaseTarget
+    from rlimages.release.target import ReleaseTarget
     from rlimages.release.reuse import ReusedImage
 
 
@@ -192,18 +192,19 @@ def make_forecast(
     recalled: Mapping[str, ReusedImage] = {}
     send: int | None = None
     if wishes.to or wishes.target:
-        from rlimages.release.publish import open_publication  # what only publishing needs would double the start-up
+        from rlimages.release.reuse import find_reusable  # imported here: it would double the start-up time
+        from rlimages.release.target import open_target
 
-        with open_publication(project, wishes, tuple(cells), environ=environ, stop=Stop()) as published:
-            decided = published.take_over(decided)
-            recalled = published.recalled
-            names = {cell.id: tuple(_published_names(cell, published.there)) for cell in cells}
-            send = None if since else _bytes_to_upload(decided, recalled, engine, published.there, project)
+        with open_target(project, cells, to=wishes.to, target=wishes.target, environ=environ) as target:
+            if not wishes.fresh:
+                decided, recalled = find_reusable(decided, target.connections[0], project)
+            names = {cell.id: tuple(_published_names(cell, target)) for cell in cells}
+            send = None if since else _bytes_to_upload(decided, recalled, engine, target, project)
     plan = _with_unselected(decided, project, patterns)
     if any(step.action is not Action.SKIP for step in decided.steps):
         notes += _unlocked(project, decided)
     proven = {} if since else dict(_cached_checks(decided, engine, project))
-    proven.update((name, frozenset(one.proof.checks)) for name, one in recalled.items())
+    proven.update((name, frozenset(image.pass_record.checks)) for name, image in recalled.items())
     suites, past = _Suites(project), read_history(project.state.root)
     told = tuple(_cell_forecast(step, suites, names, proven, past) for step in plan.steps)
     return Forecast(
@@ -252,10 +253,10 @@ def _unlocked(project: Project, plan: BuildPlan) -> Iterator[str]:
         yield f"{count} and count as the local store has them: {shown}; `rlimages bases --update` locks them"
 
 
-def _published_names(cell: Cell, there: "ReleaseTarget") -> Iterator[str]:
-    """The names that a cell gets where it is published to."""
-    for place in (opened.place for opened in there.places):
-        repository = "/".join(filter(None, [place.host, place.prefix, cell.repository]))
+def _published_names(cell: Cell, target: "ReleaseTarget") -> Iterator[str]:
+    """Yield the names that a cell gets in the registries of a target."""
+    for registry in (connection.registry for connection in target.connections):
+        repository = f"{registry.host}/{registry.with_prefix(cell.repository)}"
         yield from (f"{repository}:{tag}" for tag in cell.tags)
 
 
@@ -295,7 +296,7 @@ def _bytes_to_upload(
     plan: BuildPlan,
     recalled: "Mapping[str, ReusedImage]",
     engine: DockerEngine,
-    there: "ReleaseTarget",
+    target: "ReleaseTarget",
     project: Project,
 ) -> int:
     """Bytes of layers that the places lack of the images that are here."""
@@ -304,7 +305,7 @@ def _bytes_to_upload(
 
     kept = [step for step in plan.of(Action.REUSE, Action.RETAG) if step.cell.id not in recalled]
     images = [(step.cell, image) for step in kept if (image := engine.read_layers(step.image_id)) is not None]
-    return upload_size(images, there.places, PackedCache(project.state.packed))
+    return upload_size(images, target.connections, PackedCache(project.state.packed))
 
 
 def _engine_free_disk(engine: DockerEngine) -> int | None:
@@ -317,7 +318,7 @@ class _Suites:
 
     def __init__(self, project: Project) -> None:
         self._roots = project.roots
-        self._matrix = {name: cell for name, (_, cell) in project.family.items()}
+        self._matrix = project.cells_by_id
         self._known: dict[str, tuple[Check, ...]] = {}
 
     def of(self, cell: Cell) -> tuple[Check, ...]:

@@ -18,6 +18,7 @@ from rlimages.plan.planner import (
     with_labels,
 )
 from rlimages.plan.step import Action, BuildPlan, RunOptions, Stage
+from rlimages.project.generated import first_stale_file
 from rlimages.project.project import MATRIX, Project
 from rlimages.system.files import read_text
 from rlimages.system.machine import read_machine
@@ -90,7 +91,7 @@ def without_orphans(todo: BuildPlan, holdings: LocalImages, project: Project) ->
         if step.cell.extends is None or here or holdings.find(base.image) is not None:
             steps.append(step)
             continue
-        owner, _ = project.family[step.cell.extends]
+        owner = project.owners[step.cell.extends]
         where = "" if owner is project else f" --matrix {owner.root / MATRIX}"
         remedy = f"rlimages{where} build --select {step.cell.extends}"
         reason = f"there is no image {base.image} in the local store; {remedy}"
@@ -134,6 +135,6 @@ def _fitting_jobs(stages: Sequence[Stage]) -> int:
 
 
 def _require_up_to_date(project: Project, cells: tuple[Cell, ...]) -> None:
-    problem = project.out_of_step(cells)
+    problem = first_stale_file(project, cells)
     if problem:
         raise StaleError(problem)

@@ -23,12 +23,14 @@ from rlimages.run.prepare import (
     without_orphans,
 )
 from rlimages.run.report import write_report
+from rlimages.system.context import RunContext
 from rlimages.system.machine import free_disk, read_machine
 from rlimages.system.process import Stop
 
 if TYPE_CHECKING:
     from rlimages.build.resources import ResourceBudget
-    from rlimages.release.publish import Publication
+    from rlimages.release.reuse import ReusedImage
+    from rlimages.release.target import ReleaseTarget
 
 
 def run_cells(
@@ -47,11 +49,12 @@ def run_cells(
     """
     began = time.monotonic()
     todo = outline_plan(project, cells, wishes)
-    published: Publication | None = None
+    target: ReleaseTarget | None = None
+    reused: Mapping[str, ReusedImage] = {}
     if Stage.PUBLISH in wishes.stages:
-        from rlimages.release.publish import open_publication
+        from rlimages.release.target import open_target
 
-        published = open_publication(project, wishes, tuple(cells), environ=environ, stop=stop)
+        target = open_target(project, cells, to=wishes.to, target=wishes.target, environ=environ)
     folder = project.state.open_run()
     engine = DockerEngine(run=folder.name, stop=stop)
     notes: list[str] = []
@@ -63,7 +66,10 @@ def run_cells(
     if Stage.BUILD in wishes.stages:
         holdings = _images_with_bases(todo, engine, project, on_note=on_note, note=note)
         todo = decide_plan(project, without_orphans(todo, holdings, project), holdings, wishes)
-        todo = published.take_over(todo) if published else todo
+        if target and not wishes.fresh:
+            from rlimages.release.reuse import find_reusable
+
+            todo, reused = find_reusable(todo, target.connections[0], project)
         if todo.of(Action.BUILD):
             engine.version()
         prepared = with_host_files(project, todo, wishes, environ=environ)
@@ -81,6 +87,11 @@ def run_cells(
     booking = _resource_budget(project, todo, engine, wishes, stop)
     if Stage.BUILD in wishes.stages and todo.of(Action.BUILD) and booking.free() is None:
         note("the engine's data is not on this machine, so its disk is not watched")
+    on_passed: Callable[[CellReport], None] | None = None
+    if target:
+        from rlimages.release.publish import early_uploader
+
+        on_passed = early_uploader(target, project, engine, stop).upload
     report = run_plan(
         todo,
         root=project.root,
@@ -88,19 +99,32 @@ def run_cells(
         folder=folder,
         engine=engine,
         stages=wishes.stages,
-        matrix={name: cell for name, (_, cell) in project.family.items()},
+        matrix=project.cells_by_id,
         proofs=None if wishes.fresh else project.state.check_cache,
         booking=booking,
         state=project.state.root,
-        on_passed=published.forwarder(engine) if published else None,
-        elsewhere=published.elsewhere if published else {},
+        on_passed=on_passed,
+        elsewhere={cell: image.report for cell, image in reused.items()},
         command=wishes.command,
         notes=notes,
         stop=stop,
         on_event=on_event,
     )
     try:
-        report = published.release(report, engine, folder, on_event) if published else report
+        if target:
+            from rlimages.release.publish import publish_images
+
+            report = publish_images(
+                report,
+                target,
+                project=project,
+                engine=engine,
+                folder=folder,
+                reused=reused,
+                allow_older=wishes.allow_older,
+                context=RunContext(environ=environ, stop=stop, note=note),
+                on_event=on_event,
+            )
     finally:
         write_report(folder, report)
     return folder, report

@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 import pytest
 
 from rlimages.engine.buildx import build_argv
+from rlimages.project.generated import generate_files
 
 FOLDER = Path(__file__).resolve().parents[3] / "bench"
 NAMES = ("bake", "bars", "figures", "relay", "synthetic", "table", "timed")
@@ -215,5 +216,5 @@ def test_small_synthetic_cells_stand_on_what_is_here(bench: Any, tmp_path: Path)
 
 
 def test_made_up_projects_are_rendered_with_the_real_macros(bench: Any, tmp_path: Path) -> None:
-    assert len(bench.synthetic.large(tmp_path / "large", 4).generated()) == 2  # cpu and gpu share a recipe
-    assert len(bench.synthetic.small(tmp_path / "small", 3, "debian:bookworm-slim").generated()) == 3
+    assert len(generate_files(bench.synthetic.large(tmp_path / "large", 4))) == 2  # cpu and gpu share a recipe
+    assert len(generate_files(bench.synthetic.small(tmp_path / "small", 3, "debian:bookworm-slim"))) == 3

@@ -31,7 +31,7 @@ def test_what_answers_is_locked_and_what_does_not_is_said(project: Project) -> N
     ]
     again = load_project(project.root / "build_matrix.yaml", project.root)
     assert again.locked_bases == {"debian:bookworm-slim": ONE}
-    assert again.asked_bases["debian:bullseye-slim"].unreachable == "no answer"
+    assert again.base_lock["debian:bullseye-slim"].unreachable == "no answer"
 
 
 def test_a_digest_outlives_a_registry_that_is_gone_and_the_others_stay(project: Project) -> None:

@@ -9,6 +9,7 @@ from rlimages.engine.protocol import LocalImage, LocalImages
 from rlimages.errors import ConfigError
 from rlimages.plan.planner import make_plan, parse_override
 from rlimages.plan.step import Action
+from rlimages.project.generated import diff_generated, generate_files, write_generated
 from rlimages.project.project import Project, load_project
 from rlimages.project.requirements_lock import inherited_lock_inputs, locked_packages, stale_locks, uv_commands
 from rlimages.run.prepare import without_orphans
@@ -53,34 +54,34 @@ def make(folder: Path, text: str = MATRIX) -> Project:
 
 
 def test_a_recipe_stands_on_the_parents_image_and_keeps_its_entrypoint(child: Project) -> None:
-    recipe = child.generated()["maze/docker/1.0/Dockerfile.tf.debian"]
+    recipe = generate_files(child)["maze/docker/1.0/Dockerfile.tf.debian"]
     assert "\nFROM sagemaker-rl-ray-container:ray-2.9.3-tf-cpu-py311-debian12 AS base-cpu\n" in recipe
     assert 'rlimages.cell="maze-1.0-tf-${processor}-debian"' in recipe
     assert "ENTRYPOINT" not in recipe
 
 
 def test_a_published_parent_is_pulled_from_sagemakers_account(child: Project) -> None:
-    recipe = child.generated()["maze/docker/1.0/Dockerfile.tf"]
+    recipe = generate_files(child)["maze/docker/1.0/Dockerfile.tf"]
     reference = "${account}.dkr.ecr.${region}.${domain}/sagemaker-rl-ray-container:ray-0.8.2-tf-gpu-py36"
     assert f"\nFROM {reference} AS base-gpu\n" in recipe
     assert "ARG account=462105765813\n" in recipe
 
 
 def test_a_project_of_ones_own_is_a_whole_build_context(child: Project) -> None:
-    list(child.write())
+    list(write_generated(child))
     for recipe in child.root.glob("maze/docker/*/Dockerfile*"):
         for line in recipe.read_text().splitlines():
             _, _, source = line.partition("source=templates/")
             program = child.root / "templates" / source.partition(",")[0]
             assert not source or program.stat().st_mode & 0o111
-    assert not list(child.differences())
+    assert not list(diff_generated(child))
 
 
 def test_files_for_the_image_are_copied_only_where_there_are_any(child: Project) -> None:
     path = "maze/docker/1.0/Dockerfile.tf.debian"
-    assert "cp -R" not in child.generated()[path]
+    assert "cp -R" not in generate_files(child)[path]
     (child.root / "maze/rootfs").mkdir(parents=True)
-    recipe = load_project(None, child.root).generated()[path]
+    recipe = generate_files(load_project(None, child.root))[path]
     assert "source=maze/rootfs,target=/run/build/files" in recipe
     assert "/run/build/stamped.sh cp -R /run/build/files/. /\n" in recipe
 
@@ -120,7 +121,7 @@ def test_what_no_resolver_reads_is_left_out_of_the_childs_too(tmp_path: Path) ->
 def test_a_cell_that_asks_for_no_package_has_no_lock(tmp_path: Path) -> None:
     bare = make(tmp_path, MATRIX.replace("      pip: [maze-generator]\n", ""))
     assert not bare.lock_inputs(bare.cells)
-    assert "lock" not in bare.generated()["maze/docker/1.0/Dockerfile.tf.debian"]
+    assert "lock" not in generate_files(bare)["maze/docker/1.0/Dockerfile.tf.debian"]
 
 
 def test_what_extends_may_be_extended(tmp_path: Path) -> None:
@@ -135,7 +136,7 @@ def test_what_extends_may_be_extended(tmp_path: Path) -> None:
     (cell,) = grandchild.cells
     assert (cell.id, cell.base.image) == ("tower-1.0-tf-cpu-debian", "my-maze:1.0")
     assert "gymnasium==0.28.1" in grandchild.lock_inputs((cell,))[0].brought
-    checks = find_checks(grandchild.roots, cell, {name: known for name, (_, known) in grandchild.family.items()})
+    checks = find_checks(grandchild.roots, cell, grandchild.cells_by_id)
     assert {check.cell.toolkit for check in checks} == {"tower", "ray"}
 
 
@@ -153,7 +154,7 @@ def test_a_matrix_is_not_its_own_parent(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["corridor", "unity"])
 def test_the_examples_are_in_step(name: str) -> None:
     example = load_project(ROOT / "examples" / name / "build_matrix.yaml", ROOT)
-    assert not list(example.differences())
+    assert not list(diff_generated(example))
     assert not list(stale_locks(example.lock_inputs(example.cells), example.root, example.toolkits))
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from rlimages.project.generated import first_stale_file, write_generated
 from rlimages.project.project import Project, load_project
 
 MATRIX = """
@@ -35,8 +36,8 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     (root / "templates/macros/end").write_text("RUN true{{ ' # files' if has_rootfs }}\n")
     (root / "build_matrix.yaml").write_text(MATRIX)
     project = load_project(root / "build_matrix.yaml", root)
-    list(project.write())
-    assert not project.out_of_step(project.cells)
+    list(write_generated(project))
+    assert not first_stale_file(project, project.cells)
     return project
 
 
@@ -54,41 +55,41 @@ def test_whatever_changes_the_recipe_is_stale(tiny: Project, path: str, old: str
     before = file.read_text()
     file.write_text(before.replace(old, new))
     changed = load_project(tiny.root / "build_matrix.yaml", tiny.root)
-    assert changed.out_of_step(changed.cells) == STALE
-    assert changed.out_of_step(changed.cells) == STALE
+    assert first_stale_file(changed, changed.cells) == STALE
+    assert first_stale_file(changed, changed.cells) == STALE
     file.write_text(before)
-    assert not tiny.out_of_step(tiny.cells)
+    assert not first_stale_file(tiny, tiny.cells)
 
 
 def test_a_recipe_that_is_missing_is_stale(tiny: Project) -> None:
     (tiny.root / RECIPE).unlink()
-    assert tiny.out_of_step(tiny.cells) == STALE
+    assert first_stale_file(tiny, tiny.cells) == STALE
 
 
 def test_the_first_file_for_the_image_changes_its_recipe(tiny: Project) -> None:
     (tiny.root / "tiny/rootfs").mkdir()
     again = load_project(tiny.root / "build_matrix.yaml", tiny.root)
-    assert again.out_of_step(again.cells) == STALE
+    assert first_stale_file(again, again.cells) == STALE
 
 
 def test_what_was_compared_once_is_remembered(tiny: Project, tmp_path: Path) -> None:
     for file in (tmp_path / "cache/rlimages").iterdir():
         if pickle.loads(file.read_bytes()) == "":
             file.write_bytes(pickle.dumps("remembered"))
-    assert tiny.out_of_step(tiny.cells) == "remembered"
+    assert first_stale_file(tiny, tiny.cells) == "remembered"
 
 
 def test_a_lock_that_was_right_once_is_looked_at_again_when_it_changes(tiny: Project) -> None:
     matrix = tiny.root / "build_matrix.yaml"
     matrix.write_text(MATRIX.replace("      images:", '      pip: ["six==1.16.0"]\n      images:'))
     project = load_project(matrix, tiny.root)
-    list(project.write())
+    list(write_generated(project))
     (cell,) = project.cells
     file = tiny.root / cell.lock
-    assert project.out_of_step(project.cells).startswith(f"{cell.lock}: missing")
+    assert first_stale_file(project, project.cells).startswith(f"{cell.lock}: missing")
     (asked,) = project.lock_inputs(project.cells)
     file.parent.mkdir(parents=True)
     file.write_text(asked.header)
-    assert not project.out_of_step(project.cells)
+    assert not first_stale_file(project, project.cells)
     file.write_text("six==1.16.0\n")
-    assert project.out_of_step(project.cells).startswith(f"{cell.lock}: not what build_matrix.yaml asks for")
+    assert first_stale_file(project, project.cells).startswith(f"{cell.lock}: not what build_matrix.yaml asks for")

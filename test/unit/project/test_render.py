@@ -6,13 +6,14 @@ import pytest
 
 from rlimages.errors import TemplateError
 from rlimages.matrix.cell import Cell, Framework, Processor
+from rlimages.project.generated import diff_generated, generate_files
 from rlimages.project.project import Project
-from rlimages.project.render import Renderer, base_reference, group_recipes, tidy_blank_lines
+from rlimages.project.render import Renderer, base_reference, group_by_dockerfile, tidy_blank_lines
 
 
 def test_cpu_and_gpu_become_one_recipe(cell: Cell) -> None:
     gpu = replace(cell, processor=Processor.GPU)
-    (recipe,) = group_recipes([gpu, cell])
+    (recipe,) = group_by_dockerfile([gpu, cell])
     assert list(recipe.cells) == ["cpu", "gpu"]
     assert recipe.cell is cell
     assert recipe.lock == "ray/lock/ray-2.9.3-tf-${processor}-debian.txt"
@@ -34,7 +35,7 @@ def test_a_base_in_ecr_leaves_account_region_and_domain_to_the_build(cell: Cell)
 def test_a_broken_template_is_named(cell: Cell, tmp_path: Path, template: str, expected: str) -> None:
     (tmp_path / "ray.Dockerfile.j2").write_text(template)
     with pytest.raises(TemplateError, match=expected):
-        Renderer([tmp_path], {}).render(group_recipes([cell])[0])
+        Renderer([tmp_path], {}).render(group_by_dockerfile([cell])[0])
 
 
 def test_text_is_tidied() -> None:
@@ -48,11 +49,11 @@ def test_the_documented_paths_are_rendered(project: Project) -> None:
         "ray/docker/0.6.5/Dockerfile.tf",
         "vw/docker/8.7.0/Dockerfile",
     }
-    assert documented <= set(project.generated())
+    assert documented <= set(generate_files(project))
 
 
 def test_every_recipe_takes_the_documented_build_arguments(project: Project) -> None:
-    for path, text in project.generated().items():
+    for path, text in generate_files(project).items():
         if "/docker/" in path:
             first = text.index("\nFROM ")
             assert "\nARG processor=cpu\n" in text[:first], path
@@ -61,14 +62,14 @@ def test_every_recipe_takes_the_documented_build_arguments(project: Project) -> 
 
 
 def test_a_recipe_fetches_no_frontend_and_names_no_package_index(project: Project) -> None:
-    for path, text in project.generated().items():
+    for path, text in generate_files(project).items():
         if "/docker/" in path:
             assert "syntax=" not in text, path
             assert "pypi" not in text, path
 
 
 def test_what_is_on_disk_is_what_is_rendered(project: Project) -> None:
-    assert not list(project.differences())
+    assert not list(diff_generated(project))
 
 
 def test_the_work_grows_no_faster_than_the_matrix(project: Project) -> None:
@@ -79,7 +80,7 @@ def test_the_work_grows_no_faster_than_the_matrix(project: Project) -> None:
         cells = [replace(one, version=f"2.9.{n}", framework=Framework(name="tf", version="2")) for n in range(count)]
         renderer = Renderer([project.root / "templates"], {}, project.matrix.tools)
         started = time.process_time()
-        for recipe in group_recipes(cells):
+        for recipe in group_by_dockerfile(cells):
             renderer.render(recipe)
         return time.process_time() - started
 
