@@ -4,12 +4,14 @@ As a program, one such job: `local_mode.py ORDER.json`. The SDK logs to whatever
 imported, and warns of much that is not ours: it gets a process of its own.
 """
 
+import fcntl
 import json
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import docker
@@ -85,15 +87,22 @@ def fit(
 @contextmanager
 def nothing_left(client: docker.DockerClient, folder: Path) -> Iterator[None]:
     """Take away what the SDK leaves: containers whose compose file is below a folder, and a network that is new."""
-    before = client.networks.list(NETWORK)
-    try:
-        yield
-    finally:
-        for container in client.containers.list(all=True, filters={"label": FOLDER_LABEL}):
-            if folder in Path(container.labels[FOLDER_LABEL]).parents:
-                container.remove(force=True, v=True)
-        for network in client.networks.list(NETWORK) if not before else ():
-            network.remove()
+    with (Path(gettempdir()) / f"{NETWORK}.lock").open("w") as lock:
+        # The SDK's network has one name on a machine: whoever removes it must be the only one who uses it.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        before = client.networks.list(NETWORK)
+        try:
+            yield
+        finally:
+            _remove(client, folder, new_network=not before)
+
+
+def _remove(client: docker.DockerClient, folder: Path, *, new_network: bool) -> None:
+    for container in client.containers.list(all=True, filters={"label": FOLDER_LABEL}):
+        if folder in Path(container.labels[FOLDER_LABEL]).parents:
+            container.remove(force=True, v=True)
+    for network in client.networks.list(NETWORK) if new_network else ():
+        network.remove()
 
 
 if __name__ == "__main__":
