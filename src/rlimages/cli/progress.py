@@ -6,7 +6,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
-from rlimages.plan.results import Event, Outcome
+from rlimages.plan.events import Event
+from rlimages.plan.results import Outcome
 from rlimages.plan.step import Stage
 from rlimages.system.units import format_duration
 

@@ -1,4 +1,4 @@
-"""Results of builds, checks and releases as values, and the events that report progress."""
+"""Results of builds, checks and releases as values."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -7,7 +7,6 @@ from enum import StrEnum
 
 from rlimages.engine.protocol import BuiltImage
 from rlimages.matrix.cell import Cell
-from rlimages.plan.step import Stage
 
 
 class Outcome(StrEnum):
@@ -161,20 +160,3 @@ def tally(results: Iterable[Result | CellReport]) -> str:
     counts = Counter(result.outcome for result in results)
     order = (Outcome.FAILED, Outcome.SKIPPED, Outcome.PASSED, Outcome.NOT_APPLICABLE)
     return ", ".join(f"{counts[outcome]} {outcome}" for outcome in order if counts[outcome]) or "nothing"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Event:
-    """Something began, moved or ended. Callbacks get one at a time, never two at once."""
-
-    cell: str
-    stage: Stage
-    outcome: Outcome | None
-    """None while it goes on."""
-    detail: str
-    """What is being done now; at the end the reason, if there is one to give."""
-    seconds: float
-    """Since the stage began."""
-    done: int
-    """Cells that are finished, of `total`."""
-    total: int

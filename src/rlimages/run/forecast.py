@@ -21,8 +21,8 @@ from rlimages.system.process import Stop
 from rlimages.system.units import format_duration, format_size
 
 if TYPE_CHECKING:
-    from rlimages.release.target import ReleaseTarget
     from rlimages.release.reuse import ReusedImage
+    from rlimages.release.target import ReleaseTarget
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

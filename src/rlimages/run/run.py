@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from rlimages.engine.docker import DockerEngine
 from rlimages.engine.protocol import Engine, LocalImages
 from rlimages.matrix.cell import Cell
+from rlimages.plan.events import Event
 from rlimages.plan.planner import reused_result
-from rlimages.plan.results import CellReport, Event, RunReport
+from rlimages.plan.results import CellReport, RunReport
 from rlimages.plan.step import Action, BuildPlan, RunOptions, Stage
 from rlimages.project.project import Project
 from rlimages.run.prepare import (

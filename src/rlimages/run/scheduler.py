@@ -14,9 +14,10 @@ from rlimages.build.resources import ResourceBudget
 from rlimages.checks.smoke import CHECK_TIMEOUT
 from rlimages.engine.protocol import Engine
 from rlimages.matrix.cell import Cell
+from rlimages.plan.events import Event
 from rlimages.plan.history import History, read_history
 from rlimages.plan.planner import longest_first
-from rlimages.plan.results import BuildResult, CellReport, Event, Outcome, PublishResult, RunReport, SmokeResult
+from rlimages.plan.results import BuildResult, CellReport, Outcome, PublishResult, RunReport, SmokeResult
 from rlimages.plan.step import Action, BuildPlan, BuildStep, Stage
 from rlimages.run.stages import ReportStage, StageContext, run_stages, skipped_build
 from rlimages.system.process import Stop

@@ -3,7 +3,8 @@ import io
 import pytest
 
 from rlimages.cli.progress import event_line, progress_reporter
-from rlimages.plan.results import Event, Outcome
+from rlimages.plan.events import Event
+from rlimages.plan.results import Outcome
 from rlimages.plan.step import Stage
 
 
