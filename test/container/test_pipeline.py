@@ -11,10 +11,11 @@ from rlimages.matrix.cell import Matrix
 from rlimages.plan.results import FailureKind, Outcome
 from rlimages.project.project import Project
 from rlimages.registry.client import resolve_reference
-from rlimages.release.destination import open_target
-from rlimages.release.publish import publish_report
+from rlimages.release.publish import publish_images
+from rlimages.release.target import open_target
 from rlimages.run.report import report_exit_code
 from rlimages.run.scheduler import run_plan
+from rlimages.system.context import RunContext
 
 FROM = "FROM debian:bookworm-slim\n"
 CHECKS = {"good": "echo good; exit 0\n", "gpu": "echo no GPU here; exit 77\n"}
@@ -29,12 +30,11 @@ def run(engine, stop, tmp_path, registry, one_cell):
         plan = one_cell.plan(*cells)
         told = run_plan(plan, root=tmp_path, folder=folder, engine=engine, stop=stop, **words)
         project = Project(root=tmp_path, matrix=Matrix(name="m", cells=cells, frameworks={}, tools={}))
-        there = open_target(project, cells, to=registry, environ={})
-        told, _ = publish_report(
-            told, there, project=project, engine=engine, folder=tmp_path, environ={}, stop=stop,
-            on_event=lambda _event: None,
+        target = open_target(project, cells, to=registry, environ={})
+        return publish_images(
+            told, target, project=project, engine=engine, folder=tmp_path, reused={}, allow_older=False,
+            context=RunContext(environ={}, stop=stop), on_event=lambda _event: None,
         )  # fmt: skip
-        return told
 
     return run
 

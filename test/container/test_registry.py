@@ -7,8 +7,9 @@ from rlimages.matrix.cell import Matrix
 from rlimages.plan.results import CellReport, Outcome, RunReport
 from rlimages.project.project import Project
 from rlimages.registry.client import resolve_reference
-from rlimages.release.destination import open_target
-from rlimages.release.publish import publish_report
+from rlimages.release.publish import publish_images
+from rlimages.release.target import open_target
+from rlimages.system.context import RunContext
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
@@ -33,10 +34,10 @@ def push(engine, stop, tmp_path, built):
             cells=(CellReport(cell=built.cell, build=built, image=built.image),),
         )
         project = Project(root=tmp_path, matrix=Matrix(name="m", cells=(built.cell,), frameworks={}, tools={}))
-        there = open_target(project, (built.cell,), to=to, environ={})
-        told, _ = publish_report(
-            told, there, project=project, engine=engine, folder=tmp_path, environ={}, stop=stop,
-            on_event=lambda _event: None,
+        target = open_target(project, (built.cell,), to=to, environ={})
+        told = publish_images(
+            told, target, project=project, engine=engine, folder=tmp_path, reused={}, allow_older=False,
+            context=RunContext(environ={}, stop=stop), on_event=lambda _event: None,
         )  # fmt: skip
         return told.cells[0].publish
 

@@ -16,10 +16,12 @@ from faults import FAULTS, Proxy
 
 from rlimages.errors import FactoryError
 from rlimages.oci.manifest import DOCKER_CONFIG, DOCKER_LAYER, Blob, Manifest, compose_manifest, sha256_digest
+from rlimages.registry.auth import DockerCredentials
 from rlimages.registry.client import RegistryClient
 from rlimages.registry.http import RequestCounter
-from rlimages.release.journal import Journal
-from rlimages.release.model import ReleaseItem, ReleaseState, TargetRegistry
+from rlimages.release.journal import Journal, Moving
+from rlimages.release.journal import Release as JournaledRelease
+from rlimages.release.model import RegistryConnection, ReleaseItem, ReleaseState, TargetRegistry
 from rlimages.release.transaction import ReleaseTransaction
 from rlimages.system.process import Stop
 
@@ -61,6 +63,19 @@ def make(name: str, version: str) -> Made:
     return Made(manifest=manifest, content={sha256_digest(part): part for part in (shared, own, config)})
 
 
+class Images:
+    """The images of a release, by cell, as its source."""
+
+    def __init__(self, images: dict[str, Made]) -> None:
+        self.images = images
+
+    def fetch(self, item: ReleaseItem, _destination: RegistryConnection, _wanted) -> Made:
+        return self.images[item.cell]
+
+    def mountable_from(self, _destination: RegistryConnection) -> tuple[str, ...]:
+        return ()
+
+
 class Release:
     """Three images under two tags each; the first one is new, the others replace what was released before."""
 
@@ -81,19 +96,26 @@ class Release:
                 self.direct.upload(f"{self.case}/{name}", blob, lambda image=image, blob=blob: image.chunks(blob))
             self.direct.put_manifest(f"{self.case}/{name}", "latest", image.manifest)
 
-    def delivery(self, meter: RequestCounter | None = None) -> ReleaseTransaction:
-        """As a new process would have it: nothing but the journal is known."""
-        registry = RegistryClient(self.proxy.host, patience=PATIENCE, meter=meter)
-        self.open.append(registry)
-        place = TargetRegistry(name="here", host=self.proxy.host, prefix=self.case, floating=("latest",))
-        return ReleaseTransaction(place, self.items, registry, Journal(self.journal), stop=Stop())
+    def transaction(self) -> ReleaseTransaction:
+        """The transaction as a new process starts it: only the journal is known."""
+        counter = RequestCounter()
+        client = RegistryClient(self.proxy.host, patience=PATIENCE, meter=counter)
+        self.open.append(client)
+        registry = TargetRegistry(name="here", host=self.proxy.host, prefix=self.case, floating=("latest",))
+        connection = RegistryConnection(
+            registry=registry, client=client, counter=counter, credentials=DockerCredentials(self.journal.parent)
+        )
+        release = JournaledRelease(
+            name=self.case, target="here", items=tuple(self.items), journal=Journal(self.journal)
+        )
+        return ReleaseTransaction(connection, release, stop=Stop())
 
     def go(self) -> ReleaseState:
-        """Release, or go on."""
-        delivery = self.delivery()
-        delivery.bring(lambda item, _wanted: self.images[item.cell])
-        delivery.move()
-        return delivery.state
+        """Release, or resume the release."""
+        transaction = self.transaction()
+        transaction.upload(Images(self.images))
+        transaction.move_tags()
+        return transaction.state
 
     def visible(self) -> dict[str, str | None]:
         found = {}
@@ -146,7 +168,7 @@ def examine(made: Release, proxy: Proxy, plan) -> str:
         came = "released"
     except FactoryError:
         came = "broke"
-    state = made.delivery().state
+    state = made.transaction().state
     visible = made.visible()
     if state is ReleaseState.UNTOUCHED:
         assert visible == made.all_old
@@ -206,7 +228,7 @@ def test_killed_at_any_request_a_release_is_finished_by_the_next_process(proxy, 
 
         proxy.begin(kill)
         assert os.waitpid(child, 0)[1] == signal.SIGKILL
-        came.append(made.delivery().state)
+        came.append(made.transaction().state)
         old, new = made.all_old, made.all_new
         assert came[-1] is ReleaseState.BETWEEN or made.visible() in (old, new)
         proxy.mend()
@@ -237,16 +259,16 @@ def test_shared_layers_travel_once(proxy, release) -> None:
 
 def test_what_somebody_else_released_meanwhile_is_not_overwritten(proxy, release) -> None:
     made = release()
-    delivery = made.delivery()
-    delivery.bring(lambda item, _wanted: made.images[item.cell])
+    transaction = made.transaction()
+    transaction.upload(Images(made.images))
     made.direct.put_manifest(f"{made.case}/b", "latest", made.images["b"].manifest)
     other = make("other", "9.0")
     for blob in other.manifest.blobs:
         made.direct.upload(f"{made.case}/c", blob, lambda blob=blob: other.chunks(blob))
     made.direct.put_manifest(f"{made.case}/c", "latest", other.manifest)
     with pytest.raises(FactoryError, match="somebody else releases too"):
-        delivery.move()
-    assert delivery.state is ReleaseState.UNTOUCHED
+        transaction.move_tags()
+    assert transaction.state is ReleaseState.UNTOUCHED
     assert made.direct.manifest(f"{made.case}/c", "latest").digest == other.manifest.digest
 
 
@@ -258,7 +280,7 @@ def test_tags_never_move_backwards(proxy, release) -> None:
     made.direct.put_manifest(f"{made.case}/b", "latest", newer.manifest)
     with pytest.raises(FactoryError, match="never move backwards"):
         made.go()
-    assert made.delivery().state is ReleaseState.UNTOUCHED
+    assert made.transaction().state is ReleaseState.UNTOUCHED
 
 
 def test_a_tag_that_must_stay_is_refused_before_anything_moves(proxy, release) -> None:
@@ -267,7 +289,7 @@ def test_a_tag_that_must_stay_is_refused_before_anything_moves(proxy, release) -
     made.direct.put_manifest(f"{made.case}/c", "2.0", other.manifest)
     with pytest.raises(FactoryError, match="must never move"):
         made.go()
-    assert made.delivery().state is ReleaseState.UNTOUCHED
+    assert made.transaction().state is ReleaseState.UNTOUCHED
 
 
 def test_the_same_image_under_a_tag_that_must_stay_is_success(proxy, release) -> None:
@@ -282,10 +304,9 @@ def test_rolling_back_gives_moved_tags_what_they_held(proxy, release) -> None:
     made = release()
     proxy.begin(lambda _number: "")
     made.go()
-    moved = [entry for entry in Journal(made.journal).entries if entry["event"] == "moving"]
-    assert len(moved) == 6
+    assert len(Journal(made.journal).find(Moving)) == 6
     with pytest.raises(FactoryError, match="can't be removed"):  # this registry removes no tags
-        made.delivery().roll_back()
+        made.transaction().roll_back()
     assert {made.visible()[f"{name}:latest"] for name in "bc"} == {made.all_old[f"{name}:latest"] for name in "bc"}
 
 

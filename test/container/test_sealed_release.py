@@ -19,7 +19,8 @@ from tiny_project import CELL, rlimages, write
 
 from rlimages.oci.manifest import Manifest
 from rlimages.release.model import RegistryConnection
-from rlimages.release.targets import RawEcr, RawTarget, connect
+from rlimages.release.target import connect
+from rlimages.release.targets_file import RawEcr, RawTarget
 
 WORD = "correct-horse-battery"
 """The password of the key."""
@@ -99,17 +100,17 @@ class Bench:
         with pytest.MonkeyPatch.context() as patch:
             for variable, value in self.cloud.environ.items():
                 patch.setenv(variable, value)
-            (opened,) = connect("x", RawTarget(ecr=RawEcr(regions=[name])), [], environ=self.cloud.environ)
-            yield opened
-            opened.registry.close()
+            (connection,) = connect("x", RawTarget(ecr=RawEcr(regions=[name])), [], environ=self.cloud.environ)
+            yield connection
+            connection.client.close()
 
     def held(self, repository: str, tag: str, region: str = REGIONS[0]) -> Manifest | None:
-        with self.region(region) as opened:
-            return opened.registry.manifest(repository, tag)
+        with self.region(region) as connection:
+            return connection.client.manifest(repository, tag)
 
     def tags(self, repository: str, region: str = REGIONS[0]) -> tuple[str, ...]:
-        with self.region(region) as opened:
-            return opened.registry.tags(repository)
+        with self.region(region) as connection:
+            return connection.client.tags(repository)
 
 
 @contextlib.contextmanager
@@ -195,11 +196,11 @@ def test_the_reports_have_a_line_for_each_signature_and_each_bill_of_materials(r
 
 def test_an_image_that_somebody_put_under_a_tag_does_not_verify(released) -> None:
     repository = f"{released.prefix}/tiny"
-    with released.region(REGIONS[1]) as opened:
-        held = opened.registry.manifest(repository, TAGS[1])
+    with released.region(REGIONS[1]) as connection:
+        held = connection.client.manifest(repository, TAGS[1])
         words = {**json.loads(held.content), "annotations": {"changed": "yes"}}
         other = Manifest(content=json.dumps(words).encode(), media_type=held.media_type, config=held.config)
-        opened.registry.put_manifest(repository, "changed", other)
+        connection.client.put_manifest(repository, "changed", other)
     ended = released.ask("verify", released.reference("changed", REGIONS[1]), "--key", "cosign.pub")
     assert ended.returncode == 7
     assert f"NOT VERIFIED: {host(REGIONS[1])}/{repository}@{other.digest} is not signed by the key" in ended.stdout

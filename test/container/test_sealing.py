@@ -17,10 +17,13 @@ from aws import ACCOUNT, Cloud, host, secrets
 from rlimages.errors import RegistryError
 from rlimages.oci.manifest import DOCKER_CONFIG, DOCKER_LAYER, Blob, compose_manifest, sha256_digest
 from rlimages.release.model import RegistryConnection, ReleaseItem
-from rlimages.release.requirements import Cosign, Requirements, check_scans, sign_images, verified_sboms
-from rlimages.release.targets import RawEcr, RawTarget, connect
+from rlimages.release.requirements import Requirements, check_scans, sign_images
+from rlimages.release.sboms import verified_sboms
+from rlimages.release.target import connect
+from rlimages.release.targets_file import RawEcr, RawTarget
 from rlimages.supplychain.scan import Severity, Waiver
-from rlimages.supplychain.signing import Key, public_key
+from rlimages.supplychain.signing import Cosign, Key, public_key
+from rlimages.system.context import RunContext
 from rlimages.system.process import Stop
 
 REGION = "us-west-2"
@@ -46,27 +49,27 @@ def key(tmp_path_factory) -> Key:
 
 
 @pytest.fixture
-def opened(cloud, monkeypatch) -> RegistryConnection:
+def connection(cloud, monkeypatch) -> RegistryConnection:
     for name, value in cloud.environ.items():
         monkeypatch.setenv(name, value)
-    (opened,) = connect("production", TARGET, [], environ=cloud.environ)
-    yield opened
-    opened.registry.close()
+    (connection,) = connect("production", TARGET, [], environ=cloud.environ)
+    yield connection
+    connection.client.close()
 
 
 @pytest.fixture
-def image(opened, cloud) -> dict[ReleaseItem, str]:
+def image(connection, cloud) -> dict[ReleaseItem, str]:
     """An image that was brought to ECR, and whose tags are to move; moto is told of it as ECR would know."""
     name = f"tiny-{next(_number)}"
     item = ReleaseItem(cell=f"{name}-cpu", repository=name, image="", tags=("1.0",))
-    repository = opened.place.repository(item)
-    opened.ensure(repository)
+    repository = connection.registry.repository(item)
+    connection.ensure_repository(repository)
     config = json.dumps({"os": "linux", "architecture": "amd64", "config": {}, "name": name}).encode()
     layer = Blob(media_type=DOCKER_LAYER, digest=sha256_digest(name.encode()), size=len(name))
     manifest = compose_manifest(Blob(media_type=DOCKER_CONFIG, digest=sha256_digest(config), size=len(config)), [layer])
     for blob, content in zip(manifest.blobs, (name.encode(), config), strict=True):
-        opened.registry.upload(repository, blob, lambda content=content: iter([content]))
-    opened.registry.put_manifest(repository, "1.0", manifest)
+        connection.client.upload(repository, blob, lambda content=content: iter([content]))
+    connection.client.put_manifest(repository, "1.0", manifest)
     client(cloud).put_image(
         repositoryName=repository,
         imageManifest=manifest.content.decode(),
@@ -77,21 +80,25 @@ def image(opened, cloud) -> dict[ReleaseItem, str]:
 
 
 @pytest.fixture
-def judge(opened, image):
+def judge(connection, image):
     said: list[str] = []
 
     def judge(**demands):
-        return check_scans(opened, image, Requirements(**demands), today=TODAY, stop=Stop(), tell=said.append), said
+        requirements = Requirements(**demands)
+        results = check_scans(connection, image, requirements, today=TODAY, stop=Stop(), print_line=said.append)
+        return results, said
 
     return judge
 
 
 @pytest.fixture
-def sign(opened, image, key, cloud, tmp_path):
+def sign(connection, image, key, cloud, tmp_path):
     def sign(bom: str = BOM):
         (item,) = image
+        context = RunContext(environ=cloud.environ, stop=Stop())
         return sign_images(
-            opened, image, TARGET, Requirements(key=key), {item.cell: bom}, folder=tmp_path / "release", environ=cloud.environ, stop=Stop(), tell=lambda _what: None,
+            connection, image, Requirements(key=key), {item.cell: bom}, folder=tmp_path / "release", context=context,
+            print_line=lambda _line: None,
         )  # fmt: skip
 
     return sign
@@ -102,13 +109,13 @@ def client(cloud: Cloud):
     return boto3.client("ecr", endpoint_url=cloud.environ["AWS_ENDPOINT_URL"], **words)
 
 
-def enhanced(cloud: Cloud, opened: RegistryConnection, image: dict[ReleaseItem, str], severity: str) -> None:
+def enhanced(cloud: Cloud, connection: RegistryConnection, image: dict[ReleaseItem, str], severity: str) -> None:
     """What Inspector will have found."""
     ((item, name),) = image.items()
     details = {"vulnerabilityId": "CVE-2026-1", "vulnerablePackages": [{"name": "openssl", "version": "3.0.1"}]}
     finding = {"severity": severity, "status": "ACTIVE", "packageVulnerabilityDetails": details}
     result = {
-        "repositoryName": opened.place.repository(item),
+        "repositoryName": connection.registry.repository(item),
         "imageId": {"imageDigest": name},
         "imageScanStatus": {"status": "ACTIVE"},
         "imageScanFindings": {"enhancedFindings": [finding], "findingSeverityCounts": {severity: 1}},
@@ -118,9 +125,9 @@ def enhanced(cloud: Cloud, opened: RegistryConnection, image: dict[ReleaseItem, 
     httpx.post(where, json=words, trust_env=False).raise_for_status()
 
 
-def test_an_image_that_nobody_scanned_is_scanned_and_its_findings_stand_in_the_way(judge, opened, image) -> None:
+def test_an_image_that_nobody_scanned_is_scanned_and_its_findings_stand_in_the_way(judge, connection, image) -> None:
     ((item, name),) = image.items()
-    assert opened.ecr.scan_findings(opened.place.repository(item), name) is None
+    assert connection.ecr.scan_findings(connection.registry.repository(item), name) is None
     with pytest.raises(RegistryError, match=rf"{item.cell}: CVE-9999-9999 \(high\) in moto_fake 9.9.9"):
         judge(fail_on=Severity.HIGH)
 
@@ -139,8 +146,8 @@ def test_a_waiver_lets_it_pass_until_its_day(judge) -> None:
         judge(fail_on=Severity.HIGH, waivers=(late,))
 
 
-def test_findings_of_an_enhanced_scan_stand_in_the_way(judge, cloud, opened, image) -> None:
-    enhanced(cloud, opened, image, "CRITICAL")
+def test_findings_of_an_enhanced_scan_stand_in_the_way(judge, cloud, connection, image) -> None:
+    enhanced(cloud, connection, image, "CRITICAL")
     with pytest.raises(RegistryError, match=r"CVE-2026-1 \(critical\) in openssl 3.0.1"):
         judge(fail_on=Severity.HIGH)
 
@@ -149,10 +156,10 @@ def test_a_target_without_rules_asks_and_signs_nothing(judge) -> None:
     assert judge()[0] == {}
 
 
-def test_an_image_that_is_not_there_is_an_error_and_not_unscanned(opened, image) -> None:
+def test_an_image_that_is_not_there_is_an_error_and_not_unscanned(connection, image) -> None:
     (item,) = image
     with pytest.raises(RegistryError, match="ImageNotFoundException"):
-        opened.ecr.scan_findings(opened.place.repository(item), "sha256:" + "0" * 64)
+        connection.ecr.scan_findings(connection.registry.repository(item), "sha256:" + "0" * 64)
 
 
 def test_an_image_is_signed_under_ecrs_name_with_ecrs_password(sign, image) -> None:
@@ -182,10 +189,10 @@ def test_the_repository_of_signatures_takes_tags_again_and_is_not_scanned(sign, 
     assert told["imageScanningConfiguration"] == {"scanOnPush": False}
 
 
-def test_the_images_own_repository_gets_no_tag(sign, opened, image) -> None:
+def test_the_images_own_repository_gets_no_tag(sign, connection, image) -> None:
     sign()
     (item,) = image
-    assert opened.registry.tags(opened.place.repository(item)) == ("1.0",)
+    assert connection.client.tags(connection.registry.repository(item)) == ("1.0",)
 
 
 def test_a_release_keeps_the_bills_of_materials_and_no_password(sign, image, tmp_path) -> None:
@@ -196,15 +203,15 @@ def test_a_release_keeps_the_bills_of_materials_and_no_password(sign, image, tmp
     assert not [name for name, content in files.items() for secret in secrets() if secret in content]
 
 
-def test_a_promotion_finds_what_the_source_attests(sign, opened, image, key, cloud, tmp_path) -> None:
+def test_a_promotion_finds_what_the_source_attests(sign, connection, image, key, cloud, tmp_path) -> None:
     with pytest.raises(RegistryError, match="is not signed by the key"):
-        attested(opened, image, key, cloud, tmp_path)
+        attested(connection, image, key, cloud, tmp_path)
     sign()
-    (bom,) = attested(opened, image, key, cloud, tmp_path).values()
+    (bom,) = attested(connection, image, key, cloud, tmp_path).values()
     assert json.loads(bom) == json.loads(BOM)
 
 
-def attested(opened: RegistryConnection, image: dict[ReleaseItem, str], key: Key, cloud: Cloud, folder: Path):
+def attested(connection: RegistryConnection, image: dict[ReleaseItem, str], key: Key, cloud: Cloud, folder: Path):
     program = Cosign(folder, environ=cloud.environ, stop=Stop())
     public = public_key(program, key, folder)
-    return verified_sboms(opened, image, public, environ=cloud.environ, stop=Stop())
+    return verified_sboms(connection, image, public, context=RunContext(environ=cloud.environ, stop=Stop()))

@@ -1,7 +1,7 @@
 """Commands that work on registries: publish, promote, gc, sdk-config."""
 
 import json
-import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlimages.cli.common import (
-    chosen_cells,
+    allow_older_option,
+    command_context,
+    command_project,
     jobs_option,
     json_option,
+    print_json,
     print_lines,
-    print_note,
-    project_of,
     require_one_target,
     run_stages,
     select_option,
+    selected_cells,
     target_options,
 )
-from rlimages.errors import UsageError
+from rlimages.errors import RegistryError, UsageError
 
 if TYPE_CHECKING:
     from rlimages.release.gc import GcResult
@@ -30,73 +32,120 @@ if TYPE_CHECKING:
 @select_option
 @target_options
 @jobs_option
-@click.option("--resume", is_flag=False, flag_value="latest", metavar="RELEASE", help="Go on with a release.")
-@click.option("--rollback", is_flag=False, flag_value="latest", metavar="RELEASE", help="Undo the moves of a release.")
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value="latest",
+    metavar="RELEASE",
+    help="Continue an interrupted release. Without RELEASE, the newest one.",
+)
+@click.option(
+    "--rollback",
+    is_flag=False,
+    flag_value="latest",
+    metavar="RELEASE",
+    help="Move the tags of a release back to their previous images. Without RELEASE, the newest one.",
+)
 @click.pass_context
 def publish(
-    ctx: click.Context, /, patterns: tuple[str, ...], resume: str | None, rollback: str | None, **words: Any
+    ctx: click.Context, /, patterns: tuple[str, ...], resume: str | None, rollback: str | None, **options: Any
 ) -> None:
-    """Release the images that passed their checks: all are brought, all are verified, then all tags move."""
+    """Publish the local images that passed their checks.
+
+    With --to, images that failed a check are left out. With --target, one failed check or acceptance rule stops the
+    whole release before it starts. All images are uploaded and verified before the first tag moves.
+    """
     if resume is None and rollback is None:
-        require_one_target(words)
-        run_stages(ctx, patterns, ("smoke", "publish"), **words)
+        require_one_target(options)
+        run_stages(ctx, patterns, ("smoke", "publish"), **options)
     elif resume is not None and rollback is not None:
-        raise UsageError("--resume goes on with a release, --rollback undoes it; say one of them")
+        raise UsageError("--resume continues a release and --rollback undoes it; give one of them")
+    elif rollback is not None:
+        _roll_back(ctx, rollback)
     else:
-        _continue(ctx, resume or rollback or "", back=rollback is not None, may_go_back=words["allow_older"])
+        _resume(ctx, resume or "", allow_older=options["allow_older"])
+
+
+def _resume(ctx: click.Context, name: str, *, allow_older: bool) -> None:
+    """Resume a release. Print the result of each registry."""
+    from rlimages.release.results import release_exit_code, release_lines
+    from rlimages.release.resume import resume_release
+
+    with command_context() as context:
+        results = resume_release(command_project(ctx), name, allow_older=allow_older, context=context)
+    print_lines(release_lines(results))
+    ctx.exit(release_exit_code(results))
+
+
+def _roll_back(ctx: click.Context, name: str) -> None:
+    """Roll a release back. Print the result of each registry."""
+    from rlimages.release.results import release_exit_code, release_lines
+    from rlimages.release.resume import roll_back_release
+
+    with command_context() as context:
+        results = roll_back_release(command_project(ctx), name, context=context)
+    print_lines(release_lines(results))
+    ctx.exit(release_exit_code(results))
 
 
 @click.command()
 @select_option
-@click.option("--target", required=True, metavar="NAME", help="Target of targets.yaml to promote to.")
-@click.option("--from", "source", default="", metavar="NAME", help="Target to promote from; by default as it says.")
-@click.option("--allow-older", is_flag=True, help="Let tags go back from a newer image to an older one.")
+@click.option("--target", required=True, metavar="NAME", help="Target of targets.yaml to copy the images to.")
+@click.option(
+    "--from",
+    "source",
+    default="",
+    metavar="NAME",
+    help="Target to copy the images from. The default is `promote_from` of the target.",
+)
+@allow_older_option
 @click.pass_context
 def promote(ctx: click.Context, /, patterns: tuple[str, ...], target: str, source: str, allow_older: bool) -> None:
-    """Copy images from one target to another, registry to registry, if their checks are recorded as passed."""
-    from rlimages.release.deliver import release_exit_code, release_lines
+    """Copy images from one target to another.
+
+    The images are copied from registry to registry, byte for byte. Only images with a record of passed checks are
+    copied; if one of them has none, nothing is.
+    """
     from rlimages.release.promote import promote
-    from rlimages.system.process import Stop, stopping_on_signals
+    from rlimages.release.results import release_exit_code, release_lines
 
-    project = project_of(ctx)
-    stop = Stop()
-    with stopping_on_signals(stop):
-        name, places = promote(
-            project, chosen_cells(project, patterns), target, source, environ=os.environ, stop=stop,
-            may_go_back=allow_older, on_note=print_note,
-        )  # fmt: skip
-    print_lines(release_lines(places))
-    code = release_exit_code(places)
+    project = command_project(ctx)
+    cells = selected_cells(project, patterns)
+    with command_context() as context:
+        name, results = promote(project, cells, target, source, allow_older=allow_older, context=context)
+    print_lines(release_lines(results))
+    code = release_exit_code(results)
     if code:
-        click.echo(f"go on with `rlimages publish --resume {name}`")
+        click.echo(f"resume it with `rlimages publish --resume {name}`")
     ctx.exit(code)
-
-
-def _continue(ctx: click.Context, name: str, *, back: bool, may_go_back: bool) -> None:
-    """Go on with a release, or undo it; print what became of each place."""
-    from rlimages.release.deliver import release_exit_code, release_lines
-    from rlimages.release.promote import resume_or_roll_back
-    from rlimages.system.process import Stop, stopping_on_signals
-
-    stop = Stop()
-    with stopping_on_signals(stop):
-        places = resume_or_roll_back(
-            project_of(ctx), name, back=back, may_go_back=may_go_back, environ=os.environ, stop=stop,
-            on_note=print_note,
-        )  # fmt: skip
-    print_lines(release_lines(places))
-    ctx.exit(release_exit_code(places))
 
 
 @click.command("sdk-config")
 @select_option
-@click.option("--target", default="", metavar="NAME", help="Images of this target of targets.yaml, in its regions.")
-@click.option("--account", default="", metavar="ACCOUNT", help="Images in your own ECR account, without a prefix.")
 @click.option(
-    "--region", "regions", multiple=True, help="Region of that account; may be repeated. us-west-2 if not said."
+    "--target", default="", metavar="NAME", help="Describe the images in this target of targets.yaml, in its regions."
 )
-@click.option("--line", default="sagemaker", show_default=True, help="The base line whose versions are plain numbers.")
-@click.option("--output", type=click.Path(path_type=Path, file_okay=False), help="Folder to write to, if not stdout.")
+@click.option("--account", default="", metavar="ACCOUNT", help="Describe the images in your own ECR account.")
+@click.option(
+    "--region",
+    "regions",
+    multiple=True,
+    metavar="REGION",
+    help="With --account: a region of the images. May be given several times. The default is us-west-2.",
+)
+@click.option(
+    "--line",
+    default="sagemaker",
+    show_default=True,
+    metavar="LINE",
+    help="The line of base images whose versions are plain numbers. Other versions get a suffix: 2.9.3-debian.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Write files into this folder instead of printing them.",
+)
 @click.pass_context
 def sdk_config(
     ctx: click.Context,
@@ -108,90 +157,106 @@ def sdk_config(
     line: str,
     output: Path | None,
 ) -> None:
-    """Write the SageMaker SDK's image_uri_config for our repositories: a JSON for each toolkit and framework.
+    """Write the SageMaker SDK's configuration of image URIs.
 
-    Without --target and --account it is about the images that SageMaker published.
+    There is one JSON file for each toolkit and framework, in the format of the SDK's image_uri_config. Without
+    --target and --account it describes the images that SageMaker published.
     """
-    from rlimages.matrix.cell import select_cells
-    from rlimages.project.project import load_project
     from rlimages.release.sdk_config import sdk_configs, write_configs
 
     if target and (account or regions):
-        raise UsageError("a target has its account and its regions in targets.yaml; give --target alone")
+        raise UsageError("a target has its account and regions in targets.yaml; give --target alone")
     if regions and not account:
-        raise UsageError("--region is for --account: say whose images they are")
+        raise UsageError("--region needs --account: the account that has the images")
     if account and not (len(account) == 12 and account.isdecimal()):
         raise UsageError(f"--account {account}: an AWS account has twelve digits")
-    known = load_project(ctx.obj, Path.cwd())
-    cells = select_cells(known.cells, patterns or ("*",))
-    told = sdk_configs(known, cells, target=target, account=account, regions=regions, line=line)
+    project = command_project(ctx)
+    cells = selected_cells(project, patterns)
+    configs = sdk_configs(project, cells, target=target, account=account, regions=regions, line=line)
     if output is None:
-        click.echo(json.dumps(told, indent=4))
-        return
-    for done in write_configs({name: json.dumps(said, indent=4) + "\n" for name, said in told.items()}, output):
-        click.echo(done)
+        print_json(configs, indent=4)  # the indentation of the SDK's own files
+    else:
+        texts = {name: json.dumps(config, indent=4) + "\n" for name, config in configs.items()}
+        print_lines(write_configs(texts, output))
 
 
 @click.command()
-@click.option("--target", required=True, metavar="NAME", help="Target of targets.yaml to look at.")
+@click.option("--target", required=True, metavar="NAME", help="Target of targets.yaml to clean up.")
 @click.option(
-    "--older-than", default="30d", show_default=True, metavar="SPAN", help="Only images of this age: 36h, 30d, 8w."
+    "--older-than",
+    default="30d",
+    show_default=True,
+    metavar="AGE",
+    help="Delete only what is at least this old: 36h, 30d, 8w.",
 )
-@click.option("--keep", multiple=True, metavar="PATTERN", help="Tags whose images stay, with * and ?. May be repeated.")
-@click.option("--delete", is_flag=True, help="Delete it; otherwise nothing is changed.")
+@click.option(
+    "--keep",
+    multiple=True,
+    metavar="PATTERN",
+    help="Keep images with a matching tag; `*` and `?` match. May be given several times.",
+)
+@click.option("--delete", is_flag=True, help="Delete them. Without this option nothing is changed.")
 @json_option
 @click.pass_context
 def gc(ctx: click.Context, /, target: str, older_than: str, keep: tuple[str, ...], delete: bool, as_json: bool) -> None:
-    """Show what of a target may go: old images without a tag of the matrix, and what is left of them.
+    """Show or delete the images that a target no longer needs.
 
-    Exit codes: 0, or 7 where something could not be asked or deleted.
+    These are old images without a tag of the matrix, and the pass records, signatures and temporary tags that are left
+    of images and releases.
+
+    The exit code is 7 if a registry could not be read or something could not be deleted.
     """
-    from rlimages.project.project import load_project
     from rlimages.release.gc import collect_garbage
-    from rlimages.system.process import Stop, stopping_on_signals
     from rlimages.system.units import parse_duration
 
-    fates, stop = [], Stop()
-    with stopping_on_signals(stop):
-        for fate in collect_garbage(
-            load_project(ctx.obj, Path.cwd()), target, older_than=parse_duration(older_than), keep=keep, delete=delete,
-            environ=os.environ, now=datetime.now(UTC), stop=stop,
-        ):  # fmt: skip
-            fates.append(fate)
-            if not as_json and fate.decision.goes:
-                click.echo(_gc_line(fate, delete=delete))
-    going = [fate for fate in fates if fate.decision.goes]
+    results: list[GcResult] = []
+    with command_context() as context:
+        for result in collect_garbage(
+            command_project(ctx),
+            target,
+            older_than=parse_duration(older_than),
+            keep=keep,
+            delete=delete,
+            now=datetime.now(UTC),
+            context=context,
+        ):
+            results.append(result)
+            if not as_json and result.decision.delete:
+                click.echo(_gc_line(result, delete=delete))
     if as_json:
-        click.echo(json.dumps([_gc_facts(fate, delete=delete) for fate in fates], indent=2))
+        print_json([_gc_facts(result, delete=delete) for result in results])
     else:
-        click.echo(_gc_summary(fates, going, delete=delete))
-    ctx.exit(7 if any(fate.error for fate in going) else 0)
+        click.echo(_gc_summary(results, delete=delete))
+    ctx.exit(RegistryError.exit_code if any(result.error for result in results) else 0)
 
 
-def _gc_line(fate: "GcResult", *, delete: bool) -> str:
-    one = fate.decision
-    done = "still here" if fate.error else "deleted" if delete else "would go"
-    named = " ".join(one.tags) or "no tag"
-    return f"{done}: {one.kind} {fate.repository}@{one.digest} ({named}): {fate.error or one.why}"
+def _gc_line(result: "GcResult", *, delete: bool) -> str:
+    decision = result.decision
+    state = "not deleted" if result.error else "deleted" if delete else "would be deleted"
+    tags = " ".join(decision.tags) or "no tag"
+    subject = f"{decision.kind} {result.repository}@{decision.digest} ({tags})"
+    return f"{state}: {subject}: {result.error or decision.reason}"
 
 
-def _gc_summary(fates: "list[GcResult]", going: "list[GcResult]", *, delete: bool) -> str:
-    left = sum(bool(fate.error) for fate in going)
+def _gc_summary(results: "Sequence[GcResult]", *, delete: bool) -> str:
+    unneeded = sum(result.decision.delete for result in results)
     if delete:
-        return f"{len(going) - left} deleted, {len(fates) - len(going) + left} stay"
-    return f"{len(going)} would go, {len(fates) - len(going)} stay" + ("; --delete deletes them" if going else "")
+        deleted = unneeded - sum(bool(result.error) for result in results)
+        return f"{deleted} deleted, {len(results) - deleted} kept"
+    hint = "; --delete deletes them" if unneeded else ""
+    return f"{unneeded} would be deleted, {len(results) - unneeded} kept{hint}"
 
 
-def _gc_facts(fate: "GcResult", *, delete: bool) -> dict[str, Any]:
-    one = fate.decision
+def _gc_facts(result: "GcResult", *, delete: bool) -> dict[str, Any]:
+    decision = result.decision
     return {
-        "place": fate.place,
-        "repository": fate.repository,
-        "kind": one.kind.value,
-        "digest": one.digest,
-        "tags": list(one.tags),
-        "goes": one.goes,
-        "deleted": one.goes and delete and not fate.error,
-        "why": one.why,
-        "error": fate.error,
+        "place": result.registry,
+        "repository": result.repository,
+        "kind": decision.kind.value,
+        "digest": decision.digest,
+        "tags": list(decision.tags),
+        "goes": decision.delete,
+        "deleted": decision.delete and delete and not result.error,
+        "why": decision.reason,
+        "error": result.error,
     }

@@ -1,215 +1,141 @@
-"""Release images to all registries of a target at once, one transaction each."""
+"""Release images to all registries of a target at once: one transaction for each registry.
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+A registry that fails does not stop the others. `deliver` shows the order of the steps in one registry.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
-from dataclasses import replace
+from contextlib import suppress
+from functools import partial
 from time import monotonic
-from types import MappingProxyType
 
 from rlimages.checks.pass_record import PassRecord, attach_record
 from rlimages.errors import FactoryError, Interrupted, RegistryError
 from rlimages.oci.manifest import Manifest
-from rlimages.registry.http import QUOTAS, is_loopback, is_reachable
-from rlimages.release.journal import Journal, Release
-from rlimages.release.model import (
-    REQUIREMENT_EVENT,
-    CheckRequirements,
-    Fetch,
-    RegistryConnection,
-    RegistryResult,
-    ReleaseItem,
-    ReleaseState,
-    ReportProgress,
-    RequirementCheck,
-    build_tag,
-)
+from rlimages.registry.http import is_loopback, is_reachable
+from rlimages.release.journal import Failed, Release
+from rlimages.release.model import RegistryConnection, ReleaseItem, ReleaseState, ReportProgress
+from rlimages.release.requirements import RequirementChecker
+from rlimages.release.results import INTERRUPTED, RegistryResult, registry_result
+from rlimages.release.sources import ImageSource
+from rlimages.release.tags import build_tag
 from rlimages.release.transaction import ReleaseTransaction
 from rlimages.system.process import Stop
-from rlimages.system.units import format_duration, format_size
 
 PARALLEL_REGISTRIES = 4
-"""Places that are served at once."""
+"""Registries that are served at once."""
 
 
 def deliver(
     release: Release,
-    book: Journal,
-    places: Sequence[RegistryConnection],
-    fetch: Callable[[RegistryConnection], Fetch],
+    connections: Sequence[RegistryConnection],
+    source: ImageSource,
     *,
+    pass_records: Mapping[str, PassRecord],
+    requirements: RequirementChecker,
+    allow_older: bool,
     stop: Stop,
-    proofs: Mapping[str, PassRecord] = MappingProxyType({}),
-    may_go_back: bool = False,
-    shared: Callable[[RegistryConnection], Sequence[str]] = lambda _opened: (),
-    seal: CheckRequirements = lambda _opened, _images: None,
-    tell: ReportProgress = lambda _place, _what: None,
+    on_progress: ReportProgress,
 ) -> tuple[RegistryResult, ...]:
-    """Take a release as far as it goes in each place. A place that fails doesn't stop the others.
+    """Release the images of `source` to each registry, as far as it goes. Return the result of each registry.
 
-    `fetch` gives the images for a place, `shared` the other repositories there that may have their layers. `proofs`, by
-    cell, are stored beside them. `seal` is called when all images of a place are there, before their tags move:
-    what it raises leaves them where they are.
+    `pass_records`, by cell, are stored beside the images. `requirements` are checked when all images of a registry are
+    uploaded: if one is not met, no tag moves there. A registry that the journal has as released is not contacted.
     """
 
-    def one(opened: RegistryConnection) -> RegistryResult:
-        def work(delivery: ReleaseTransaction) -> None:
-            for repository in dict.fromkeys(opened.place.repository(item) for item in release.items):
-                if opened.ensure(repository):
-                    tell(opened.place.name, f"made the repository {repository}")
-            delivery.bring(fetch(opened))
+    def release_to(connection: RegistryConnection) -> RegistryResult:
+        registry = connection.registry
+        transaction = ReleaseTransaction(
+            connection, release, stop=stop, allow_older=allow_older, on_progress=partial(on_progress, registry.name)
+        )
+
+        def steps() -> None:
+            if transaction.state is ReleaseState.RELEASED:
+                return
+            require_reachable(registry.host)
+            for repository in dict.fromkeys(registry.repository(item) for item in release.items):
+                if connection.ensure_repository(repository):
+                    on_progress(registry.name, f"created the repository {repository}")
+            transaction.upload(source)
             for item in release.items:
-                if item.cell in proofs:
-                    repository = opened.place.repository(item)
-                    attach_record(proofs[item.cell], delivery.staged(item), opened.registry, repository)
-            seal(opened, {item: delivery.staged(item).digest for item in release.items})
-            delivery.move()
+                if item.cell in pass_records:
+                    subject, repository = transaction.staged_manifest(item), registry.repository(item)
+                    attach_record(pass_records[item.cell], subject, connection.client, repository)
+            digests = {item: transaction.staged_manifest(item).digest for item in release.items}
+            requirements.check(connection, digests, on_progress)
+            transaction.move_tags()
             for item in release.items:
-                _tag_by_build(opened, item, delivery.staged(item))
+                _tag_by_build(connection, item, transaction.staged_manifest(item))
 
-        near = shared(opened)
-        return _run_transaction(release, book, opened, work, stop=stop, may_go_back=may_go_back, shared=near, tell=tell)
+        return _run(release, connection, transaction, steps)
 
-    return _in_parallel(places, one)
-
-
-def _tag_by_build(opened: RegistryConnection, item: ReleaseItem, manifest: Manifest) -> None:
-    """Let an image be found by what it was made from. Where that fails the next run builds it again, and no more."""
-    repository, tag = opened.place.repository(item), build_tag(item.build)
-    if not item.build:
-        return
-    with suppress(RegistryError):
-        held = opened.registry.manifest(repository, tag)
-        if held is None or held.digest != manifest.digest:
-            opened.registry.put_manifest(repository, tag, manifest)
+    return _in_parallel(connections, release_to)
 
 
 def roll_back(
-    release: Release,
-    book: Journal,
-    places: Sequence[RegistryConnection],
-    *,
-    stop: Stop,
-    tell: ReportProgress = lambda _place, _what: None,
+    release: Release, connections: Sequence[RegistryConnection], *, stop: Stop, on_progress: ReportProgress
 ) -> tuple[RegistryResult, ...]:
-    """Give every tag that a release moved what it held before, in each place."""
+    """Move every tag that a release moved back to its digest from before. Return the result of each registry."""
 
-    def one(opened: RegistryConnection) -> RegistryResult:
-        return _run_transaction(
-            release, book, opened, ReleaseTransaction.roll_back, stop=stop, may_go_back=True, shared=(), tell=tell
+    def roll_back_in(connection: RegistryConnection) -> RegistryResult:
+        registry = connection.registry
+        transaction = ReleaseTransaction(
+            connection, release, stop=stop, on_progress=partial(on_progress, registry.name)
         )
 
-    return _in_parallel(places, one)
+        def steps() -> None:
+            require_reachable(registry.host)
+            transaction.roll_back()
+
+        return _run(release, connection, transaction, steps)
+
+    return _in_parallel(connections, roll_back_in)
 
 
-def _in_parallel(
-    places: Sequence[RegistryConnection], one: Callable[[RegistryConnection], RegistryResult]
-) -> tuple[RegistryResult, ...]:
-    with ThreadPoolExecutor(max_workers=PARALLEL_REGISTRIES, thread_name_prefix="place") as pool:
-        return tuple(pool.map(one, places))
+def require_reachable(host: str) -> None:
+    """Raise `RegistryError` if nothing answers at a registry's address.
 
-
-def _run_transaction(
-    release: Release,
-    book: Journal,
-    opened: RegistryConnection,
-    work: Callable[[ReleaseTransaction], None],
-    *,
-    stop: Stop,
-    may_go_back: bool,
-    shared: Sequence[str],
-    tell: ReportProgress,
-) -> RegistryResult:
-    began, place = monotonic(), opened.place
-    with ExitStack() as stack:
-        stack.callback(opened.registry.close)
-        delivery = ReleaseTransaction(
-            place,
-            release.items,
-            opened.registry,
-            book,
-            stop=stop,
-            untag=opened.untag,
-            shared=shared,
-            may_go_back=may_go_back,
-            exact=bool(release.source),
-            on_progress=lambda what: tell(place.name, what),
-        )
-        reason = ""
-        try:
-            if delivery.state is not ReleaseState.RELEASED or work is ReleaseTransaction.roll_back:
-                _require_reachable(place.host)
-                work(delivery)
-        except Interrupted:
-            reason = "interrupted"
-        except FactoryError as error:
-            reason = str(error)
-        if reason:
-            book.write("failed", place=place.name, reason=reason)
-        result = _registry_result(release, book, opened, delivery.state, reason)
-        return replace(result, seconds=monotonic() - began)
-
-
-def _require_reachable(host: str) -> None:
-    """A registry may be busy for long, but where none answers at all nobody should wait for it."""
+    A busy registry is asked again for minutes. This finds out at once that there is no registry to wait for.
+    """
     if not is_reachable(host):
         hint = "is it running?" if is_loopback(host) else "check the name, the network and the proxy"
         raise RegistryError(f"cannot reach the registry {host}; {hint}")
 
 
-def _registry_result(
-    release: Release, book: Journal, opened: RegistryConnection, state: ReleaseState, reason: str
+def _tag_by_build(connection: RegistryConnection, item: ReleaseItem, manifest: Manifest) -> None:
+    """Set the tag by which later runs find the image of these inputs."""
+    if not item.build:
+        return
+    repository, tag = connection.registry.repository(item), build_tag(item.build)
+    # The release is complete without this tag: if it cannot be set, the next run only builds the image again.
+    with suppress(RegistryError):
+        present = connection.client.manifest(repository, tag)
+        if present is None or present.digest != manifest.digest:
+            connection.client.put_manifest(repository, tag, manifest)
+
+
+def _in_parallel(
+    connections: Sequence[RegistryConnection], work: Callable[[RegistryConnection], RegistryResult]
+) -> tuple[RegistryResult, ...]:
+    with ThreadPoolExecutor(max_workers=PARALLEL_REGISTRIES, thread_name_prefix="registry") as pool:
+        return tuple(pool.map(work, connections))
+
+
+def _run(
+    release: Release, connection: RegistryConnection, transaction: ReleaseTransaction, steps: Callable[[], None]
 ) -> RegistryResult:
-    place = opened.place
-    staged = {entry["cell"]: entry["digest"] for entry in book.told("staged", place=place.name)}
-    return RegistryResult(
-        place=place.name,
-        state=state,
-        reason=reason,
-        digests=staged,
-        references={
-            item.cell: tuple(f"{place.host}/{place.repository(item)}:{tag}" for tag in item.tags)
-            for item in release.items
-        },
-        moved={
-            item.cell: tuple(entry["tag"] for entry in book.told("moving", place=place.name, cell=item.cell))
-            for item in release.items
-        },
-        demands=tuple(_requirement_checks(book, place.name)),
-        calls=opened.meter.calls,
-        uploads=sum(opened.meter.uploads.values()),
-        bytes=opened.meter.bytes,
-        seconds=0.0,
-    )
-
-
-def _requirement_checks(book: Journal, place: str) -> Iterator[RequirementCheck]:
-    latest = {(entry["cell"], entry["demand"]): entry for entry in book.told(REQUIREMENT_EVENT, place=place)}
-    for (cell, demand), entry in latest.items():
-        yield RequirementCheck(cell=cell, demand=demand, passed=entry["passed"], said=entry["said"])
-
-
-def release_lines(places: Sequence[RegistryResult]) -> Iterator[str]:
-    """What became of each place, for people."""
-    for place in places:
-        yield f"{place.place}: {place.state}" + (f": {place.reason}" if place.reason else "")
-        yield f"  {traffic_line(place)}"
-        for told in place.demands:
-            yield f"  {told.cell}: {told.demand} {'passed' if told.passed else 'FAILED'}: {told.said}"
-
-
-def traffic_line(place: RegistryResult) -> str:
-    """What it took, with ECR's names of the calls and what it allows of each in a second."""
-    calls = ", ".join(
-        f"{count} {call}" + (f" ({QUOTAS[call]}/s allowed)" if call in QUOTAS else "")
-        for call, count in place.calls.items()
-    )
-    return f"{place.uploads} blobs ({format_size(place.bytes)}) sent in {format_duration(place.seconds)}; {calls}"
-
-
-def release_exit_code(places: Sequence[RegistryResult]) -> int:
-    """0 when every place is as was wanted; 130 when interrupted; else that of a registry that refused."""
-    if all(not place.reason for place in places):
-        return 0
-    interrupted = any(place.reason == Interrupted.__name__.lower() for place in places)
-    return Interrupted.exit_code if interrupted else RegistryError.exit_code
+    """Run the steps in one registry. A failure is recorded in the journal and in the result, not raised."""
+    started = monotonic()
+    reason = ""
+    try:
+        steps()
+    except Interrupted:
+        reason = INTERRUPTED
+    except FactoryError as error:
+        reason = str(error)
+    try:
+        if reason:
+            release.journal.write(Failed(registry=connection.registry.name, reason=reason))
+        return registry_result(release, connection, transaction.state, reason, monotonic() - started)
+    finally:
+        connection.client.close()

@@ -1,6 +1,6 @@
-"""List the repositories of a target, and delete what retention allows."""
+"""Read the repositories of a target, and delete what `retention` decides to delete."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +10,17 @@ from rlimages.errors import Interrupted, RegistryError
 from rlimages.oci.manifest import parse_config, subject_digest
 from rlimages.project.project import Project
 from rlimages.registry.http import PATIENCE
-from rlimages.release.journal import JOURNAL_FILE, Journal
+from rlimages.release.journal import (
+    JOURNAL_FILE,
+    Expected,
+    Journal,
+    JournalEvent,
+    Moving,
+    Released,
+    RolledBack,
+    Staged,
+    Started,
+)
 from rlimages.release.model import RegistryConnection
 from rlimages.release.retention import (
     Decision,
@@ -21,190 +31,200 @@ from rlimages.release.retention import (
     decide_records,
     decide_signatures,
 )
-from rlimages.release.targets import connect, load_targets
+from rlimages.release.target import connect
+from rlimages.release.targets_file import load_targets
 from rlimages.supplychain.cosign import signature_repository
-from rlimages.system.process import Stop
-
-_FINISHED = ("released", "rolled back")
+from rlimages.system.context import RunContext
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GcResult:
-    """What became, or would become, of one thing in one repository."""
+    """A decision about one manifest or tag of a repository, and whether it was carried out."""
 
-    place: str
+    registry: str
+    """Name of the registry in the target."""
     repository: str
     """`host/repository`."""
     decision: Decision
     error: str = ""
-    """Why it is still there though it was to go."""
+    """Why it still exists although it was to be deleted; empty if nothing failed."""
 
 
 def collect_garbage(
     project: Project,
-    name: str,
+    target_name: str,
     *,
     older_than: timedelta,
     keep: Sequence[str],
     delete: bool,
-    environ: Mapping[str, str],
     now: datetime,
-    stop: Stop,
+    context: RunContext,
 ) -> Iterator[GcResult]:
-    """Go through all repositories of a target. Without `delete` nothing is changed anywhere.
+    """Go through all repositories of a target, and yield each decision. Nothing is changed without `delete`.
 
-    Raises `RegistryError` where a target can't be asked; one that is promoted from this one is asked before anything is
-    deleted. Raises `Interrupted` between two repositories.
+    Raises `RegistryError` if a registry does not answer, and `Interrupted` between two repositories.
     """
     targets = load_targets(project)
-    target = targets.find(name)
-    over, held = _journals(project.state.releases, now - older_than)
+    target = targets.find(target_name)
+    before = now - older_than
+    finished, needed = _read_journals(project.state.releases, before)
+    # Targets that are promoted from this one are read before anything is deleted: if one of them does not answer, it is
+    # not known which images it needs.
     for other, rules in targets.by_name.items():
-        if rules.promote_from == name:
-            for opened in connect(other, rules, project.cells, environ=environ, patience=PATIENCE):
-                with opened.registry:
-                    for repository in _repositories(project, opened):
-                        where = f"{opened.place.name} holds it too"
-                        held.update({one.digest: where for one in _list_manifests(opened, repository)})
-    for opened in connect(name, target, project.cells, environ=environ, patience=PATIENCE):
-        with opened.registry:
-            for repository, wanted in _repositories(project, opened).items():
-                if stop.is_set():
-                    raise Interrupted("interrupted; what is told above is done")
-                law = Rules(
-                    wanted=wanted,
+        if rules.promote_from == target_name:
+            for connection in connect(other, rules, project.cells, environ=context.environ, patience=PATIENCE):
+                with connection.client:
+                    for repository in _repositories(project, connection):
+                        reason = f"{connection.registry.name} has it too"
+                        needed.update({one.digest: reason for one in _list_manifests(connection, repository)})
+    for connection in connect(target_name, target, project.cells, environ=context.environ, patience=PATIENCE):
+        with connection.client:
+            for repository, matrix_tags in _repositories(project, connection).items():
+                if context.stop.is_set():
+                    raise Interrupted("interrupted; what is listed above is done")
+                repository_rules = Rules(
+                    matrix_tags=matrix_tags,
                     keep=tuple(keep),
-                    held=held,
-                    over=over,
-                    before=now - older_than,
-                    lasting=target.promote_from is not None,
+                    needed=needed,
+                    finished=finished,
+                    before=before,
+                    keep_all=target.promote_from is not None,
                 )
-                yield from _collect_repository(opened, repository, law, delete=delete)
+                yield from _collect_repository(connection, repository, repository_rules, delete=delete)
 
 
 def _collect_repository(
-    opened: RegistryConnection, repository: str, rules: Rules, *, delete: bool
+    connection: RegistryConnection, repository: str, rules: Rules, *, delete: bool
 ) -> Iterator[GcResult]:
-    beside = signature_repository(repository)
-    signed = _list_manifests(opened, beside)
-    # first the records, then the images: one that comes in between has no record here that could be taken for orphaned
-    marks = list(_pass_records(opened, repository))
-    stored = list(_images(opened, repository, marks, rules.wanted))
-    decided = list(decide_images(stored, rules))
-    yield from _carry_out(opened, repository, decided, delete=delete)
-    gone = {one.digest for one in decided if one.kind is Kind.IMAGE and one.goes}
-    staying = [one for one in stored if one.digest not in gone]
-    exists = _existing(opened, repository, {one.digest for one in staying}, gone)
-    yield from _carry_out(opened, repository, list(decide_records(marks, staying, exists)), delete=delete)
-    yield from _carry_out(opened, beside, list(decide_signatures(signed, exists, rules.before)), delete=delete)
+    signatures_in = signature_repository(repository)
+    signatures = _list_manifests(connection, signatures_in)
+    # Records are read before images: an image that is pushed in between then has no record here that could be mistaken
+    # for one without an image.
+    records = list(_read_records(connection, repository))
+    images = list(_read_images(connection, repository, records, rules.matrix_tags))
+    decisions = list(decide_images(images, rules))
+    # Images are deleted first: if this is interrupted, no image is left without its record or signature.
+    yield from _carry_out(connection, repository, decisions, delete=delete)
+    deleted = {decision.digest for decision in decisions if decision.kind is Kind.IMAGE and decision.delete}
+    kept = [image for image in images if image.digest not in deleted]
+    exists = _existence(connection, repository, {image.digest for image in kept}, deleted)
+    yield from _carry_out(connection, repository, list(decide_records(records, kept, exists)), delete=delete)
+    decisions = list(decide_signatures(signatures, exists, rules.before))
+    yield from _carry_out(connection, signatures_in, decisions, delete=delete)
 
 
-def _existing(
-    opened: RegistryConnection, repository: str, staying: Collection[str], gone: Collection[str]
+def _existence(
+    connection: RegistryConnection, repository: str, kept: Collection[str], deleted: Collection[str]
 ) -> Callable[[str], bool]:
-    """Whether a manifest is there and stays. A registry that lists tags only is asked for those that have none."""
+    """Return a function that tells whether a digest is in the repository and is not deleted."""
 
     def exists(digest: str) -> bool:
-        if digest in staying or digest in gone or opened.ecr is not None:
-            return digest in staying
-        return opened.registry.manifest(repository, digest) is not None
+        if digest in kept or digest in deleted or connection.ecr is not None:
+            return digest in kept
+        # Other registries than ECR list only manifests with a tag. One without a tag is found by its digest.
+        return connection.client.manifest(repository, digest) is not None
 
     return exists
 
 
 def _carry_out(
-    opened: RegistryConnection, repository: str, decided: Sequence[Decision], *, delete: bool
+    connection: RegistryConnection, repository: str, decisions: Sequence[Decision], *, delete: bool
 ) -> Iterator[GcResult]:
-    going = [one for one in decided if one.goes]
-    errors = _delete(opened, repository, going) if delete else {}
-    for one in decided:
-        error = errors.get(one.tags[0] if one.kind is Kind.RUN_TAG else one.digest, "") if one.goes else ""
+    errors = _delete(connection, repository, [d for d in decisions if d.delete]) if delete else {}
+    for decision in decisions:
         yield GcResult(
-            place=opened.place.name, repository=f"{opened.place.host}/{repository}", decision=one, error=error
+            registry=connection.registry.name,
+            repository=f"{connection.registry.host}/{repository}",
+            decision=decision,
+            error=errors.get(_name_to_delete(decision), "") if decision.delete else "",
         )
 
 
-def _delete(opened: RegistryConnection, repository: str, going: Sequence[Decision]) -> dict[str, str]:
-    """Digest or tag -> why it is still there."""
-    names = [one.tags[0] if one.kind is Kind.RUN_TAG else one.digest for one in going]
-    if opened.ecr is not None:
-        return opened.ecr.delete(repository, names)
+def _delete(connection: RegistryConnection, repository: str, decisions: Sequence[Decision]) -> dict[str, str]:
+    """Delete manifests and tags. Return digest or tag -> why it still exists."""
+    names = [_name_to_delete(decision) for decision in decisions]
+    if connection.ecr is not None:
+        return connection.ecr.delete(repository, names)
     return {
-        name: "this registry offers no deletes; allow them there, or delete it by hand"
+        name: "this registry does not allow deletes; change its configuration, or delete it by hand"
         for name in names
-        if not opened.registry.delete_manifest(repository, name)
+        if not connection.client.delete_manifest(repository, name)
     }
 
 
-def _repositories(project: Project, opened: RegistryConnection) -> dict[str, set[str]]:
-    """Repository -> the tags that the matrix gives to its images."""
+def _name_to_delete(decision: Decision) -> str:
+    return decision.tags[0] if decision.kind is Kind.RUN_TAG else decision.digest
+
+
+def _repositories(project: Project, connection: RegistryConnection) -> dict[str, set[str]]:
+    """Return the target's repositories for the matrix: repository -> the tags that the matrix gives to its images."""
     found: dict[str, set[str]] = {}
     for cell in project.cells:
-        repository = f"{opened.place.prefix}/{cell.repository}" if opened.place.prefix else cell.repository
-        found.setdefault(repository, set()).update(cell.tags)
+        found.setdefault(connection.registry.with_prefix(cell.repository), set()).update(cell.tags)
     return found
 
 
-def _list_manifests(opened: RegistryConnection, repository: str) -> list[StoredManifest]:
-    """All that a repository holds: of ECR also what has no tag, of a plain registry what its tags name."""
-    if opened.ecr is not None:
+def _list_manifests(connection: RegistryConnection, repository: str) -> list[StoredManifest]:
+    """List the manifests of a repository: in ECR all, in any other registry those that have a tag."""
+    if connection.ecr is not None:
         return [
             StoredManifest(
-                digest=told["imageDigest"], tags=tuple(told.get("imageTags", ())), since=told["imagePushedAt"]
+                digest=image["imageDigest"], tags=tuple(image.get("imageTags", ())), since=image["imagePushedAt"]
             )
-            for told in opened.ecr.images(repository)
+            for image in connection.ecr.images(repository)
         ]
     tags: dict[str, list[str]] = {}
-    for tag in opened.registry.tags(repository):
-        manifest = opened.registry.manifest(repository, tag)
+    for tag in connection.client.tags(repository):
+        manifest = connection.client.manifest(repository, tag)
         if manifest is not None:
             tags.setdefault(manifest.digest, []).append(tag)
     return [StoredManifest(digest=digest, tags=tuple(names), since=None) for digest, names in tags.items()]
 
 
-def _pass_records(opened: RegistryConnection, repository: str) -> Iterator[StoredManifest]:
-    """The records of passed checks, each with what it is for and when that was checked."""
-    for one in _list_manifests(opened, repository):
-        if one.is_record:
-            manifest = opened.registry.manifest(repository, one.digest)
+def _read_records(connection: RegistryConnection, repository: str) -> Iterator[StoredManifest]:
+    """Yield the pass records of a repository, each with the image that it is for and the time of the checks."""
+    for stored in _list_manifests(connection, repository):
+        if stored.is_record:
+            manifest = connection.client.manifest(repository, stored.digest)
             if manifest is None or not manifest.layers:
-                yield one
+                yield stored
                 continue
-            content = opened.registry.blob(repository, manifest.layers[0].digest)
-            record = parse_record(content, f"{opened.place.host}/{repository}:{one.tags[0]}")
-            since = one.since or _parse_time(record.at)
-            yield replace(one, since=since, image=record.image, subject=subject_digest(manifest))
+            content = connection.client.blob(repository, manifest.layers[0].digest)
+            record = parse_record(content, f"{connection.registry.host}/{repository}:{stored.tags[0]}")
+            since = stored.since or _parse_time(record.at)
+            yield replace(stored, since=since, image=record.image, subject=subject_digest(manifest))
 
 
-def _images(
-    opened: RegistryConnection, repository: str, marks: Collection[StoredManifest], wanted: Collection[str]
+def _read_images(
+    connection: RegistryConnection,
+    repository: str,
+    records: Collection[StoredManifest],
+    matrix_tags: Collection[str],
 ) -> Iterator[StoredManifest]:
-    """The images, with their contents where there are records of any.
-
-    A plain registry does not say since when it has them. They say when they were made, but reproducible ones say a time
-    before that; so that of their records counts too.
-    """
-    for one in _list_manifests(opened, repository):
-        if one.is_record:
+    """Yield the images of a repository, each with its age, and with its content if records must be matched to it."""
+    for stored in _list_manifests(connection, repository):
+        if stored.is_record:
             continue
-        asked = marks or opened.ecr is None
-        manifest = opened.registry.manifest(repository, one.digest) if asked else None
-        image, since = manifest.image if manifest else "", one.since
-        if since is None and image and not set(one.tags) & set(wanted):
-            checked = [mark.since for mark in marks if mark.since and mark.image == image]
-            since = max([*checked, *_build_time(opened, repository, image)], default=None)
-        yield replace(one, image=image, since=since)
+        needs_manifest = records or connection.ecr is None
+        manifest = connection.client.manifest(repository, stored.digest) if needs_manifest else None
+        image, since = manifest.image if manifest else "", stored.since
+        if since is None and image and not set(stored.tags) & set(matrix_tags):
+            # Only ECR says when an image was pushed. The creation time of a reproducible image is older than its build,
+            # so the time of its newest pass record counts too.
+            checked = [record.since for record in records if record.since and record.image == image]
+            since = max([*checked, *_creation_time(connection, repository, image)], default=None)
+        yield replace(stored, image=image, since=since)
 
 
-def _build_time(opened: RegistryConnection, repository: str, image: str) -> Iterator[datetime]:
-    """When an image says that it was made; nothing where it is none, or does not say."""
-    where = f"{opened.place.host}/{repository}@{image}"
+def _creation_time(connection: RegistryConnection, repository: str, image: str) -> Iterator[datetime]:
+    """Yield the creation time in an image's configuration; nothing if it has none, or cannot be read."""
+    name = f"{connection.registry.host}/{repository}@{image}"
     try:
-        made = _parse_time(parse_config(opened.registry.blob(repository, image), where).created)
+        created = _parse_time(parse_config(connection.client.blob(repository, image), name).created)
     except RegistryError:
         return
-    if made is not None:
-        yield made
+    if created is not None:
+        yield created
 
 
 def _parse_time(text: str) -> datetime | None:
@@ -215,23 +235,31 @@ def _parse_time(text: str) -> datetime | None:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _journals(folder: Path, before: datetime) -> tuple[dict[str, bool], dict[str, str]]:
-    """Of this machine's releases: whether each is over, and the digests that they hold.
+def _read_journals(folder: Path, before: datetime) -> tuple[dict[str, bool], dict[str, str]]:
+    """Read this machine's journals. Return release -> whether it is over, and digest -> why a release needs it.
 
-    A release holds what it brought and what its tags held before, until it is over and old: it can be rolled back.
+    A release needs the images that it uploaded and those that its tags had before, until it is over and older than
+    `before`: so long it can be resumed or rolled back.
     """
-    over, held = {}, {}
+    finished: dict[str, bool] = {}
+    needed: dict[str, str] = {}
     for path in sorted(folder.glob(f"*/{JOURNAL_FILE}")):
-        book, name = Journal(path), path.parent.name
-        entries = book.entries
-        places = {entry["place"] for entry in entries if "place" in entry}
-        ended = {entry["place"] for entry in entries if entry["event"] in _FINISHED}
-        over[name] = bool(places) and places == ended
-        if over[name] and all((_parse_time(entry["at"]) or before) < before for entry in entries):
+        entries, name = Journal(path).entries, path.parent.name
+        registries = {entry.event.registry for entry in entries if not isinstance(entry.event, Started)}
+        ended = {entry.event.registry for entry in entries if isinstance(entry.event, (Released, RolledBack))}
+        finished[name] = bool(registries) and registries == ended
+        if finished[name] and all((_parse_time(entry.at) or before) < before for entry in entries):
             continue
-        why = "can be rolled back" if over[name] else "is not over; resume it or roll it back"
-        for entry in entries:
-            for word in ("digest", "before", "after"):
-                if entry.get(word):
-                    held[str(entry[word])] = f"release {name} {why}"
-    return over, held
+        state = "can be rolled back" if finished[name] else "is not over; resume it or roll it back"
+        needed.update({digest: f"release {name} {state}" for entry in entries for digest in _digests(entry.event)})
+    return finished, needed
+
+
+def _digests(event: JournalEvent) -> Iterator[str]:
+    """Yield the digests of the images that an event names."""
+    names: tuple[str | None, ...] = ()
+    if isinstance(event, (Expected, Staged)):
+        names = (event.digest,)
+    elif isinstance(event, Moving):
+        names = (event.before, event.after)
+    yield from (name for name in names if name)

@@ -1,12 +1,11 @@
-"""The values of a release: its images, its registries and their state."""
+"""The values of a release: its images, the registries that they go to, and the state of each registry."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
 from rlimages.matrix.cell import Cell
-from rlimages.oci.manifest import Blob, PackedContent
 from rlimages.registry.auth import Credentials
 from rlimages.registry.client import RegistryClient
 from rlimages.registry.ecr import EcrClient
@@ -15,126 +14,89 @@ from rlimages.registry.http import RequestCounter
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReleaseItem:
-    """One image of a release, and what it will be called."""
+    """One image of a release, with the names that it gets."""
 
     cell: str
+    """Id of its cell."""
     repository: str
+    """Repository name of the matrix, without the prefix of a target."""
     image: str
-    """Its id in the local store, which is the digest of its configuration."""
+    """Id in the local store, which is the digest of the image's configuration."""
     tags: tuple[str, ...]
+    """The image's own tag, then the aliases."""
     build: str = ""
-    """Its build digest (`digest.Inputs`); empty where it does not say."""
+    """Build digest (`plan.inputs.Inputs`); empty if it is not known."""
 
 
-def build_tag(build: str) -> str:
-    """The tag by which a registry is asked for an image with this build digest."""
-    return f"build-{build[:32]}"
+def release_item(cell: Cell, image: str, build: str = "") -> ReleaseItem:
+    """Return the item for a cell's image, under all names that the matrix gives it. `build` is its build digest."""
+    return ReleaseItem(cell=cell.id, repository=cell.repository, image=image, tags=cell.tags, build=build)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TargetRegistry:
-    """One registry of a release."""
+    """One registry of a target."""
 
     name: str
-    """How people call it: `production/us-west-2`."""
+    """Name in messages, journals and reports: `production/us-west-2`."""
     host: str
+    """`host[:port]`."""
     prefix: str = ""
+    """Put in front of all repository names."""
     floating: tuple[str, ...] = ("*",)
-    """Patterns of tags that may move; all others hold one image for ever."""
+    """Patterns of tags that may move to another image. All other tags never move."""
+    expires_untagged: bool = False
+    """Whether the registry may delete an image that has no tag. Such an image gets a temporary tag during a release."""
 
-    held_by_tag: bool = False
-    """Whether a tag of this run holds an image until its own tags come: where a registry clears away what has none."""
+    def with_prefix(self, repository: str) -> str:
+        """Return the full name of a repository of the matrix in this registry."""
+        return f"{self.prefix}/{repository}" if self.prefix else repository
 
     def repository(self, item: ReleaseItem) -> str:
-        """An item's repository here."""
-        return f"{self.prefix}/{item.repository}" if self.prefix else item.repository
+        """Return the full name of an item's repository in this registry."""
+        return self.with_prefix(item.repository)
+
+    def reference(self, item: ReleaseItem, tag: str) -> str:
+        """Return `host/repository:tag` for one tag of an item."""
+        return f"{self.host}/{self.repository(item)}:{tag}"
 
     def may_move(self, tag: str) -> bool:
-        """Whether a tag may go from one image to another."""
+        """Return whether a tag may move from one image to another."""
         return any(fnmatchcase(tag, pattern) for pattern in self.floating)
-
-
-Fetch = Callable[[ReleaseItem, Callable[[Blob], bool]], PackedContent]
-"""Gives an item's content; blobs to which the function says no are not needed."""
-Untag = Callable[[str, str], bool]
-"""Removes one tag of a repository; False where the registry does not offer that."""
-
-
-class ReleaseState(StrEnum):
-    """How a place stands at the end."""
-
-    RELEASED = "released"
-    UNTOUCHED = "untouched"
-    """No tag was moved."""
-    BETWEEN = "in between"
-    """Some tags were moved and some were not: to be resumed, or rolled back."""
-    ROLLED_BACK = "rolled back"
-
-
-def release_item(cell: Cell, image: str, build: str = "") -> ReleaseItem:
-    """A cell's image under all the names that the matrix gives it; `build` is its build digest."""
-    return ReleaseItem(cell=cell.id, repository=cell.repository, image=image, tags=cell.tags, build=build)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RegistryConnection:
-    """A place, and the line to it."""
+    """A client of one registry of a target, with the credentials and the request counter that it uses."""
 
-    place: TargetRegistry
-    registry: RegistryClient
-    meter: RequestCounter
+    registry: TargetRegistry
+    client: RegistryClient
+    counter: RequestCounter
     credentials: Credentials
-    """Who we are there."""
-    untag: Untag | None = None
-    """ECR's own way to remove a tag."""
-    ensure: Callable[[str], bool] = lambda _repository: False
-    """Creates a repository where there is none; True when it did."""
+    ensure_repository: Callable[[str], bool] = lambda _repository: False
+    """Creates a repository if it does not exist; True if it was created. Only ECR needs this: others do it on push."""
     ecr: EcrClient | None = None
+    """Client of ECR's control plane; None for any other registry."""
+
+    def remove_tag(self, repository: str, tag: str) -> bool:
+        """Remove one tag. Return False if the registry cannot remove tags."""
+        if self.ecr is not None:
+            return self.ecr.untag(repository, tag)
+        return self.client.delete_manifest(repository, tag)
+
+
+class ReleaseState(StrEnum):
+    """State of a release in one registry, as its journal shows it."""
+
+    RELEASED = "released"
+    """All tags have moved."""
+    UNTOUCHED = "untouched"
+    """No tag was moved."""
+    BETWEEN = "in between"
+    """Some tags were moved. The release must be resumed or rolled back."""
+    ROLLED_BACK = "rolled back"
+    """The moves of the release were undone."""
 
 
 ReportProgress = Callable[[str, str], None]
-"""Hears of each move: the place, and what is done there."""
-CheckRequirements = Callable[[RegistryConnection, Mapping[ReleaseItem, str]], None]
-"""Does what a target asks of its images, which are there under these digests."""
-REQUIREMENT_EVENT = "demanded"
-"""Event of a journal: what a place demanded of an image, and what came of it, in the words of `Demand`."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RequirementCheck:
-    """What a place demanded of one image, and what came of it."""
-
-    cell: str
-    demand: str
-    """`scan`, `signature` or `contents`."""
-    passed: bool
-    said: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RegistryResult:
-    """How one place stands at the end of a release."""
-
-    place: str
-    state: ReleaseState
-    reason: str
-    """Why it is not released, in one sentence; empty when it is."""
-    digests: Mapping[str, str]
-    """Cell -> digest of its manifest here; of those that came that far."""
-    references: Mapping[str, tuple[str, ...]]
-    """Cell -> the full names of its image here."""
-    moved: Mapping[str, tuple[str, ...]]
-    """Cell -> the tags that this release had to move."""
-    demands: tuple[RequirementCheck, ...]
-    """What came of what the place demanded of the images, the last time."""
-    calls: Mapping[str, int]
-    """ECR's name of a call -> how often."""
-    uploads: int
-    """Blobs that had to travel."""
-    bytes: int
-    """Of these."""
-    seconds: float
-
-
-MountSources = Callable[[RegistryConnection], Sequence[str]]
-"""Gives the repositories of a place that may have a release's layers already."""
+"""Reports a step of a release: name of the registry, or id of the cell that is packed, and what is done."""

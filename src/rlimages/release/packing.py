@@ -1,122 +1,109 @@
-"""Pack images for upload, upload layers early, and estimate the size of an upload."""
+"""Pack images and upload their layers ahead of a release, and estimate the size of an upload.
+
+No tag and no manifest is written here, so nothing of this is visible to anybody who pulls images.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
-from threading import Lock
 
 from rlimages.errors import FactoryError, Interrupted, RegistryError
 from rlimages.matrix.cell import Cell
-from rlimages.oci.archive import PackedCache, SaveImage, pack_image
+from rlimages.oci.archive import PackedCache
 from rlimages.oci.layers import StoredImage, explain_layers
-from rlimages.oci.manifest import Blob, Manifest, PackedContent
+from rlimages.oci.manifest import Blob, Manifest
 from rlimages.plan.results import CellReport
 from rlimages.project.state import StateFolder
 from rlimages.registry.client import upload_image
 from rlimages.registry.http import is_reachable
-from rlimages.release.model import Fetch, RegistryConnection, ReleaseItem, release_item
+from rlimages.release.model import RegistryConnection, ReleaseItem, ReportProgress, release_item
+from rlimages.release.sources import LocalStoreSource
 from rlimages.system.process import Stop
-
-
-def from_local_store(save: Callable[[str], SaveImage], state: StateFolder) -> Fetch:
-    """Images of the local store; `save` gives how to save one, by its id."""
-    blobs, shelf = state.blobs, PackedCache(state.packed)
-    locks: dict[str, Lock] = {}
-    guard = Lock()
-
-    def fetch(item: ReleaseItem, wanted: Callable[[Blob], bool]) -> PackedContent:
-        with guard:
-            lock = locks.setdefault(item.image, Lock())
-        with lock:
-            return pack_image(item.image, save(item.image), blobs, shelf, wanted=wanted)
-
-    return fetch
-
-
-def same_everywhere(fetch: Fetch) -> Callable[[RegistryConnection], Fetch]:
-    """The same images for each place."""
-    return lambda _opened: fetch
 
 
 def pack_all(
     items: Sequence[ReleaseItem],
-    places: Sequence[RegistryConnection],
-    fetch: Fetch,
+    connections: Sequence[RegistryConnection],
+    source: LocalStoreSource,
     *,
     stop: Stop,
-    tell: Callable[[str, str], None] = lambda _cell, _what: None,
+    on_progress: ReportProgress = lambda _cell, _line: None,
 ) -> Mapping[str, Manifest]:
-    """Pack all images, with the layers that any place lacks: cell -> the manifest that will be sent.
+    """Pack all images, with the layers that any registry lacks. Return the manifest that will be uploaded, by cell.
 
-    Places are only asked, and one that does not answer lacks nothing: it gets its layers when it is served.
+    Registries are only asked what they have. One that cannot be reached is not counted: the release packs the layers
+    that it lacks when it serves that registry.
     """
-    near = [opened for opened in places if is_reachable(opened.place.host)]
+    reachable = [connection for connection in connections if is_reachable(connection.registry.host)]
     packed = {}
     try:
         for item in items:
             if stop.is_set():
                 raise Interrupted("interrupted")
-            tell(item.cell, "packing")
-            packed[item.cell] = fetch(item, partial(is_lacking, near, item)).manifest
+            on_progress(item.cell, "packing")
+            packed[item.cell] = source.pack(item, partial(is_lacking, reachable, item)).manifest
     finally:
-        for opened in near:
-            opened.registry.close()
+        for connection in reachable:
+            connection.client.close()
     return packed
 
 
-def clear_packed(state: StateFolder) -> None:
-    """Forget packed layers; what they became is still known, so that only what a registry lacks is packed again."""
-    for path in state.blobs.glob("*"):
-        path.unlink(missing_ok=True)
-
-
-def is_lacking(places: Sequence[RegistryConnection], item: ReleaseItem, blob: Blob) -> bool:
-    """Whether any of the places has to be sent a blob; one that refuses to say is asked again when it is served."""
-    for opened in places:
+def is_lacking(connections: Sequence[RegistryConnection], item: ReleaseItem, blob: Blob) -> bool:
+    """Return whether a blob must be sent to any of the registries. One that gives no answer counts as lacking it."""
+    for connection in connections:
         try:
-            if not opened.registry.has_blob(opened.place.repository(item), blob.digest):
+            if not connection.client.has_blob(connection.registry.repository(item), blob.digest):
                 return True
         except RegistryError:
             return True
     return False
 
 
-def early_uploader(
-    fetch: Fetch,
-    places: Sequence[RegistryConnection],
-    *,
-    judge: Callable[[CellReport, Manifest], None],
-    stop: Stop,
-) -> Callable[[CellReport], None]:
-    """What packs a cell's image and sends the layers that places lack.
+def clear_packed(state: StateFolder) -> None:
+    """Delete packed layers after a release. Their digests are kept, so no layer that a registry has is packed again."""
+    for path in state.blobs.glob("*"):
+        path.unlink(missing_ok=True)
 
-    `fetch` packs; the release finds what it packed. `judge` raises `FactoryError` for an image not wanted there.
-    """
 
-    def forward(cell: CellReport) -> None:
-        if cell.image is None or stop.is_set():
+@dataclass(frozen=True, kw_only=True)
+class EarlyUploader:
+    """Uploads the layers of images that passed their checks, while other images are still built."""
+
+    source: LocalStoreSource
+    connections: Sequence[RegistryConnection]
+    require_accepted: Callable[[CellReport, Manifest], None]
+    """Raises `FactoryError` for an image that the target does not accept, packed as this manifest."""
+    stop: Stop
+
+    def upload(self, cell: CellReport) -> None:
+        """Pack a cell's image, and upload the layers that the registries lack. The release finds what was packed.
+
+        A failure is ignored here: the release does the same again, and reports it.
+        """
+        if cell.image is None or self.stop.is_set():
             return
         item = release_item(cell.cell, cell.image.id)
         with suppress(FactoryError):
-            near = [opened for opened in places if is_reachable(opened.place.host)]
-            content = fetch(item, partial(is_lacking, near, item))
-            judge(cell, content.manifest)
-            for opened in near:
-                with suppress(FactoryError):  # a repository that is still to be made, or a place that is busy
-                    upload_image(content, opened.place.repository(item), opened.registry, stop=stop)
-        for opened in places:
-            opened.registry.close()
-
-    return forward
+            reachable = [connection for connection in self.connections if is_reachable(connection.registry.host)]
+            content = self.source.pack(item, partial(is_lacking, reachable, item))
+            self.require_accepted(cell, content.manifest)
+            for connection in reachable:
+                # Each registry for itself: one may be busy, or still lack the repository, which only a release creates.
+                with suppress(FactoryError):
+                    repository = connection.registry.repository(item)
+                    upload_image(content, repository, connection.client, stop=self.stop)
+        for connection in self.connections:
+            connection.client.close()
 
 
 def upload_size(
-    images: Iterable[tuple[Cell, StoredImage]], places: Sequence[RegistryConnection], shelf: PackedCache
+    images: Iterable[tuple[Cell, StoredImage]], connections: Sequence[RegistryConnection], cache: PackedCache
 ) -> int:
-    """Bytes of the layers that places lack, in each place once, whichever of the repositories has it.
+    """Return the bytes of the layers that the registries lack. Each layer counts once for each registry that lacks it.
 
-    A layer that was never packed here has no name yet by which a registry could know it: it counts unpacked, which is
-    more than will travel. So does, packed, what a place does not say.
+    A layer that was never packed on this machine has no digest yet that a registry could be asked for. It counts with
+    its unpacked size, which is more than will be sent. A registry that gives no answer counts as empty.
     """
     sizes: dict[str, int] = {}
     cells: dict[str, list[Cell]] = {}
@@ -124,22 +111,25 @@ def upload_size(
         for layer in explain_layers(image, {}).strata:
             sizes[layer.digest] = layer.size
             cells.setdefault(layer.digest, []).append(cell)
-    packed = {digest: blob for digest in sizes if (blob := shelf.layer(digest)) is not None}
-    return sum(_missing_bytes(opened, sizes, packed, cells) for opened in places)
+    packed = {digest: blob for digest in sizes if (blob := cache.layer(digest)) is not None}
+    return sum(_missing_bytes(connection, sizes, packed, cells) for connection in connections)
 
 
 def _missing_bytes(
-    opened: RegistryConnection,
+    connection: RegistryConnection,
     sizes: Mapping[str, int],
     packed: Mapping[str, Blob],
     cells: Mapping[str, Sequence[Cell]],
 ) -> int:
-    there = is_reachable(opened.place.host)
+    reachable = is_reachable(connection.registry.host)
 
     def has(digest: str) -> bool:
-        names = dict.fromkeys(opened.place.repository(release_item(cell, "")) for cell in cells[digest])
+        # Any repository counts, because a layer is mounted from one repository of a registry into another.
+        repositories = dict.fromkeys(connection.registry.with_prefix(cell.repository) for cell in cells[digest])
         try:
-            return there and any(opened.registry.has_blob(name, packed[digest].digest) for name in names)
+            return reachable and any(
+                connection.client.has_blob(repository, packed[digest].digest) for repository in repositories
+            )
         except RegistryError:
             return False
 

@@ -1,16 +1,18 @@
-"""What a target requires of its images: scan findings below a threshold, signatures, SBOM attestations."""
+"""Check and fulfil what a target requires of its images: few scan findings, a signature, an attested SBOM."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 
 from rlimages.errors import ConfigError, RegistryError
 from rlimages.oci.labels import CELL_LABEL
 from rlimages.registry.auth import temporary_docker_config
-from rlimages.release.model import RegistryConnection, ReleaseItem
-from rlimages.release.targets import RawTarget
+from rlimages.registry.ecr import EcrClient, RawRepositories
+from rlimages.release.journal import Release, RequirementChecked
+from rlimages.release.model import RegistryConnection, ReleaseItem, ReportProgress
+from rlimages.release.targets_file import RawTarget
 from rlimages.supplychain.cosign import SignedImage, signature_repository
 from rlimages.supplychain.scan import (
     ScanResult,
@@ -33,181 +35,190 @@ from rlimages.supplychain.signing import (
     sign_image,
     signature_repositories,
     signing_key,
-    verify_image,
 )
+from rlimages.system.context import RunContext
 from rlimages.system.files import read_text, write_text
 from rlimages.system.process import Stop
 
 Digests = Mapping[ReleaseItem, str]
-"""Item -> the digest under which a place has it."""
-ReportProgress = Callable[[str], None]
+"""Item -> the digest of its manifest in a registry."""
+PrintLine = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Requirements:
-    """What a target asks. Nothing by default."""
+    """What a target requires of its images. By default nothing."""
 
     key: Key | None = None
-    """What signs."""
+    """Private key that signs images and SBOMs; None for no signatures."""
+    repositories: RawRepositories = field(default_factory=RawRepositories)
+    """Settings of the target's ECR repositories; those of the signatures are derived from them."""
     fail_on: Severity | None = None
+    """Scan findings of this severity or above stop the release; None for no scan."""
     waivers: tuple[Waiver, ...] = ()
+    """Findings that are accepted until a date."""
 
 
 def read_requirements(target: RawTarget, root: Path, environ: Mapping[str, str]) -> Requirements:
-    """A target's demands; the waivers' file, and a key's that is no URI, are named from `root`.
+    """Return the requirements of a target. Files are looked up in `root`, the folder of `targets.yaml`.
 
-    Raises `UsageError` where a password is not set, `ConfigError` where the waivers can't be read.
+    Raises `UsageError` if the password of the key is not in the environment, `ConfigError` if the waivers cannot be
+    read.
     """
     key = None
     if target.sign is not None:
         name = target.sign if is_key_uri(target.sign) else str(root / target.sign)
         key = signing_key(name, target.sign_password, environ)
+    requirements = Requirements(key=key, repositories=target.repositories)
     if target.scan is None:
-        return Requirements(key=key)
+        return requirements
     waivers: tuple[Waiver, ...] = ()
     if target.scan.waivers is not None:
         path = root / target.scan.waivers
         text = read_text(path)
         if text is None:
-            raise ConfigError(f"{path}: there is no such file; the target's `scan` names it")
+            raise ConfigError(f"{path}: there is no such file; `scan.waivers` of the target names it")
         waivers = parse_waivers(text, target.scan.waivers)
-    return Requirements(key=key, fail_on=Severity[target.scan.fail_on.upper()], waivers=waivers)
+    return replace(requirements, fail_on=Severity[target.scan.fail_on.upper()], waivers=waivers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequirementChecker:
+    """Checks and fulfils the requirements for all images of a release, in one registry after another."""
+
+    requirements: Requirements
+    release: Release
+    """Its journal records each result."""
+    sboms: Mapping[str, str]
+    """Cell -> the SBOM to attest, as CycloneDX JSON."""
+    context: RunContext
+
+    def check(self, connection: RegistryConnection, digests: Digests, on_progress: ReportProgress) -> None:
+        """Scan, sign and attest the images of one registry, which have these digests and no tag of the matrix yet.
+
+        Raises `RegistryError` if a finding stops the release, or an image cannot be signed.
+        """
+        registry = connection.registry.name
+        print_line = partial(on_progress, registry)
+
+        def record(cell: str, requirement: str, detail: str, *, passed: bool = True) -> None:
+            self.release.journal.write(
+                RequirementChecked(registry=registry, cell=cell, requirement=requirement, passed=passed, detail=detail)
+            )
+
+        # Scans come first: an image that is refused for its findings gets no signature.
+        check_scans(
+            connection,
+            digests,
+            self.requirements,
+            today=datetime.now(UTC).date(),
+            stop=self.context.stop,
+            print_line=print_line,
+            on_result=lambda cell, result: record(cell, "scan", scan_summary(result), passed=result.passed),
+        )
+        verifications = sign_images(
+            connection,
+            digests,
+            self.requirements,
+            self.sboms,
+            folder=self.release.folder / registry.replace("/", "-"),
+            context=self.context,
+            print_line=print_line,
+        )
+        for item, verification in zip(digests, verifications, strict=bool(verifications)):
+            signed = verification.signed or "a time that the signature does not give"
+            record(item.cell, "signature", f"by {verification.fingerprint} at {signed}")
+            if verification.bom is not None:
+                count = len(verification.bom.get("components", ()))
+                record(item.cell, "contents", f"{count} components, attested by the same key")
 
 
 def check_scans(
-    opened: RegistryConnection,
-    images: Digests,
-    demands: Requirements,
+    connection: RegistryConnection,
+    digests: Digests,
+    requirements: Requirements,
     *,
     today: date,
     stop: Stop,
-    tell: ReportProgress,
-    note: Callable[[str, ScanResult], None] = lambda _cell, _verdict: None,
+    print_line: PrintLine,
+    on_result: Callable[[str, ScanResult], None] = lambda _cell, _result: None,
 ) -> Mapping[str, ScanResult]:
-    """What the scanner's findings come to, by cell. Raises `RegistryError` naming all that stands in the way.
+    """Compare the findings of ECR's scanner with the threshold and the waivers. Return the results by cell.
 
-    Empty where the target asks for no scan. Every image is scanned, and `note` hears of it, before the first is
-    complained of.
+    Returns nothing if the target requires no scan. All images are scanned, and reported to `on_result`, before
+    `RegistryError` is raised with all findings that stop the release.
     """
-    if demands.fail_on is None or opened.ecr is None:
+    ecr = connection.ecr
+    if requirements.fail_on is None or ecr is None:
         return {}
-    verdicts, found = {}, list[Vulnerability]()
-    for item, digest in images.items():
-        repository = opened.place.repository(item)
-        tell(f"{item.cell}: waiting for its scan")
-        findings = _findings(opened, repository, digest, stop)
-        found += findings
-        verdicts[item.cell] = evaluate_findings(findings, demands.waivers, fail_on=demands.fail_on, today=today)
-    for cell, verdict in verdicts.items():
-        note(cell, verdict)
-        for line in (scan_summary(verdict), *scan_lines(verdict)):
-            tell(f"{cell}: {line}")
-    for line in unused_waivers(demands.waivers, found):
-        tell(line)
-    if not all(verdict.passed for verdict in verdicts.values()):
-        raise RegistryError("\n".join([f"{opened.place.name}: the scanner found", *_standing(verdicts)]))
-    return verdicts
+    results, vulnerabilities = {}, list[Vulnerability]()
+    for item, digest in digests.items():
+        repository = connection.registry.repository(item)
+        print_line(f"{item.cell}: waiting for its scan")
+        found = _findings(ecr, repository, digest, stop)
+        vulnerabilities += found
+        results[item.cell] = evaluate_findings(found, requirements.waivers, fail_on=requirements.fail_on, today=today)
+    for cell, result in results.items():
+        on_result(cell, result)
+        for line in (scan_summary(result), *scan_lines(result)):
+            print_line(f"{cell}: {line}")
+    for line in unused_waivers(requirements.waivers, vulnerabilities):
+        print_line(line)
+    if not all(result.passed for result in results.values()):
+        lines = [f"{connection.registry.name}: these scan findings stop the release:", *_blocking_lines(results)]
+        raise RegistryError("\n".join(lines))
+    return results
 
 
-def sign_images(
-    opened: RegistryConnection,
-    images: Digests,
-    target: RawTarget,
-    demands: Requirements,
-    boms: Mapping[str, str],
-    *,
-    folder: Path,
-    environ: Mapping[str, str],
-    stop: Stop,
-    tell: ReportProgress,
-) -> tuple[Verification, ...]:
-    """Sign all images of a place, and attest their bills of materials (cell -> CycloneDX). Raises `RegistryError`.
-
-    Nothing where the target has no key. `folder` gets the bills, the public key and what cosign says. What was signed
-    already stays as it is, so that it may be called again.
-    """
-    if demands.key is None:
-        return ()
-    folder.mkdir(parents=True, exist_ok=True)
-    with temporary_docker_config(opened.credentials, [opened.place.host], environ) as login:
-        program = Cosign(login, environ=environ, stop=stop, log=folder / "signing.log")
-        public = public_key(program, demands.key, folder)
-        return tuple(
-            _sign_item(opened, item, digest, target, demands.key, public, boms.get(item.cell), program, folder, tell)
-            for item, digest in images.items()
-        )
-
-
-def inherited_sboms(
-    opened: RegistryConnection, images: Digests, key: Key, *, folder: Path, environ: Mapping[str, str], stop: Stop
-) -> Mapping[str, str]:
-    """As `attested`, for a key of which both halves are here; `folder` gets the public one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with temporary_docker_config(opened.credentials, [opened.place.host], environ) as login:
-        public = public_key(Cosign(login, environ=environ, stop=stop), key, folder)
-    return verified_sboms(opened, images, public, environ=environ, stop=stop)
-
-
-def verified_sboms(
-    opened: RegistryConnection,
-    images: Digests,
-    public: str,
-    *,
-    environ: Mapping[str, str],
-    stop: Stop,
-) -> Mapping[str, str]:
-    """The bills of materials that a key attests of images of another place: cell -> CycloneDX, for a promotion.
-
-    Raises `RegistryError` for an image that the key did not sign.
-    """
-    with temporary_docker_config(opened.credentials, [opened.place.host], environ) as login:
-        program = Cosign(login, environ=environ, stop=stop)
-        return {
-            item.cell: json.dumps(verify_image(program, _subject(opened, item, digest), public).bom, indent=2)
-            for item, digest in images.items()
-        }
-
-
-def _sign_item(
-    opened: RegistryConnection,
-    item: ReleaseItem,
-    digest: str,
-    target: RawTarget,
-    key: Key,
-    public: str,
-    bom: str | None,
-    program: Cosign,
-    folder: Path,
-    tell: ReportProgress,
-) -> Verification:
-    subject = _subject(opened, item, digest)
-    if opened.ecr is not None:
-        wanted = signature_repositories(target.repositories)
-        opened.ecr.ensure(signature_repository(subject.repository), wanted, ())
-    path = None
-    if bom is not None:
-        path = folder / f"{item.cell}.cdx.json"
-        write_text(path, bom)
-    tell(f"{item.cell}: signing")
-    return sign_image(program, subject, key, public, annotations={CELL_LABEL: item.cell}, bom=path)
-
-
-def _subject(opened: RegistryConnection, item: ReleaseItem, digest: str) -> SignedImage:
-    return SignedImage(host=opened.place.host, repository=opened.place.repository(item), digest=digest)
-
-
-def _findings(opened: RegistryConnection, repository: str, digest: str, stop: Stop) -> tuple[Vulnerability, ...]:
-    control = opened.ecr
-    assert control is not None
+def _findings(ecr: EcrClient, repository: str, digest: str, stop: Stop) -> tuple[Vulnerability, ...]:
     return await_findings(
-        lambda: control.scan_findings(repository, digest),
-        lambda: control.begin_scan(repository, digest),
-        f"{opened.place.host}/{repository}@{digest}",
+        lambda: ecr.scan_findings(repository, digest),
+        lambda: ecr.begin_scan(repository, digest),
+        f"{ecr.where.host}/{repository}@{digest}",
         stop=stop,
     )
 
 
-def _standing(verdicts: Mapping[str, ScanResult]) -> Iterator[str]:
-    for cell, verdict in verdicts.items():
-        if not verdict.passed:
-            yield from (f"  {cell}: {finding}" for finding in verdict.standing)
+def _blocking_lines(results: Mapping[str, ScanResult]) -> Iterator[str]:
+    for cell, result in results.items():
+        if not result.passed:
+            yield from (f"  {cell}: {finding}" for finding in result.standing)
+
+
+def sign_images(
+    connection: RegistryConnection,
+    digests: Digests,
+    requirements: Requirements,
+    sboms: Mapping[str, str],
+    *,
+    folder: Path,
+    context: RunContext,
+    print_line: PrintLine,
+) -> tuple[Verification, ...]:
+    """Sign the images of one registry, and attest their SBOMs (cell -> CycloneDX JSON). Return what was verified after.
+
+    Returns nothing if the target has no key. An image that this key has signed is not signed again, so this may be
+    repeated. `folder` gets the SBOMs, the public key and the log of cosign. Raises `RegistryError`.
+    """
+    key = requirements.key
+    if key is None:
+        return ()
+    folder.mkdir(parents=True, exist_ok=True)
+    host = connection.registry.host
+    verifications = []
+    with temporary_docker_config(connection.credentials, [host], context.environ) as login:
+        cosign = Cosign(login, environ=context.environ, stop=context.stop, log=folder / "signing.log")
+        public = public_key(cosign, key, folder)
+        for item, digest in digests.items():
+            image = SignedImage(host=host, repository=connection.registry.repository(item), digest=digest)
+            if connection.ecr is not None:
+                settings = signature_repositories(requirements.repositories)
+                connection.ecr.ensure(signature_repository(image.repository), settings, ())
+            path = None
+            if item.cell in sboms:
+                path = folder / f"{item.cell}.cdx.json"
+                write_text(path, sboms[item.cell])
+            print_line(f"{item.cell}: signing")
+            annotations = {CELL_LABEL: item.cell}
+            verifications.append(sign_image(cosign, image, key, public, annotations=annotations, bom=path))
+    return tuple(verifications)

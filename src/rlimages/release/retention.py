@@ -1,28 +1,25 @@
-"""Decide which manifests and tags of a repository are no longer needed. Nothing is deleted here."""
+"""Decide which manifests and tags of a repository are not needed any more. Nothing is deleted here."""
 
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
+from rlimages.release.tags import RECORD_TAG, release_of_run_tag
 from rlimages.supplychain.cosign import signed_digest
-
-RECORD = re.compile(r"smoke-(?P<image>[0-9a-f]{32})-[0-9a-f]{32}")
-"""The tag of a record of passed checks (`proof.tag_of`)."""
-_RUN = re.compile(r"rlimages-run-(?P<release>(?P<time>\d{8}T\d{6})-\d+)-.+")
-"""The tag that holds an image while a release goes on (`release.RUN_TAG`)."""
 
 
 class Kind(StrEnum):
-    """What may go."""
+    """Kind of thing that a decision is about."""
 
     IMAGE = "image"
     RUN_TAG = "tag"
-    """Only a tag of a release that is over; the image has another."""
+    """Only the temporary tag of a release. The image has another tag and stays."""
     RECORD = "record"
+    """A pass record."""
     SIGNATURE = "signature"
+    """A signature or an attestation."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,125 +29,138 @@ class StoredManifest:
     digest: str
     tags: tuple[str, ...]
     since: datetime | None
-    """When it came here, or where a registry does not say, when it was made or checked; None where nobody knows."""
+    """When it was pushed. If the registry does not say: when it was created or checked; None if nothing is known."""
     image: str = ""
-    """Digest of its configuration, where that was asked for."""
+    """Digest of the image's configuration, or of the image that a pass record is for; empty if it was not read."""
     subject: str = ""
-    """Digest of the manifest that a record is for."""
+    """Digest of the manifest that a pass record is for."""
 
     @property
     def is_record(self) -> bool:
-        """Whether it is a record of passed checks, and no image."""
-        return bool(self.tags) and all(RECORD.fullmatch(tag) for tag in self.tags)
+        """Whether it is a pass record, not an image."""
+        return bool(self.tags) and all(RECORD_TAG.fullmatch(tag) for tag in self.tags)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """What becomes of one manifest, or of one tag of it."""
+    """Whether one manifest, or one tag of it, is deleted."""
 
     kind: Kind
     digest: str
     tags: tuple[str, ...]
-    goes: bool
-    why: str
+    delete: bool
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rules:
-    """By which images go and stay."""
+    """The rules by which the images of one repository are kept or deleted."""
 
-    wanted: Collection[str]
-    """Tags of the matrix."""
+    matrix_tags: Collection[str]
+    """Tags that the matrix gives to images of this repository."""
     keep: Collection[str]
-    """Patterns of further tags whose images stay."""
-    held: Mapping[str, str]
-    """Digest -> who holds it, as the end of a sentence."""
-    over: Mapping[str, bool]
+    """Patterns of other tags whose images are kept."""
+    needed: Mapping[str, str]
+    """Digest -> why it is needed, as a sentence."""
+    finished: Mapping[str, bool]
     """Release of this machine -> whether it is over."""
     before: datetime
-    """What is younger stays."""
-    lasting: bool = False
-    """Images never go: people pull them from here."""
+    """Images that are not older than this are kept."""
+    keep_all: bool = False
+    """Whether all images are kept, because people pull them by digest."""
 
-    def is_left(self, tag: str) -> bool:
-        """Whether a tag is that of a release that is over: by its journal, else by the time in its name."""
-        found = _RUN.fullmatch(tag)
+    def is_finished(self, tag: str) -> bool:
+        """Return whether a tag is the temporary tag of a release that is over.
+
+        The journal of this machine says so. For a release of another machine, the time in the tag decides.
+        """
+        found = release_of_run_tag(tag)
         if found is None:
             return False
-        began = datetime.strptime(found["time"], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
-        return self.over.get(found["release"], began < self.before)
+        release, started = found
+        return self.finished.get(release, started < self.before)
 
 
 def decide_images(stored: Iterable[StoredManifest], rules: Rules) -> Iterator[Decision]:
-    """What becomes of each image, and of the tags that releases left behind."""
-    for one in stored:
-        left = tuple(tag for tag in one.tags if rules.is_left(tag))
-        reason = _stays(one, rules)
+    """Yield a decision for each image, and for each temporary tag whose release is over."""
+    for image in stored:
+        finished = tuple(tag for tag in image.tags if rules.is_finished(tag))
+        kept_because = next(_reasons_to_keep(image, rules), "")
         yield Decision(
             kind=Kind.IMAGE,
-            digest=one.digest,
-            tags=one.tags,
-            goes=not reason,
-            why=reason or f"{_age(one)}, and nothing holds it",
+            digest=image.digest,
+            tags=image.tags,
+            delete=not kept_because,
+            reason=kept_because or f"{_age(image)}, and nothing keeps it",
         )
-        if reason and len(left) < len(one.tags):  # with its last tag an image would go
-            for tag in left:
-                yield Decision(kind=Kind.RUN_TAG, digest=one.digest, tags=(tag,), goes=True, why="its release is over")
+        # ECR deletes an image with its last tag, so the last one stays on an image that is kept.
+        if kept_because and len(finished) < len(image.tags):
+            for tag in finished:
+                yield Decision(
+                    kind=Kind.RUN_TAG, digest=image.digest, tags=(tag,), delete=True, reason="its release is over"
+                )
 
 
 def decide_records(
-    stored: Iterable[StoredManifest], staying: Collection[StoredManifest], exists: Callable[[str], bool]
+    records: Iterable[StoredManifest], kept: Collection[StoredManifest], exists: Callable[[str], bool]
 ) -> Iterator[Decision]:
-    """Records go with the last image that they are for; `exists`: whether a manifest is there and stays."""
-    contents = {one.image.removeprefix("sha256:")[:32] for one in staying if one.image}
-    for one in stored:
-        named = {found["image"] for tag in one.tags if (found := RECORD.fullmatch(tag))}
-        here = bool(named & contents) or (bool(one.subject) and exists(one.subject))
-        why = "its image is here" if here else "the image that it is for is not here"
-        yield Decision(kind=Kind.RECORD, digest=one.digest, tags=one.tags, goes=not here, why=why)
+    """Yield a decision for each pass record: it is deleted with the last image that it is for.
+
+    `kept` are the images that are not deleted. `exists` returns whether a digest is in the repository and not deleted.
+    """
+    # The tag of a record has the first 32 digits of the image's id.
+    contents = {image.image.removeprefix("sha256:")[:32] for image in kept if image.image}
+    for record in records:
+        named = {found["image"] for tag in record.tags if (found := RECORD_TAG.fullmatch(tag))}
+        has_image = bool(named & contents) or (bool(record.subject) and exists(record.subject))
+        yield Decision(
+            kind=Kind.RECORD,
+            digest=record.digest,
+            tags=record.tags,
+            delete=not has_image,
+            reason="its image exists" if has_image else "its image does not exist",
+        )
 
 
 def decide_signatures(
     stored: Iterable[StoredManifest], exists: Callable[[str], bool], before: datetime
 ) -> Iterator[Decision]:
-    """Signatures and attestations go with their image, and old ones that were replaced by their age."""
-    for one in stored:
-        signed = [digest for tag in one.tags if (digest := signed_digest(tag))]
-        if not one.tags:
-            goes = one.since is not None and one.since < before
-            why = f"replaced by another one, {_age(one)}"
-        elif len(signed) < len(one.tags):
-            goes, why = False, "it is called as no signature is"
+    """Yield a decision for each signature or attestation: it is deleted with its image.
+
+    One that was replaced by another has no tag any more; it is deleted if it is older than `before`.
+    """
+    for signature in stored:
+        signed = [digest for tag in signature.tags if (digest := signed_digest(tag))]
+        if not signature.tags:
+            delete = signature.since is not None and signature.since < before
+            reason = f"replaced by another one, {_age(signature)}"
+        elif len(signed) < len(signature.tags):
+            delete, reason = False, "its tag is not the tag of a signature"
         else:
-            goes = not any(exists(digest) for digest in signed)
-            why = "the image that it is for is not here" if goes else "its image is here"
-        yield Decision(kind=Kind.SIGNATURE, digest=one.digest, tags=one.tags, goes=goes, why=why)
+            delete = not any(exists(digest) for digest in signed)
+            reason = "its image does not exist" if delete else "its image exists"
+        yield Decision(kind=Kind.SIGNATURE, digest=signature.digest, tags=signature.tags, delete=delete, reason=reason)
 
 
-def _stays(one: StoredManifest, rules: Rules) -> str:
-    """Why an image stays; empty when it does not."""
-    return next(_reasons(one, rules), "")
-
-
-def _reasons(one: StoredManifest, rules: Rules) -> Iterator[str]:
-    """All that keeps an image, the weightiest first."""
-    for tag in one.tags:
-        if tag in rules.wanted:
-            yield f"the matrix calls it {tag}"
-    for tag in one.tags:
+def _reasons_to_keep(image: StoredManifest, rules: Rules) -> Iterator[str]:
+    """Yield all reasons to keep an image, the most important first."""
+    for tag in image.tags:
+        if tag in rules.matrix_tags:
+            yield f"the matrix has its tag {tag}"
+    for tag in image.tags:
         if any(fnmatchcase(tag, pattern) for pattern in rules.keep):
-            yield f"--keep names {tag}"
-        if _RUN.fullmatch(tag) and not rules.is_left(tag):
-            yield f"{tag} holds it for a release that may go on"
-    if one.digest in rules.held:
-        yield rules.held[one.digest]
-    if rules.lasting:
-        yield "images that were promoted here stay"
-    if one.since is None:
-        yield "nobody knows its age"
-    elif one.since >= rules.before:
-        yield f"it is younger, {_age(one)}"
+            yield f"--keep matches its tag {tag}"
+        if release_of_run_tag(tag) and not rules.is_finished(tag):
+            yield f"{tag} keeps it for a release that may be resumed"
+    if image.digest in rules.needed:
+        yield rules.needed[image.digest]
+    if rules.keep_all:
+        yield "images are never deleted from a target with `promote_from`"
+    if image.since is None:
+        yield "its age is not known"
+    elif image.since >= rules.before:
+        yield f"it is not old enough, {_age(image)}"
 
 
-def _age(one: StoredManifest) -> str:
-    return f"from {one.since.astimezone(UTC):%Y-%m-%d %H:%M}" if one.since else "of unknown age"
+def _age(stored: StoredManifest) -> str:
+    return f"from {stored.since.astimezone(UTC):%Y-%m-%d %H:%M}" if stored.since else "of unknown age"

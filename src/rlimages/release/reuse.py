@@ -1,45 +1,47 @@
-"""Find images in a registry that are already built and checked, so that a run need not build them."""
+"""Find images in a registry that were built from the same inputs and passed their checks, so they need not be built."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rlimages.checks.inspection import ImageFacts
 from rlimages.checks.pass_record import PassRecord, find_record, suite_digest
+from rlimages.checks.smoke import checks_of
 from rlimages.engine.protocol import BuiltImage
 from rlimages.errors import RegistryError
-from rlimages.matrix.cell import Cell
 from rlimages.oci.labels import BUILD_LABEL
 from rlimages.oci.manifest import ImageConfig, Manifest, parse_config
 from rlimages.plan.results import BuildResult, CellReport, Outcome, SmokeResult
 from rlimages.plan.step import Action, BuildPlan, BuildStep
+from rlimages.project.project import Project
 from rlimages.registry.client import RegistryClient
-from rlimages.release.model import RegistryConnection, ReleaseItem, build_tag
+from rlimages.release.model import RegistryConnection, release_item
+from rlimages.release.tags import build_tag
 
 PARALLEL_LOOKUPS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReusedImage:
-    """An image of a registry that need not be built."""
+    """An image in a registry that is used in place of a build."""
 
     step: BuildStep
     manifest: Manifest
-    facts: ImageConfig
-    proof: PassRecord
-    opened: RegistryConnection
-    repository: str
+    config: ImageConfig
+    pass_record: PassRecord
+    host: str
+    """Registry that has the image."""
 
     @property
-    def specimen(self) -> ImageFacts:
-        """As the acceptance gate sees it: its files were judged when it came here."""
+    def facts(self) -> ImageFacts:
+        """The image as acceptance rules see it, without its files: they were judged when it was published."""
         return ImageFacts(
             reference=self.step.cell.id,
-            origin=self.opened.place.host,
+            origin=self.host,
             id=self.manifest.digest,
             manifest=self.manifest,
-            configuration=self.facts,
+            configuration=self.config,
             unpacked=None,
             entries=None,
             tags=self.step.cell.tags,
@@ -47,7 +49,7 @@ class ReusedImage:
 
     @property
     def report(self) -> CellReport:
-        """As a run reports it: nothing was done today."""
+        """The report of its cell in this run: built, with the checks of its pass record, in no time."""
         cell = self.step.cell
         image = BuiltImage(id=self.manifest.image, size=0)
         return CellReport(
@@ -60,60 +62,57 @@ class ReusedImage:
                     cell=cell,
                     check=check,
                     outcome=Outcome(outcome),
-                    reason=f"recorded in the registry, {self.proof.at}",
+                    reason=f"recorded in the registry, {self.pass_record.at}",
                     seconds=0.0,
                     log="",
                 )
-                for check, outcome in self.proof.checks.items()
+                for check, outcome in self.pass_record.checks.items()
             ),
             image=image,
         )
 
 
 def find_reusable(
-    plan: BuildPlan, opened: RegistryConnection, suite: Callable[[Cell], Sequence[Path]], proofs: Path
+    plan: BuildPlan, connection: RegistryConnection, project: Project
 ) -> tuple[BuildPlan, Mapping[str, ReusedImage]]:
-    """The same plan, with nothing built that a place has; and what that is, by cell.
+    """Look for the images of a plan's builds in a registry. Return the plan without these builds, and the images.
 
-    `suite` gives the programs that check a cell, `proofs` is where this machine's records of them are. Raises
-    `RegistryError` where the registry does not answer.
+    The images are given by cell. Raises `RegistryError` if the registry does not answer.
     """
-    asked = [step for step in plan.of(Action.BUILD) if step.digest and not step.request.no_cache]
+    programs_of = checks_of(project)
+    records = project.state.pass_records
+    builds = [step for step in plan.of(Action.BUILD) if step.digest and not step.request.no_cache]
     with ThreadPoolExecutor(max_workers=PARALLEL_LOOKUPS) as pool:
-        found = {
-            one.step.cell.id: one
-            for one in pool.map(lambda step: _find_image(step, opened, suite(step.cell), proofs), asked)
-            if one is not None
-        }
-    steps = tuple(found[step.cell.id].step if step.cell.id in found else step for step in plan.steps)
-    return replace(plan, steps=steps), found
+        found = pool.map(lambda step: _find_image(step, connection, programs_of(step.cell), records), builds)
+        reused = {image.step.cell.id: image for image in found if image is not None}
+    steps = tuple(reused[step.cell.id].step if step.cell.id in reused else step for step in plan.steps)
+    return replace(plan, steps=steps), reused
 
 
 def _find_image(
-    step: BuildStep, opened: RegistryConnection, programs: Sequence[Path], proofs: Path
+    step: BuildStep, connection: RegistryConnection, programs: Sequence[Path], records: Path
 ) -> ReusedImage | None:
-    registry = opened.registry
-    cell = step.cell
-    item = ReleaseItem(cell=cell.id, repository=cell.repository, image="", tags=cell.tags, build=step.digest)
-    repository = opened.place.repository(item)
-    tag = build_tag(step.digest)
-    manifest = registry.manifest(repository, tag)
+    client = connection.client
+    repository = connection.registry.repository(release_item(step.cell, ""))
+    manifest = client.manifest(repository, build_tag(step.digest))
     if manifest is None or manifest.config is None:
         return None
-    facts = _image_facts(registry, repository, manifest)
-    if facts is None or facts.labels.get(BUILD_LABEL) != step.digest:
+    config = _read_config(client, repository, manifest)
+    # Anybody who may push can set the tag, and it has only a part of the digest. The label is part of the image.
+    if config is None or config.labels.get(BUILD_LABEL) != step.digest:
         return None
     suite = suite_digest(programs)
-    record = find_record(manifest.image, suite, registry=registry, repository=repository, folder=proofs)
+    record = find_record(manifest.image, suite, registry=client, repository=repository, folder=records)
     if record is None:
         return None
-    reason = f"{opened.place.host}/{repository} has it, checked on {record.at[:10]}"
-    told = replace(step, action=Action.RETAG, reason=reason, changes=(), image_id=manifest.image)
-    return ReusedImage(step=told, manifest=manifest, facts=facts, proof=record, opened=opened, repository=repository)
+    host = connection.registry.host
+    reason = f"{host}/{repository} has it, checked on {record.at[:10]}"
+    reused = replace(step, action=Action.RETAG, reason=reason, changes=(), image_id=manifest.image)
+    return ReusedImage(step=reused, manifest=manifest, config=config, pass_record=record, host=host)
 
 
-def _image_facts(registry: RegistryClient, repository: str, manifest: Manifest) -> ImageConfig | None:
+def _read_config(client: RegistryClient, repository: str, manifest: Manifest) -> ImageConfig | None:
     try:
-        return parse_config(registry.blob(repository, manifest.image), f"{repository}@{manifest.digest}")
+        return parse_config(client.blob(repository, manifest.image), f"{repository}@{manifest.digest}")
     except RegistryError:
         return None

@@ -1,107 +1,131 @@
-"""The target of a release, connected, with its requirements."""
+"""Open a target: connect to its registries, and read what it requires of its images."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import partial
-from pathlib import Path
+from fnmatch import fnmatchcase
 
-from rlimages.engine.docker import DockerEngine
+from rlimages.checks.profiles import Profile, load_profiles
 from rlimages.matrix.cell import Cell
-from rlimages.plan.results import CellReport
 from rlimages.project.project import Project
-from rlimages.release.journal import Journal
-from rlimages.release.model import REQUIREMENT_EVENT, CheckRequirements, RegistryConnection, ReleaseItem
-from rlimages.release.requirements import Requirements, check_scans, read_requirements, sign_images
-from rlimages.release.targets import RawTarget, connect, load_targets
-from rlimages.supplychain.sbom import INVENTORY_PROGRAM, image_sbom
-from rlimages.supplychain.scan import scan_summary
-from rlimages.system.process import Stop
+from rlimages.registry.auth import RegistryLogin
+from rlimages.registry.client import RegistryClient
+from rlimages.registry.ecr import EcrCredentials, HostCredentials, fold_patterns, open_ecr
+from rlimages.registry.http import RequestCounter
+from rlimages.release.model import RegistryConnection, TargetRegistry
+from rlimages.release.requirements import Requirements, read_requirements
+from rlimages.release.tags import build_tag
+from rlimages.release.targets_file import RawTarget, load_targets
+
+UPLOAD_PATIENCE = 120.0
+"""Seconds for which a busy registry is asked again before a release stops. ECR's throttling ends earlier."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseTarget:
-    """Where a release goes, and what is asked of it there."""
+    """A target that is connected. Leaving its context closes the connections."""
 
     name: str
-    """In `targets.yaml`; empty for a plain registry."""
-    target: RawTarget
-    demands: Requirements
-    places: tuple[RegistryConnection, ...]
+    """Name in `targets.yaml`; empty for a plain registry (`--to`)."""
+    rules: RawTarget
+    requirements: Requirements
+    connections: tuple[RegistryConnection, ...]
 
     @property
     def label(self) -> str:
-        """What a journal calls it."""
-        return self.name or self.target.registry or ""
+        """The name of the target in journals: its name in `targets.yaml`, or the address of the plain registry."""
+        return self.name or self.rules.registry or ""
+
+    def profiles(self, project: Project) -> tuple[Profile, ...]:
+        """Return the acceptance profiles that its images must satisfy."""
+        return tuple(load_profiles(project.root).find(name) for name in self.rules.accept)
+
+    def __enter__(self) -> "ReleaseTarget":
+        """Return the target itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connections."""
+        for connection in self.connections:
+            connection.client.close()
 
 
 def open_target(
     project: Project, cells: Sequence[Cell], *, to: str = "", target: str = "", environ: Mapping[str, str]
 ) -> ReleaseTarget:
-    """A target by its name, or a plain registry: whatever passed goes there, and every tag may move.
+    """Open the target with the name `target`, or the plain registry `to`, for a release of `cells`.
 
-    Raises what would stop a release in the end, before anything is done: a wrong file, no password for the key, no AWS
-    credentials.
+    This is done before anything is built, so that a mistake does not stop the release after hours of work. Raises
+    `ConfigError` for mistakes in a file, `SelectionError` for an unknown target, `UsageError` if the key's password is
+    not in the environment, and `RegistryError` if there are no AWS credentials.
     """
+    # `--to` is for a private registry: every tag may move, and no acceptance rules are applied.
     rules = load_targets(project).find(target) if target else RawTarget(registry=to, floating=["*"], accept=[])
     return ReleaseTarget(
         name=target,
-        target=rules,
-        demands=read_requirements(rules, project.root, environ),
-        places=connect(target or "registry", rules, cells, environ=environ),
+        rules=rules,
+        requirements=read_requirements(rules, project.root, environ),
+        connections=connect(target or "registry", rules, cells, environ=environ),
     )
 
 
-def make_sboms(
-    ready: Sequence[CellReport], there: ReleaseTarget, project: Project, engine: DockerEngine, folder: Path
-) -> Mapping[str, str]:
-    """The bills of materials of the images, by cell; none where nothing is signed."""
-    found = {}
-    for cell in ready if there.demands.key else ():
-        image = engine.inspect(cell.image.id) if cell.image else None
-        if image is not None:
-            logs = folder / "logs" / cell.cell.id
-            logs.mkdir(parents=True, exist_ok=True)
-            found[cell.cell.id] = image_sbom(
-                image, cell.cell.base.interpreter, engine, root=_owner(project, INVENTORY_PROGRAM), folder=logs
-            )
-    return found
-
-
-def _owner(project: Project, path: Path) -> Path:
-    """The project, or the parent of it, that has a file."""
-    return next((root for root in project.roots if (root / path).exists()), project.root)
-
-
-def requirements_check(
-    there: ReleaseTarget,
-    boms: Mapping[str, str],
-    book: Journal,
+def connect(
+    name: str,
+    target: RawTarget,
+    cells: Iterable[Cell],
+    *,
     environ: Mapping[str, str],
-    stop: Stop,
-    tell: Callable[[str, str], None],
-) -> CheckRequirements:
-    """What the target asks of images that are there: that its scanner lets them pass, and that they are signed."""
+    patience: float = UPLOAD_PATIENCE,
+) -> tuple[RegistryConnection, ...]:
+    """Return a connection for each registry of a target. `cells` decide which tags may move if the target does not say.
 
-    def seal(opened: RegistryConnection, images: Mapping[ReleaseItem, str]) -> None:
-        say = partial(tell, opened.place.name)
+    Raises `RegistryError` if AWS is not available or has no credentials.
+    """
+    chosen = tuple(cells)
+    floating = tuple(target.floating) if target.floating is not None else _alias_patterns(chosen)
+    if target.registry is not None:
+        host, _, prefix = target.registry.partition("/")
+        counter = RequestCounter()
+        credentials = HostCredentials(environ)
+        client = RegistryClient(host, login=RegistryLogin(credentials), meter=counter, patience=patience)
+        registry = TargetRegistry(name=name, host=host, prefix=prefix, floating=floating)
+        return (RegistryConnection(registry=registry, client=client, counter=counter, credentials=credentials),)
+    assert target.ecr is not None
+    return tuple(_connect_region(name, target, region, chosen, floating, patience) for region in target.ecr.regions)
 
-        def note(cell: str, demand: str, said: str, *, passed: bool = True) -> None:
-            book.write(REQUIREMENT_EVENT, place=opened.place.name, cell=cell, demand=demand, passed=passed, said=said)
 
-        check_scans(
-            opened, images, there.demands, today=datetime.now(UTC).date(), stop=stop, tell=say,
-            note=lambda cell, verdict: note(cell, "scan", scan_summary(verdict), passed=verdict.passed),
-        )  # fmt: skip
-        signed = sign_images(
-            opened, images, there.target, there.demands, boms,
-            folder=book.path.parent / opened.place.name.replace("/", "-"), environ=environ, stop=stop, tell=say,
-        )  # fmt: skip
-        for item, told in zip(images, signed, strict=bool(signed)):
-            note(item.cell, "signature", f"by {told.fingerprint} at {told.signed or 'a time that it does not say'}")
-            if told.bom is not None:
-                note(
-                    item.cell, "contents", f"{len(told.bom.get('components', ()))} components, attested by the same key"
-                )
+def _connect_region(
+    name: str, target: RawTarget, region: str, cells: Sequence[Cell], floating: Sequence[str], patience: float
+) -> RegistryConnection:
+    assert target.ecr is not None
+    counter = RequestCounter()
+    ecr = open_ecr(region, account=target.ecr.account, profile=target.ecr.profile, meter=counter)
+    registry = TargetRegistry(
+        name=f"{name}/{region}",
+        host=ecr.where.host,
+        prefix=target.prefix,
+        floating=tuple(floating),
+        expires_untagged=True,  # a lifecycle policy of the repository may delete images without a tag
+    )
 
-    return seal
+    def ensure_repository(repository: str) -> bool:
+        own = repository.removeprefix(f"{target.prefix}/") if target.prefix else repository
+        tags = [tag for cell in cells if cell.repository == own for tag in cell.tags]
+        movable = [pattern for pattern in floating if any(fnmatchcase(tag, pattern) for tag in tags)]
+        if tags and "*" not in movable:
+            movable.append(build_tag("*"))  # moves when the same inputs are built again
+        return ecr.ensure(repository, target.repositories, movable)
+
+    credentials = EcrCredentials(ecr)
+    return RegistryConnection(
+        registry=registry,
+        client=RegistryClient(registry.host, login=RegistryLogin(credentials), meter=counter, patience=patience),
+        counter=counter,
+        credentials=credentials,
+        ensure_repository=ensure_repository,
+        ecr=ecr,
+    )
+
+
+def _alias_patterns(cells: Sequence[Cell]) -> tuple[str, ...]:
+    """Return patterns that match the aliases of the cells, and none of their own tags."""
+    return fold_patterns((alias for cell in cells for alias in cell.aliases), [cell.tag for cell in cells])

@@ -1,6 +1,11 @@
-"""Release images to one registry as a transaction: upload all, verify all, then move the tags."""
+"""Release images to one registry as a transaction: upload all, read all back, then move the tags.
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+The journal has every decision before it takes effect: the digest that each tag had (`Expected`), each uploaded image
+(`Staged`), each move (`Moving`), and the end (`Released` or `RolledBack`). Each step first looks in the journal, so it
+may be repeated after any failure, also by another process.
+"""
+
+from collections.abc import Callable, Iterator
 
 from packaging.version import InvalidVersion, Version
 
@@ -8,266 +13,276 @@ from rlimages.errors import FactoryError, Interrupted, RegistryError
 from rlimages.oci.labels import VERSION_LABEL
 from rlimages.oci.manifest import ImageConfig, Manifest, parse_config
 from rlimages.registry.client import RegistryClient, upload_image
-from rlimages.release.journal import Journal
-from rlimages.release.model import Fetch, ReleaseItem, ReleaseState, TargetRegistry, Untag
+from rlimages.release.journal import Expected, Moving, Release, Released, RolledBack, RunTagLeft, Staged
+from rlimages.release.model import RegistryConnection, ReleaseItem, ReleaseState
+from rlimages.release.sources import ImageSource
+from rlimages.release.tags import run_tag
 from rlimages.system.process import Stop
 
 
-def require_not_older(
-    registry: RegistryClient, repository: str, name: str, present: Manifest, wanted: Manifest
-) -> None:
-    """Raise `RegistryError` where a tag, `name`, would go from `present` back to an older image; both are there."""
-    if present.config is None or wanted.config is None:
-        return
-    now, then = (
-        parse_config(registry.blob(repository, image), f"{name} ({image})") for image in (wanted.image, present.image)
-    )
-    if image_age(then) > image_age(now):
-        told = [
-            f"version {facts.labels.get(VERSION_LABEL, '?')} of {facts.created or 'unknown age'}"
-            for facts in (then, now)
-        ]
-        raise RegistryError(
-            f"{name} holds {told[0]}, this release has {told[1]}: tags never move backwards, but with --allow-older"
-        )
-
-
-def image_age(facts: ImageConfig) -> tuple[Version, str]:
-    """What orders two images of one tag: the toolkit's version, then when they were built."""
-    try:
-        version = Version(facts.labels.get(VERSION_LABEL, ""))
-    except InvalidVersion:
-        version = Version("0")
-    return version, facts.created
-
-
-RUN_TAG = "rlimages-run-"
-"""How the tags begin that hold an image while a release goes on."""
-
-
 class ReleaseTransaction:
-    """A release's work in one place. Every method may be called again after it broke, also by another process."""
+    """The work of a release in one registry. Every method may be repeated after a failure."""
 
     def __init__(
         self,
-        place: TargetRegistry,
-        items: Sequence[ReleaseItem],
-        registry: RegistryClient,
-        journal: Journal,
+        connection: RegistryConnection,
+        release: Release,
         *,
         stop: Stop,
-        untag: Untag | None = None,
-        shared: Collection[str] = (),
-        may_go_back: bool = False,
-        exact: bool = False,
-        on_progress: Callable[[str], None] = lambda _what: None,
+        allow_older: bool = False,
+        on_progress: Callable[[str], None] = lambda _line: None,
     ) -> None:
-        """`untag` is the distribution protocol's own way where it is not given.
-
-        `shared`: other repositories of this registry that may have the same layers. `exact`: byte for byte what was
-        fetched, also where the same image is here already, packed in another way.
-        """
-        self.place = place
-        self._items = tuple(items)
-        self._registry = registry
-        self._journal = journal
+        """`allow_older` lets tags move back to older images. `on_progress` gets a line for each step."""
+        self._connection = connection
+        self._registry = connection.registry
+        self._client = connection.client
+        self._release = release
+        self._items = release.items
+        self._journal = release.journal
         self._stop = stop
-        self._untag = untag or registry.delete_manifest
-        self._shared = tuple(shared)
-        self._may_go_back = may_go_back
-        self._exact = exact
-        self._tell = on_progress
+        self._allow_older = allow_older
+        self._on_progress = on_progress
 
     @property
     def state(self) -> ReleaseState:
-        """How the journal says that it stands."""
-        if self._told("rolled back"):
+        """The state of the registry, as the journal shows it."""
+        name = self._registry.name
+        if self._journal.find(RolledBack, registry=name):
             return ReleaseState.ROLLED_BACK
-        if self._told("released"):
+        if self._journal.find(Released, registry=name):
             return ReleaseState.RELEASED
-        return ReleaseState.BETWEEN if self._told("moving") else ReleaseState.UNTOUCHED
+        return ReleaseState.BETWEEN if self._journal.find(Moving, registry=name) else ReleaseState.UNTOUCHED
 
-    def bring(self, fetch: Fetch) -> None:
-        """Note where all tags are, and bring all images. Raises `FactoryError`, and nobody has seen anything."""
-        for item, tag in self._each_tag():
-            self._note_present(item, tag)
-        for item in self._items:
-            self._bring(item, fetch)
+    def upload(self, source: ImageSource) -> None:
+        """Record the digest of every tag, then upload all images. No tag of the matrix is changed.
 
-    def move(self) -> None:
-        """Move all tags. Raises `RegistryError` before the first move where any of them would be wrong.
-
-        Wrong is: off an image that this release did not see there, off one that must stay, or back to an older one.
+        An image that the journal has as uploaded is not uploaded again. Raises `FactoryError`.
         """
-        manifests = {item: self.staged(item) for item in self._items}
+        # Recorded before the uploads, which take minutes: a tag that somebody else moves meanwhile has another digest
+        # when it is checked in `move_tags`, and is not overwritten.
         for item, tag in self._each_tag():
-            self._check(item, tag, manifests[item])
+            self._record_expected(item, tag)
+        for item in self._items:
+            self._upload_item(item, source)
+
+    def staged_manifest(self, item: ReleaseItem) -> Manifest:
+        """Read the uploaded manifest of an item. Raises `RegistryError` if it was not uploaded, or is deleted."""
+        staged = self._journal.find(Staged, registry=self._registry.name, cell=item.cell)
+        manifest = self._client.manifest(staged[-1].repository, staged[-1].digest) if staged else None
+        if manifest is None:
+            raise RegistryError(
+                f"{self._registry.name}: {item.cell} was not uploaded, or was deleted again; start a new release"
+            )
+        return manifest
+
+    def move_tags(self) -> None:
+        """Move all tags to the uploaded images, and read them back.
+
+        Raises `RegistryError` before the first move if one tag has another image than when the release started, must
+        not move, or would move to an older image.
+        """
+        manifests = {item: self.staged_manifest(item) for item in self._items}
+        for item, tag in self._each_tag():
+            self._check_move(item, tag, manifests[item])
         for item, tag in self._each_tag():
             self._move(item, tag, manifests[item])
         for item, tag in self._each_tag():
-            present = self._present(item, tag)
+            present = self._present_manifest(item, tag)
             if present is None or present.digest != manifests[item].digest:
                 raise RegistryError(
-                    f"{self._name(item, tag)} holds {_digest_or_nothing(present)}, moved there was {manifests[item].digest}"
+                    f"{self._registry.reference(item, tag)} has {_digest_or_nothing(present)}, "
+                    f"but was moved to {manifests[item].digest}"
                 )
-        self._write("released", digests={item.cell: manifests[item].digest for item in self._items})
-        self._clean_up()
+        digests = {item.cell: manifests[item].digest for item in self._items}
+        self._journal.write(Released(registry=self._registry.name, digests=digests))
+        self._remove_run_tags()
 
     def roll_back(self) -> None:
-        """Give every moved tag what it held before. Raises `RegistryError` where somebody else moved it since."""
-        for entry in reversed(self._told("moving")):
-            item = next(item for item in self._items if item.cell == entry["cell"])
-            present = self._present(item, entry["tag"])
-            before, after = entry["before"], entry["after"]
-            if (present.digest if present else None) == before:
+        """Move every tag back to the digest that it had before. Raises `RegistryError` if somebody else moved it since.
+
+        A tag that did not exist before is removed.
+        """
+        for moving in reversed(self._journal.find(Moving, registry=self._registry.name)):
+            item = next(item for item in self._items if item.cell == moving.cell)
+            present = self._present_manifest(item, moving.tag)
+            if (present.digest if present else None) == moving.before:
                 continue
-            if present is None or present.digest != after:
+            if present is None or present.digest != moving.after:
                 raise RegistryError(
-                    f"{self._name(item, entry['tag'])} holds {_digest_or_nothing(present)}, which is not of this release: "
-                    "it stays as it is"
+                    f"{self._registry.reference(item, moving.tag)} has {_digest_or_nothing(present)}, which is not of "
+                    "this release: the tag stays"
                 )
-            self._return(item, entry["tag"], before)
-        self._write("rolled back")
-        self._clean_up()
+            self._move_back(item, moving.tag, moving.before)
+        self._journal.write(RolledBack(registry=self._registry.name))
+        self._remove_run_tags()
 
-    def _bring(self, item: ReleaseItem, fetch: Fetch) -> None:
-        if self._told("staged", cell=item.cell):
+    def _record_expected(self, item: ReleaseItem, tag: str) -> None:
+        # A resumed release keeps the digests from its start: they are what a rollback goes back to.
+        if not self._journal.find(Expected, registry=self._registry.name, cell=item.cell, tag=tag):
+            present = self._present_manifest(item, tag)
+            digest = present.digest if present else None
+            self._journal.write(Expected(registry=self._registry.name, cell=item.cell, tag=tag, digest=digest))
+
+    def _upload_item(self, item: ReleaseItem, source: ImageSource) -> None:
+        if self._journal.find(Staged, registry=self._registry.name, cell=item.cell):
             return
-        repository = self.place.repository(item)
-        self._tell(f"{item.cell}: packing")
-        content = fetch(item, lambda blob: not self._registry.has_blob(repository, blob.digest))
-        manifest = self._already(item, content.manifest) or content.manifest
+        repository = self._registry.repository(item)
+        self._on_progress(f"{item.cell}: packing")
+        content = source.fetch(item, self._connection, lambda blob: not self._client.has_blob(repository, blob.digest))
+        manifest = self._present_as(item, content.manifest) or content.manifest
         if manifest is content.manifest:
-            sources = tuple(name for name in self._known_repositories() if name != repository)
-
-            self._tell(f"{item.cell}: uploading")
-            upload_image(content, repository, self._registry, stop=self._stop, sources=sources)
-        self._go_on()
-        self._registry.put_manifest(
-            repository, self._run_tag(item) if self.place.held_by_tag else manifest.digest, manifest
+            mountable = tuple(name for name in self._mountable_from(source) if name != repository)
+            self._on_progress(f"{item.cell}: uploading")
+            upload_image(content, repository, self._client, stop=self._stop, sources=mountable)
+        self._check_stop()
+        # A lifecycle policy of ECR may delete an image without a tag. The run tag keeps it until its own tags are set.
+        version = run_tag(self._release.name, item.cell) if self._registry.expires_untagged else manifest.digest
+        self._client.put_manifest(repository, version, manifest)
+        stored = self._client.manifest(repository, manifest.digest)
+        if stored is None or stored.content != manifest.content:
+            raise RegistryError(
+                f"{self._registry.host} does not have {repository}@{manifest.digest}, which was just uploaded"
+            )
+        self._journal.write(
+            Staged(registry=self._registry.name, cell=item.cell, repository=repository, digest=manifest.digest)
         )
-        held = self._registry.manifest(repository, manifest.digest)
-        if held is None or held.content != manifest.content:
-            raise RegistryError(f"{self.place.host} does not have {repository}@{manifest.digest}, which was just sent")
-        self._write("staged", cell=item.cell, repository=repository, digest=manifest.digest)
 
-    def _already(self, item: ReleaseItem, manifest: Manifest) -> Manifest | None:
-        """The same image as it is here under one of its tags, where it was packed elsewhere in another way."""
-        for tag in () if self._exact else item.tags:
-            present = self._present(item, tag)
+    def _present_as(self, item: ReleaseItem, manifest: Manifest) -> Manifest | None:
+        """Return the manifest of the same image that one of its tags has already, packed in another way.
+
+        Another machine may have compressed the layers differently. Its manifest is kept: then a tag that must not move
+        has the right image, and nothing is uploaded.
+        """
+        # A promotion copies byte for byte what was tested and signed: its digest must be the same as in the source.
+        for tag in () if self._release.source else item.tags:
+            present = self._present_manifest(item, tag)
             if present is not None and present.image == manifest.image:
                 return present
         return None
 
-    def _known_repositories(self) -> tuple[str, ...]:
-        staged = [entry["repository"] for entry in self._told("staged")]
-        return tuple(dict.fromkeys([*staged, *self._shared]))
+    def _mountable_from(self, source: ImageSource) -> tuple[str, ...]:
+        staged = [event.repository for event in self._journal.find(Staged, registry=self._registry.name)]
+        return tuple(dict.fromkeys([*staged, *source.mountable_from(self._connection)]))
 
-    def staged(self, item: ReleaseItem) -> Manifest:
-        """What was brought for an item. Raises `RegistryError` where nothing was, or it is gone."""
-        told = self._told("staged", cell=item.cell)
-        manifest = self._registry.manifest(told[-1]["repository"], told[-1]["digest"]) if told else None
-        if manifest is None:
-            raise RegistryError(f"{self.place.name}: {item.cell} was not brought, or is gone again; release it anew")
-        return manifest
-
-    def _check(self, item: ReleaseItem, tag: str, manifest: Manifest) -> None:
-        present = self._present(item, tag)
-        now, before = (present.digest if present else None), self._before(item, tag)
-        name = self._name(item, tag)
-        if now == manifest.digest:
+    def _check_move(self, item: ReleaseItem, tag: str, manifest: Manifest) -> None:
+        """Raise `RegistryError` if a tag must not move to a manifest."""
+        present = self._present_manifest(item, tag)
+        digest, expected = (present.digest if present else None), self._expected_digest(item, tag)
+        name = self._registry.reference(item, tag)
+        if digest == manifest.digest:
             return
-        if now != before:
+        if digest != expected:
             raise RegistryError(
-                f"{name} was {before or 'not there'} when this release began and is {now or 'gone'} now: somebody else "
-                "releases too; begin a new release"
+                f"{name} had {expected or 'no image'} when this release started and has {digest or 'no image'} now: "
+                "somebody else releases too; start a new release"
             )
         if present is None:
             return
-        if not self.place.may_move(tag):
+        if not self._registry.may_move(tag):
             raise RegistryError(
-                f"{name} holds another image ({now}) and must never move; give the new one a new version, or let the "
-                "target's `floating` match the tag"
+                f"{name} has another image ({digest}) and must never move; give the new image a new version, or add a "
+                "pattern for this tag to `floating` of the target"
             )
-        if not self._may_go_back:
-            require_not_older(self._registry, self.place.repository(item), name, present, manifest)
+        if not self._allow_older:
+            require_not_older(self._client, self._registry.repository(item), name, present, manifest)
 
     def _move(self, item: ReleaseItem, tag: str, manifest: Manifest) -> None:
-        self._go_on()
-        before = self._before(item, tag)
+        self._check_stop()
+        name = self._registry.name
+        before = self._expected_digest(item, tag)
         if before == manifest.digest:
             return
-        if not self._told("moving", cell=item.cell, tag=tag):
-            self._write("moving", cell=item.cell, tag=tag, before=before, after=manifest.digest)
-        present = self._present(item, tag)
-        now = present.digest if present else None
-        if now not in (before, manifest.digest):
+        # Written before the move: a rollback must know of every tag that may have moved, even if the answer was lost.
+        if not self._journal.find(Moving, registry=name, cell=item.cell, tag=tag):
+            self._journal.write(Moving(registry=name, cell=item.cell, tag=tag, before=before, after=manifest.digest))
+        # Looked up again: the checks of all tags came first, so some time has passed.
+        present = self._present_manifest(item, tag)
+        digest = present.digest if present else None
+        if digest not in (before, manifest.digest):
             raise RegistryError(
-                f"{self._name(item, tag)} became {now or 'nothing'} just now: somebody else releases too"
+                f"{self._registry.reference(item, tag)} has {digest or 'no image'} since a moment ago: "
+                "somebody else releases too"
             )
-        if now != manifest.digest:
-            self._tell(f"{item.cell}: {tag}")
-            self._registry.put_manifest(self.place.repository(item), tag, manifest)
+        if digest != manifest.digest:
+            self._on_progress(f"{item.cell}: {tag}")
+            self._client.put_manifest(self._registry.repository(item), tag, manifest)
 
-    def _return(self, item: ReleaseItem, tag: str, before: str | None) -> None:
-        repository = self.place.repository(item)
+    def _move_back(self, item: ReleaseItem, tag: str, before: str | None) -> None:
+        repository, name = self._registry.repository(item), self._registry.reference(item, tag)
         if before is not None:
-            manifest = self._registry.manifest(repository, before)
+            manifest = self._client.manifest(repository, before)
             if manifest is None:
-                raise RegistryError(
-                    f"{self._name(item, tag)}: what it held before, {before}, is gone from the registry"
-                )
-            self._registry.put_manifest(repository, tag, manifest)
-        elif not self._untag(repository, tag):
-            raise RegistryError(f"{self._name(item, tag)} was not there before, and can't be removed; do it by hand")
+                raise RegistryError(f"{name}: its image from before, {before}, is not in the registry any more")
+            self._client.put_manifest(repository, tag, manifest)
+        elif not self._connection.remove_tag(repository, tag):
+            raise RegistryError(f"{name} did not exist before, and can't be removed; remove it by hand")
 
-    def _clean_up(self) -> None:
-        """Remove this run's own tags. What fails here is only untidy: `gc` finds it."""
-        for item in self._items if self.place.held_by_tag else ():
+    def _remove_run_tags(self) -> None:
+        """Remove the temporary tags. A failure is only recorded, because the release itself is complete."""
+        for item in self._items if self._registry.expires_untagged else ():
+            tag = run_tag(self._release.name, item.cell)
             try:
-                self._untag(self.place.repository(item), self._run_tag(item))
+                self._connection.remove_tag(self._registry.repository(item), tag)
             except FactoryError as error:
-                self._write("left", cell=item.cell, tag=self._run_tag(item), reason=str(error))
+                self._journal.write(
+                    RunTagLeft(registry=self._registry.name, cell=item.cell, tag=tag, reason=str(error))
+                )
 
-    def _note_present(self, item: ReleaseItem, tag: str) -> None:
-        if not self._told("expected", cell=item.cell, tag=tag):
-            present = self._present(item, tag)
-            self._write("expected", cell=item.cell, tag=tag, digest=present.digest if present else None)
+    def _expected_digest(self, item: ReleaseItem, tag: str) -> str | None:
+        expected = self._journal.find(Expected, registry=self._registry.name, cell=item.cell, tag=tag)
+        if not expected:
+            name = self._registry.reference(item, tag)
+            raise RegistryError(f"{name}: the journal does not have its digest from before; start a new release")
+        return expected[0].digest
 
-    def _before(self, item: ReleaseItem, tag: str) -> str | None:
-        found = self._told("expected", cell=item.cell, tag=tag)
-        if not found:
-            raise RegistryError(f"{self._name(item, tag)}: the journal does not say what was there; release it anew")
-        digest: str | None = found[0]["digest"]
-        return digest
-
-    def _present(self, item: ReleaseItem, tag: str) -> Manifest | None:
-        return self._registry.manifest(self.place.repository(item), tag)
+    def _present_manifest(self, item: ReleaseItem, tag: str) -> Manifest | None:
+        return self._client.manifest(self._registry.repository(item), tag)
 
     def _each_tag(self) -> Iterator[tuple[ReleaseItem, str]]:
-        """First what each image is called itself, then the aliases, which people follow without looking."""
+        """Yield each item with each of its tags: first the own tags of all images, then the aliases.
+
+        People and running jobs follow aliases, so these move when every image has its own tag.
+        """
         own = [(item, item.tags[0]) for item in self._items]
         aliases = [(item, tag) for item in self._items for tag in item.tags[1:]]
         for pair in own + aliases:
-            self._go_on()
+            self._check_stop()
             yield pair
 
-    def _go_on(self) -> None:
+    def _check_stop(self) -> None:
         if self._stop.is_set():
             raise Interrupted("interrupted")
 
-    def _run_tag(self, item: ReleaseItem) -> str:
-        return f"{RUN_TAG}{self._journal.path.parent.name}-{item.cell}"
 
-    def _name(self, item: ReleaseItem, tag: str) -> str:
-        return f"{self.place.host}/{self.place.repository(item)}:{tag}"
+def require_not_older(client: RegistryClient, repository: str, name: str, present: Manifest, wanted: Manifest) -> None:
+    """Raise `RegistryError` if the tag `name` would move from the image `present` to an older one, `wanted`."""
+    if present.config is None or wanted.config is None:
+        return
+    new, old = (
+        parse_config(client.blob(repository, image), f"{name} ({image})") for image in (wanted.image, present.image)
+    )
+    if image_age(old) > image_age(new):
+        raise RegistryError(
+            f"{name} has {_describe_age(old)}, this release has {_describe_age(new)}: "
+            "tags never move backwards, unless you give --allow-older"
+        )
 
-    def _told(self, event: str, **words: object) -> list[dict[str, str]]:
-        return [dict(entry) for entry in self._journal.told(event, place=self.place.name, **words)]
 
-    def _write(self, event: str, **words: object) -> None:
-        self._journal.write(event, place=self.place.name, **words)
+def image_age(config: ImageConfig) -> tuple[Version, str]:
+    """Return the key by which two images of one tag are ordered: the toolkit's version, then the creation date.
+
+    The version comes first, because an old version that is rebuilt today has the later date.
+    """
+    try:
+        version = Version(config.labels.get(VERSION_LABEL, ""))
+    except InvalidVersion:
+        version = Version("0")
+    return version, config.created
+
+
+def _describe_age(config: ImageConfig) -> str:
+    return f"version {config.labels.get(VERSION_LABEL, '?')} of {config.created or 'unknown age'}"
 
 
 def _digest_or_nothing(manifest: Manifest | None) -> str:
-    return manifest.digest if manifest else "nothing"
+    return manifest.digest if manifest else "no image"

@@ -205,7 +205,7 @@ def make_forecast(
         notes += _unlocked(project, decided)
     proven = {} if since else dict(_cached_checks(decided, engine, project))
     proven.update((name, frozenset(image.pass_record.checks)) for name, image in recalled.items())
-    suites, past = _Suites(project), read_history(project.state.root)
+    suites, past = _Suites(project), read_history(project.state)
     told = tuple(_cell_forecast(step, suites, names, proven, past) for step in plan.steps)
     return Forecast(
         cells=told,
@@ -281,7 +281,7 @@ def _cell_forecast(
     if step.action is Action.SKIP:
         return CellForecast(step=step, seconds=None, space=None, checks=(), proven=0, publishes=())
     before = proven.get(step.cell.id, frozenset())
-    known = step.action is Action.BUILD and past.knows(step.cell)
+    known = step.action is Action.BUILD and past.has_build(step.cell)
     return CellForecast(
         step=step,
         seconds=past.estimate(step.cell) if known else None,

@@ -86,7 +86,7 @@ def run_cells(
     from rlimages.run.scheduler import run_plan
 
     booking = _resource_budget(project, todo, engine, wishes, stop)
-    if Stage.BUILD in wishes.stages and todo.of(Action.BUILD) and booking.free() is None:
+    if Stage.BUILD in wishes.stages and todo.of(Action.BUILD) and booking.free_disk() is None:
         note("the engine's data is not on this machine, so its disk is not watched")
     on_passed: Callable[[CellReport], None] | None = None
     if target:
@@ -103,7 +103,7 @@ def run_cells(
         matrix=project.cells_by_id,
         proofs=None if wishes.fresh else project.state.check_cache,
         booking=booking,
-        state=project.state.root,
+        state=project.state,
         on_passed=on_passed,
         elsewhere={cell: image.report for cell, image in reused.items()},
         command=wishes.command,
@@ -176,10 +176,10 @@ def _resource_budget(
 
     return ResourceBudget(
         memory=None if wishes.jobs else read_machine().memory,
-        floor=wishes.disk_floor,
-        free=free,
-        reliefs=(
-            lambda _wanted: engine.remove_dangling(read_history(project.state.root).images() - held),
+        disk_floor=wishes.disk_floor,
+        free_disk=free,
+        cleanups=(
+            lambda _wanted: engine.remove_dangling(read_history(project.state).images() - held),
             engine.prune_build_cache,
         ),
         stop=stop,

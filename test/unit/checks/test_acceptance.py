@@ -31,7 +31,7 @@ from rlimages.oci.manifest import (
     parse_manifest,
 )
 from rlimages.plan.results import Outcome
-from rlimages.release.transaction import RUN_TAG
+from rlimages.release.tags import RUN_TAG_PREFIX
 
 ROOT = Path(__file__).resolve().parents[3]
 TRAINING = parse_profiles().find("sagemaker-training")
@@ -281,7 +281,7 @@ def test_programs_are_looked_for_where_the_image_has_its_path() -> None:
     )
 
 
-@pytest.mark.parametrize("tag", [f"{RUN_TAG}1-vw", record_tag("sha256:a", "sha256:b")])
+@pytest.mark.parametrize("tag", [f"{RUN_TAG_PREFIX}1-vw", record_tag("sha256:a", "sha256:b")])
 def test_the_tags_that_releases_use_themselves_are_reserved(tag) -> None:
     assert "is taken" in said(specimen(tags=(tag,)), "tags").reason
 

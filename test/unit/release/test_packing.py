@@ -1,19 +1,22 @@
-"""Images that are packed for registries of which some are down."""
+"""All images are packed before a release, also if some of the registries do not answer."""
 
 import socket
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import pytest
 
 from rlimages.errors import Interrupted
-from rlimages.oci.manifest import DOCKER_CONFIG, DOCKER_LAYER, Blob, Manifest, compose_manifest
+from rlimages.oci.manifest import DOCKER_CONFIG, DOCKER_LAYER, Blob, Manifest, PackedContent, compose_manifest
+from rlimages.project.state import StateFolder
 from rlimages.registry.auth import DockerCredentials
 from rlimages.registry.client import RegistryClient
 from rlimages.registry.http import RequestCounter
 from rlimages.release.model import RegistryConnection, ReleaseItem, TargetRegistry
 from rlimages.release.packing import pack_all
+from rlimages.release.sources import LocalStoreSource
 from rlimages.system.process import Stop
 
 LAYERS = [Blob(media_type=DOCKER_LAYER, digest=f"sha256:{name}", size=10) for name in "ab"]
@@ -22,11 +25,28 @@ ITEMS = [ReleaseItem(cell=name, repository=name, image="sha256:c", tags=("1",)) 
 
 
 class Content:
+    """An image that is packed."""
+
     manifest: Manifest = PACKED
+
+    def chunks(self, _blob: Blob) -> Iterator[bytes]:
+        raise AssertionError("nothing is uploaded here")
+
+
+class Source(LocalStoreSource):
+    """Records for each image which of its layers are wanted."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(lambda _image: iter(()), StateFolder(folder))
+        self.wanted: list[list[bool]] = []
+
+    def pack(self, _item: ReleaseItem, wanted: Callable[[Blob], bool]) -> PackedContent:
+        self.wanted.append([wanted(layer) for layer in LAYERS])
+        return Content()
 
 
 class Server(ThreadingHTTPServer):
-    """A registry that has one of the two layers, or is out of order."""
+    """A registry that has one of the two layers. If it is broken, it refuses every request."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -58,12 +78,12 @@ def server() -> Iterator[Server]:
         server.shutdown()
 
 
-def opened(port: int, tmp_path) -> RegistryConnection:
-    host, meter = f"127.0.0.1:{port}", RequestCounter()
+def connect_to(port: int, tmp_path) -> RegistryConnection:
+    host, counter = f"127.0.0.1:{port}", RequestCounter()
     return RegistryConnection(
-        place=TargetRegistry(name=host, host=host, prefix="team"),
-        registry=RegistryClient(host, meter=meter, patience=0.1),
-        meter=meter,
+        registry=TargetRegistry(name=host, host=host, prefix="team"),
+        client=RegistryClient(host, meter=counter, patience=0.1),
+        counter=counter,
         credentials=DockerCredentials(tmp_path),
     )
 
@@ -72,45 +92,40 @@ def opened(port: int, tmp_path) -> RegistryConnection:
 def down(tmp_path) -> RegistryConnection:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        return opened(free.getsockname()[1], tmp_path)
+        return connect_to(free.getsockname()[1], tmp_path)
 
 
-def pack(places: list[RegistryConnection], stop: Stop | None = None) -> tuple[dict[str, Manifest], list[bool]]:
-    """What all images became, and which layers had to be there for the first."""
-    wanted: list[list[bool]] = []
-
-    def fetch(_item: ReleaseItem, lacking: Callable[[Blob], bool]) -> Content:
-        wanted.append([lacking(layer) for layer in LAYERS])
-        return Content()
-
-    return dict(pack_all(ITEMS, places, fetch, stop=stop or Stop())), wanted[0] if wanted else []
+@pytest.fixture
+def source(tmp_path) -> Source:
+    return Source(tmp_path)
 
 
-def test_all_images_are_packed_before_any_place_gets_a_byte(server, tmp_path) -> None:
-    packed, wanted = pack([opened(server.server_port, tmp_path)])
+def test_all_images_are_packed_before_a_registry_gets_a_byte(server, source, tmp_path) -> None:
+    packed = pack_all(ITEMS, [connect_to(server.server_port, tmp_path)], source, stop=Stop())
     assert packed == {"one": PACKED, "two": PACKED}
-    assert wanted == [False, True]
+    assert source.wanted[0] == [False, True]
     assert {line.partition(" ")[0] for line in server.asked} == {"GET", "HEAD"}
     assert "HEAD /v2/team/one/blobs/sha256:a" in server.asked
 
 
-def test_a_place_that_is_down_keeps_nothing_from_being_packed(server, down, tmp_path) -> None:
-    packed, wanted = pack([down, opened(server.server_port, tmp_path)])
+def test_a_registry_that_is_down_does_not_prevent_packing(server, down, source, tmp_path) -> None:
+    packed = pack_all(ITEMS, [down, connect_to(server.server_port, tmp_path)], source, stop=Stop())
     assert set(packed) == {"one", "two"}
-    assert wanted == [False, True]
+    assert source.wanted[0] == [False, True]
 
 
-def test_where_no_place_answers_what_will_be_sent_is_known_all_the_same(down) -> None:
-    assert set(pack([down])[0]) == {"one", "two"}
+def test_the_manifests_are_known_also_if_no_registry_answers(down, source) -> None:
+    assert set(pack_all(ITEMS, [down], source, stop=Stop())) == {"one", "two"}
 
 
-def test_a_place_that_refuses_to_say_what_it_has_gets_all(server, tmp_path) -> None:
+def test_a_registry_that_refuses_to_answer_counts_as_lacking_all_layers(server, source, tmp_path) -> None:
     server.broken = True
-    assert pack([opened(server.server_port, tmp_path)])[1] == [True, True]
+    pack_all(ITEMS, [connect_to(server.server_port, tmp_path)], source, stop=Stop())
+    assert source.wanted[0] == [True, True]
 
 
-def test_packing_ends_when_the_run_is_stopped(down) -> None:
+def test_packing_ends_when_the_run_is_stopped(down, source) -> None:
     stop = Stop()
     stop.set()
     with pytest.raises(Interrupted):
-        pack([down], stop)
+        pack_all(ITEMS, [down], source, stop=stop)

@@ -1,4 +1,4 @@
-"""Layers of images that passed travel while others are built; nobody can see anything of them yet."""
+"""Layers of images that passed are uploaded while other images are built, without any tag or manifest."""
 
 import io
 import json
@@ -19,14 +19,15 @@ from rlimages.registry.auth import DockerCredentials
 from rlimages.registry.client import RegistryClient
 from rlimages.registry.http import RequestCounter
 from rlimages.release.model import RegistryConnection, TargetRegistry
-from rlimages.release.packing import early_uploader, from_local_store
+from rlimages.release.packing import EarlyUploader
+from rlimages.release.sources import LocalStoreSource
 from rlimages.system.process import Stop
 
 LAYER = b"a layer " * 100
 
 
 def saved() -> tuple[str, bytes]:
-    """An image of one layer: its id, and what the engine saves."""
+    """An image of one layer: its id, and the archive that the engine saves."""
     diff = sha256_digest(LAYER)
     config = json.dumps({"rootfs": {"type": "layers", "diff_ids": [diff]}}).encode()
     name = sha256_digest(config)
@@ -45,7 +46,7 @@ def saved() -> tuple[str, bytes]:
 
 
 class Server(ThreadingHTTPServer):
-    """A registry that takes blobs, as the distribution specification has it, in one piece each."""
+    """A registry that takes blobs as in the distribution specification, each in one chunk."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -53,7 +54,7 @@ class Server(ThreadingHTTPServer):
         self.blobs: dict[str, bytes] = {}
         self.asked: list[str] = []
         self.closed = False
-        """As ECR is to repositories that nobody made."""
+        """Whether uploads are refused, as in ECR for a repository that does not exist."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -70,11 +71,11 @@ class Handler(BaseHTTPRequestHandler):
         elif self.command == "HEAD":
             status = 200 if path.rpartition("/")[2] in self.server.blobs else 404
         elif not self.server.closed:
-            place = path if self.command != "POST" else f"{path}{len(self.server.asked)}"
-            status, headers = (201 if self.command == "PUT" else 202), {"location": place}
-            self.server.parts[place] = self.server.parts.get(place, b"") + content
+            location = path if self.command != "POST" else f"{path}{len(self.server.asked)}"
+            status, headers = (201 if self.command == "PUT" else 202), {"location": location}
+            self.server.parts[location] = self.server.parts.get(location, b"") + content
             if self.command == "PUT":
-                self.server.blobs[query.removeprefix("digest=").replace("%3A", ":")] = self.server.parts[place]
+                self.server.blobs[query.removeprefix("digest=").replace("%3A", ":")] = self.server.parts[location]
         self.send_response(status)
         for name, value in {**headers, "content-length": "0"}.items():
             self.send_header(name, value)
@@ -95,12 +96,12 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def place(server, tmp_path) -> RegistryConnection:
-    host, meter = f"127.0.0.1:{server.server_port}", RequestCounter()
+def connection(server, tmp_path) -> RegistryConnection:
+    host, counter = f"127.0.0.1:{server.server_port}", RequestCounter()
     return RegistryConnection(
-        place=TargetRegistry(name=host, host=host, prefix="team"),
-        registry=RegistryClient(host, meter=meter, patience=0.1),
-        meter=meter,
+        registry=TargetRegistry(name=host, host=host, prefix="team"),
+        client=RegistryClient(host, meter=counter, patience=0.1),
+        counter=counter,
         credentials=DockerCredentials(tmp_path),
     )
 
@@ -111,17 +112,26 @@ def passed(cell):
     return CellReport(cell=cell, image=BuiltImage(id=name, size=1))
 
 
-def fetch(tmp_path, pieces=None):
-    _, content = saved()
-    return from_local_store(lambda _image: pieces or (lambda: iter([content])), StateFolder(tmp_path))
+@pytest.fixture
+def uploader(connection, tmp_path):
+    def uploader(save=None, require_accepted=accept_all, stop: Stop | None = None) -> EarlyUploader:
+        _, content = saved()
+        return EarlyUploader(
+            source=LocalStoreSource(save or (lambda _image: iter([content])), StateFolder(tmp_path)),
+            connections=[connection],
+            require_accepted=require_accepted,
+            stop=stop or Stop(),
+        )
+
+    return uploader
 
 
-def anything(_cell: CellReport, _manifest: Manifest) -> None:
-    """No profile has anything against it."""
+def accept_all(_cell: CellReport, _manifest: Manifest) -> None:
+    """The target has no acceptance profile."""
 
 
-def test_the_layers_of_what_passed_are_there_before_the_release(passed, server, place, tmp_path) -> None:
-    early_uploader(fetch(tmp_path), [place], judge=anything, stop=Stop())(passed)
+def test_the_layers_of_an_image_that_passed_are_uploaded_before_the_release(passed, server, uploader) -> None:
+    uploader().upload(passed)
     name, _ = saved()
     assert name in server.blobs
     assert len(server.blobs) == 2
@@ -129,8 +139,8 @@ def test_the_layers_of_what_passed_are_there_before_the_release(passed, server, 
     assert {line.split("/")[3] for line in server.asked if "blobs" in line} == {passed.cell.repository}
 
 
-def test_a_release_finds_packed_what_passed_before_it(passed, place, tmp_path) -> None:
-    early_uploader(fetch(tmp_path), [place], judge=anything, stop=Stop())(passed)
+def test_a_release_finds_what_was_packed_before_it(passed, uploader, tmp_path) -> None:
+    uploader().upload(passed)
 
     def never():
         raise AssertionError("it was saved a second time")
@@ -139,52 +149,50 @@ def test_a_release_finds_packed_what_passed_before_it(passed, place, tmp_path) -
     assert packed.manifest.image == passed.image.id
 
 
-def test_what_is_there_already_is_not_packed_or_sent_again(passed, server, place, tmp_path) -> None:
-    asked = []
+def test_a_layer_that_the_registry_has_is_not_packed_or_uploaded_again(passed, server, uploader, tmp_path) -> None:
+    saves = []
     _, content = saved()
-    forward = early_uploader(
-        fetch(tmp_path, lambda: asked.append(1) or iter([content])), [place], judge=anything, stop=Stop()
-    )
-    forward(passed)
+    early_uploader = uploader(lambda image: saves.append(image) or iter([content]))
+    early_uploader.upload(passed)
     for blob in (tmp_path / "blobs").iterdir():
         blob.unlink()
     server.asked.clear()
-    forward(passed)
-    assert len(asked) == 1
+    early_uploader.upload(passed)
+    assert len(saves) == 1
     assert {line.partition(" ")[0] for line in server.asked} <= {"GET", "HEAD"}
 
 
-def test_nothing_travels_of_an_image_that_a_profile_refuses(passed, server, place, tmp_path) -> None:
+def test_nothing_is_uploaded_of_an_image_that_a_profile_refuses(passed, server, uploader) -> None:
     def refuse(_cell, _manifest):
         raise AcceptanceError("too large")
 
-    early_uploader(fetch(tmp_path), [place], judge=refuse, stop=Stop())(passed)
+    uploader(require_accepted=refuse).upload(passed)
     assert not server.blobs
 
 
-def test_a_place_without_the_repository_waits_for_the_release(passed, server, place, tmp_path) -> None:
+def test_an_image_is_packed_also_if_its_repository_does_not_exist_yet(passed, server, uploader, tmp_path) -> None:
     server.closed = True
-    early_uploader(fetch(tmp_path), [place], judge=anything, stop=Stop())(passed)
+    uploader().upload(passed)
     assert not server.blobs
     assert (tmp_path / "packed").is_dir()
 
 
-def test_what_goes_wrong_is_left_for_the_release_to_say(passed, place, tmp_path) -> None:
-    def gone():
+def test_a_failure_is_left_for_the_release_to_report(passed, uploader) -> None:
+    def fail(_image: str):
         raise ToolError("the Docker engine does not answer any more")
 
-    early_uploader(fetch(tmp_path, gone), [place], judge=anything, stop=Stop())(passed)
+    uploader(fail).upload(passed)
 
 
-def test_a_stopped_run_leaves_nothing_half_packed(passed, server, place, tmp_path) -> None:
+def test_a_run_that_is_stopped_leaves_no_half_packed_layer(passed, server, uploader, tmp_path) -> None:
     _, content = saved()
     stop = Stop()
 
-    def pieces():
+    def save(_image: str):
         yield content[:600]
         stop.set()
         raise Interrupted("interrupted")
 
-    early_uploader(fetch(tmp_path, pieces), [place], judge=anything, stop=stop)(passed)
+    uploader(save, stop=stop).upload(passed)
     assert not list((tmp_path / "blobs").iterdir())
     assert not server.blobs

@@ -1,4 +1,4 @@
-"""What a release would send is what its places lack: each layer once a place, whichever repository has it."""
+"""The size of an upload: each layer counts once for each registry in which no repository has it."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -29,12 +29,12 @@ class Answers:
 
 
 @pytest.fixture
-def shelf(tmp_path) -> PackedCache:
-    """The first two layers were packed to a tenth."""
-    shelf = PackedCache(tmp_path)
+def cache(tmp_path) -> PackedCache:
+    """The first two layers were packed before, to a tenth of their size."""
+    cache = PackedCache(tmp_path)
     for name in (BASE, OWN):
-        shelf.keep_layer(name, Blob(media_type=DOCKER_LAYER, digest=f"{name[:-1]}0", size=100))
-    return shelf
+        cache.keep_layer(name, Blob(media_type=DOCKER_LAYER, digest=f"{name[:-1]}0", size=100))
+    return cache
 
 
 @pytest.fixture
@@ -45,30 +45,30 @@ def images(cell):
     return [(replace(cell, repository="one"), one), (replace(cell, repository="two"), other)]
 
 
-def place(*held: tuple[str, str]):
-    return SimpleNamespace(place=TargetRegistry(name="x", host="127.0.0.1:1", prefix="team"), registry=Answers(*held))
+def registry(*held: tuple[str, str]):
+    return SimpleNamespace(registry=TargetRegistry(name="x", host="127.0.0.1:1", prefix="team"), client=Answers(*held))
 
 
 @pytest.fixture(autouse=True)
-def up(monkeypatch) -> None:
+def reachable(monkeypatch) -> None:
     monkeypatch.setattr(packing, "is_reachable", lambda _host: True)
 
 
-def test_an_empty_place_lacks_each_layer_once(images, shelf) -> None:
-    assert upload_size(images, [place()], shelf) == 100 + 100 + 1000
+def test_an_empty_registry_lacks_each_layer_once(images, cache) -> None:
+    assert upload_size(images, [registry()], cache) == 100 + 100 + 1000
 
 
-def test_what_any_repository_has_does_not_travel(images, shelf) -> None:
-    assert upload_size(images, [place(("team/two", f"{BASE[:-1]}0"))], shelf) == 100 + 1000
-    assert upload_size(images, [place(("team/elsewhere", f"{BASE[:-1]}0"))], shelf) == 1200
+def test_a_layer_that_any_repository_has_is_not_counted(images, cache) -> None:
+    assert upload_size(images, [registry(("team/two", f"{BASE[:-1]}0"))], cache) == 100 + 1000
+    assert upload_size(images, [registry(("team/elsewhere", f"{BASE[:-1]}0"))], cache) == 1200
 
 
-def test_each_place_is_asked_for_itself(images, shelf) -> None:
-    here = [place(("team/one", f"{BASE[:-1]}0"), ("team/one", f"{OWN[:-1]}0")), place()]
-    assert upload_size(images[:1], here, shelf) == 0 + 200
+def test_each_registry_counts_for_itself(images, cache) -> None:
+    registries = [registry(("team/one", f"{BASE[:-1]}0"), ("team/one", f"{OWN[:-1]}0")), registry()]
+    assert upload_size(images[:1], registries, cache) == 0 + 200
 
 
-def test_a_place_that_does_not_say_gets_all(images, shelf, monkeypatch) -> None:
-    assert upload_size(images[:1], [place(("broken", ""))], shelf) == 200
+def test_a_registry_that_gives_no_answer_counts_as_empty(images, cache, monkeypatch) -> None:
+    assert upload_size(images[:1], [registry(("broken", ""))], cache) == 200
     monkeypatch.setattr(packing, "is_reachable", lambda _host: False)
-    assert upload_size(images[:1], [place(("team/one", f"{BASE[:-1]}0"))], shelf) == 200
+    assert upload_size(images[:1], [registry(("team/one", f"{BASE[:-1]}0"))], cache) == 200

@@ -3,7 +3,7 @@ from datetime import date
 import pytest
 
 from rlimages.errors import ConfigError, Interrupted, RegistryError
-from rlimages.release.targets import parse_targets
+from rlimages.release.targets_file import parse_targets
 from rlimages.supplychain.scan import (
     Severity,
     Vulnerability,

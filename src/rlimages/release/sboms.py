@@ -1,0 +1,72 @@
+"""Get the SBOMs of a release: of local images by looking into them, of images in a registry from their attestations.
+
+Only a target with a key needs them, since an SBOM is attested with that key.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from rlimages.engine.docker import DockerEngine
+from rlimages.plan.results import CellReport
+from rlimages.project.project import Project
+from rlimages.registry.auth import temporary_docker_config
+from rlimages.release.model import RegistryConnection, ReleaseItem
+from rlimages.supplychain.cosign import SignedImage
+from rlimages.supplychain.sbom import INVENTORY_PROGRAM, image_sbom
+from rlimages.supplychain.signing import Cosign, Key, public_key, verify_image
+from rlimages.system.context import RunContext
+
+
+def make_sboms(cells: Iterable[CellReport], project: Project, engine: DockerEngine, folder: Path) -> Mapping[str, str]:
+    """Return the SBOM of each cell's local image as CycloneDX JSON, by cell. `folder` gets the logs."""
+    sboms = {}
+    for cell in cells:
+        image = engine.inspect(cell.image.id) if cell.image else None
+        if image is not None:
+            logs = folder / "logs" / cell.cell.id
+            logs.mkdir(parents=True, exist_ok=True)
+            root = _root_with(project, INVENTORY_PROGRAM)
+            sboms[cell.cell.id] = image_sbom(image, cell.cell.base.interpreter, engine, root=root, folder=logs)
+    return sboms
+
+
+def _root_with(project: Project, path: Path) -> Path:
+    """Return the project, or the parent project, that has a file."""
+    return next((root for root in project.roots if (root / path).exists()), project.root)
+
+
+def inherited_sboms(
+    connection: RegistryConnection,
+    digests: Mapping[ReleaseItem, str],
+    key: Key,
+    *,
+    folder: Path,
+    context: RunContext,
+) -> Mapping[str, str]:
+    """Return the SBOMs that a private key attests of images in a registry, by cell. `folder` gets its public half.
+
+    Raises `RegistryError` for an image that is not signed with the key, or has no attested SBOM.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with temporary_docker_config(connection.credentials, [connection.registry.host], context.environ) as login:
+        public = public_key(Cosign(login, environ=context.environ, stop=context.stop), key, folder)
+    return verified_sboms(connection, digests, public, context=context)
+
+
+def verified_sboms(
+    connection: RegistryConnection, digests: Mapping[ReleaseItem, str], public: str, *, context: RunContext
+) -> Mapping[str, str]:
+    """Return the SBOMs that a public key (file or URI) verifies for images in a registry, by cell.
+
+    Raises `RegistryError` for an image that is not signed with the key, or has no attested SBOM.
+    """
+    with temporary_docker_config(connection.credentials, [connection.registry.host], context.environ) as login:
+        cosign = Cosign(login, environ=context.environ, stop=context.stop)
+        sboms = {}
+        for item, digest in digests.items():
+            image = SignedImage(
+                host=connection.registry.host, repository=connection.registry.repository(item), digest=digest
+            )
+            sboms[item.cell] = json.dumps(verify_image(cosign, image, public).bom, indent=2)
+        return sboms
