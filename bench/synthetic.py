@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rlimages import lock, tree
+from rlimages import library, lock, tree
 from rlimages.project import Project, load
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,6 +72,7 @@ def large(root: Path, cells: int) -> Project:
         }
     for part in ("macros", "build", "rootfs"):
         shutil.copytree(ROOT / "templates" / part, root / "templates" / part)
+    shutil.copytree(ROOT / library.FOLDER, root / library.FOLDER)
     _write(root, bases, toolkits, LARGE_TEMPLATE)
     project = load(root / tree.MATRIX, root)
     for asked in project.lock_inputs(project.cells):

@@ -1,4 +1,4 @@
-"""What the launcher trained decides in `sagemaker_rl.coach_model` as in Coach itself, and so it does over HTTP.
+"""What the launcher trained decides in `sagemaker_rl.coach.model` as in Coach itself, and so it does over HTTP.
 
 The exported network also runs on MXNet alone, and as ONNX where the image has that package.
 """
@@ -56,6 +56,7 @@ def theirs(folder):
     import numpy
     from rl_coach.base_parameters import TaskParameters
     from rl_coach.core_types import EnvResponse, RunPhase
+
     from sagemaker_rl.coach_launcher import SageMakerCoachPresetLauncher
 
     agents = []
@@ -96,7 +97,7 @@ def theirs(folder):
 
 def mine(folder):
     """The replies of the model server's side on the observations in a file; bad ones get a sentence."""
-    from sagemaker_rl.coach_model import Model
+    from sagemaker_rl.coach.model import Model
 
     with open(os.path.join(folder, "theirs.json")) as stream:
         seen = json.load(stream)[0]

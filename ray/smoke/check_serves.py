@@ -1,4 +1,4 @@
-"""What the launcher trained decides in `sagemaker_rl.ray_model` as in RLlib itself, and so it does over HTTP.
+"""What the launcher trained decides in `sagemaker_rl.ray.model` as in RLlib itself, and so it does over HTTP.
 
 The environment has continuous actions with bounds, and observations are normalized where RLlib does that by a word:
 what is done before and after the network counts too.
@@ -127,7 +127,7 @@ def recorded(algorithm):
 
 def mine(folder):
     """The actions of the model server's side on the observations in a file; bad ones get a sentence."""
-    from sagemaker_rl.ray_model import Model
+    from sagemaker_rl.ray.model import Model
 
     with open(os.path.join(folder, "theirs.json")) as stream:
         seen = json.load(stream)[0]

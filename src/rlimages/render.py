@@ -70,11 +70,13 @@ class Renderer:
         defaults: Mapping[str, Mapping[str, str]],
         tools: Mapping[str, str] = EMPTY,
         rootfs: Collection[str] = (),
+        library: Mapping[str, Sequence[str]] = EMPTY,
     ) -> None:
         """The first of the folders `templates` that has a template gives it.
 
         `defaults` gives, by account table, the default `account`, `region` and `domain`; `tools` exact versions;
-        `rootfs` has the toolkits whose folder holds files for the image.
+        `rootfs` has the toolkits whose folder holds files for the image; `library` the names in `src/sagemaker_rl` that
+        the images of a toolkit get.
         """
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -87,7 +89,7 @@ class Renderer:
             lstrip_blocks=True,
             keep_trailing_newline=True,
         )
-        self._environment.globals.update(base_reference=base_reference, tools=dict(tools))
+        self._environment.globals.update(base_reference=base_reference, tools=dict(tools), library=dict(library))
 
     def render(self, recipe: Recipe) -> str:
         """The text of one Dockerfile. Raises `TemplateError` naming the template and its line."""

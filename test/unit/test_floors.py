@@ -15,7 +15,7 @@ plan results job_results holdings
 shell tree memory survey located instructions tarball distribution meter layers artifact following health
 shipment wire journal leaks event
 cosign archive accounts ledger mutability schema selector render catalog describe diagnose report lock pipconfig buildkit job metric hosting batch
-validation baseschema pipes checkpoints retention digest history room census stack
+validation baseschema pipes checkpoints retention digest history room census stack library
 booking yard
 clashes ground uri schedule targets scan sbom buildhost container profiles compare
 matrix sdkconfig host baselock revision forecast peek specimen leftovers

@@ -1,40 +1,21 @@
 """The model server of the images, as far as it needs neither toolkit nor gunicorn: loaded by path, as in test_launcher."""
 
-import importlib
 import io
 import json
 import os
 import random
 import re
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[2] / "templates/rootfs/usr/local/lib/rlimages/python"
+FOLDER = Path(__file__).resolve().parents[3] / "src"
 JSON, LINES, CSV = "application/json", "application/jsonlines", "text/csv"
-
-
-@pytest.fixture(scope="module")
-def library() -> Iterator[Any]:
-    writes = sys.dont_write_bytecode
-    sys.dont_write_bytecode = True
-    sys.path.insert(0, str(FOLDER))
-    try:
-        names = ("formats", "model_process", "model_worker", "serve", "server", "server_settings", "serving")
-        names += ("vw_log", "vw_policy")
-        yield SimpleNamespace(**{name: importlib.import_module(f"sagemaker_rl.{name}") for name in names})
-    finally:
-        sys.path.remove(str(FOLDER))
-        sys.dont_write_bytecode = writes
-        for name in [name for name in sys.modules if name.partition(".")[0] == "sagemaker_rl"]:
-            del sys.modules[name]
 
 
 class Fake:
@@ -85,7 +66,7 @@ def ask(library: Any, model: Fake, said: list[str]) -> Callable[..., tuple[int, 
     ) -> tuple[int, dict[str, str], str]:
         settings = {name: value for name, value in environ.items() if not name.startswith("HTTP_")}
         server = servers.setdefault(
-            repr(settings), library.server.Server(library.server_settings.Settings(settings), model, said.append)
+            repr(settings), library.serving.app.Server(library.serving.settings.Settings(settings), model, said.append)
         )
         body = body.encode() if isinstance(body, str) else body
         request = {"REQUEST_METHOD": method, "PATH_INFO": path, "wsgi.input": io.BytesIO(body)}
@@ -187,8 +168,8 @@ def test_a_whole_object_is_an_observation_if_the_model_says_so(ask: Any) -> None
 def test_an_observation_may_have_company(library: Any) -> None:
     body = b'{"request_type": "observation", "observation": [1], "state_in": [0]}'
     keys = ("observation", "state_in")
-    assert library.formats.decode(JSON, body, keys).observations == [{"observation": [1], "state_in": [0]}]
-    assert library.formats.decode(JSON, b'{"observation": [1]}', keys).observations == [[1]]
+    assert library.serving.formats.decode(JSON, body, keys).observations == [{"observation": [1], "state_in": [0]}]
+    assert library.serving.formats.decode(JSON, b'{"observation": [1]}', keys).observations == [[1]]
 
 
 # ---- limits
@@ -202,7 +183,7 @@ def test_a_long_request_lets_others_have_their_turn(ask: Any, model: Fake) -> No
 
 
 def test_a_body_that_ends_early_is_not_taken_for_a_whole_one(library: Any, model: Fake) -> None:
-    server = library.server.Server(settings(library), model, print)
+    server = library.serving.app.Server(settings(library), model, print)
     request = {"REQUEST_METHOD": "POST", "PATH_INFO": "/invocations", "CONTENT_TYPE": CSV, "CONTENT_LENGTH": "9", "wsgi.input": io.BytesIO(b"1,2")}  # fmt: skip
     said: list[str] = []
     assert server(request, lambda status, _: said.append(status)) == [b"the body ended after 3 of 9 bytes\n"]
@@ -268,7 +249,7 @@ def test_a_fault_of_the_server_is_one_line(ask: Any, model: Fake, said: list[str
 
 
 def settings(library: Any, **environ: str) -> Any:
-    return library.server_settings.Settings(environ)
+    return library.serving.settings.Settings(environ)
 
 
 def test_settings_are_sagemakers_variables(library: Any) -> None:
@@ -306,7 +287,7 @@ def test_without_variables_it_is_port_8080_and_6_mb(library: Any) -> None:
     ],
 )
 def test_a_wrong_variable_is_named(library: Any, name: str, value: str) -> None:
-    with pytest.raises(library.server_settings.SettingsError, match=f"^{name} is '{value}', not "):
+    with pytest.raises(library.serving.settings.SettingsError, match=f"^{name} is '{value}', not "):
         settings(library, **{name: value})
 
 
@@ -346,7 +327,7 @@ def start(library: Any, tmp_path: Path, said: list[str]) -> Iterator[Callable[..
     started: list[Any] = []
 
     def start(seconds: float = 5.0, give_up: Callable[[str], None] = print) -> Any:
-        process = library.model_process.ModelProcess("adapter", str(tmp_path), seconds, said.append, give_up, environ)
+        process = library.serving.process.ModelProcess("adapter", str(tmp_path), seconds, said.append, give_up, environ)
         started.append(process)
         process.start()
         return process
@@ -380,11 +361,11 @@ def test_a_model_answers_from_a_process_of_its_own(start: Any) -> None:
 def test_a_model_that_dies_or_hangs_is_started_again(library: Any, start: Any, said: list[str]) -> None:
     process = start(seconds=0.3)
     until(lambda: process.health() is None)
-    with pytest.raises(library.model_process.Failure, match="was ended by SIGSEGV"):
+    with pytest.raises(library.serving.process.Failure, match="was ended by SIGSEGV"):
         process.ask("decide", ["die"])
     assert process.ask("decide", [1]) == ("ok", ['{"action": 1}'])
     assert "the model's process was ended by SIGSEGV; it is started again" in said
-    with pytest.raises(library.model_process.Failure, match=r"no answer within 0\.3 s"):
+    with pytest.raises(library.serving.process.Failure, match=r"no answer within 0\.3 s"):
         process.ask("decide", ["hang"])
     until(lambda: process.health() is not None)
     assert process.ask("decide", [1]) == ("ok", ['{"action": 1}'])
@@ -411,25 +392,25 @@ def test_a_model_that_cannot_be_loaded_is_given_up(start: Any, tmp_path: Path) -
 
 def test_a_model_is_found_wherever_it_is_in_the_archive(library: Any, tmp_path: Path) -> None:
     with pytest.raises(library.serving.ModelError, match=r"there is no vw.model and no vw.metadata in "):
-        library.vw_policy.find(str(tmp_path))
+        library.vw.policy.find(str(tmp_path))
     (tmp_path / "a/b").mkdir(parents=True)
     (tmp_path / "a/b/vw.model").touch()
     (tmp_path / "vw.metadata").touch()
-    assert library.vw_policy.find(str(tmp_path)) == (f"{tmp_path}/a/b/vw.model", f"{tmp_path}/vw.metadata")
+    assert library.vw.policy.find(str(tmp_path)) == (f"{tmp_path}/a/b/vw.model", f"{tmp_path}/vw.metadata")
 
 
 def test_a_model_says_which_version_wrote_it(library: Any, tmp_path: Path) -> None:
     path = tmp_path / "vw.model"
     path.write_bytes(b"\x07\0\0\x009.11.9\0\x01\0\0\0\0m")
-    assert library.vw_policy.written_by(str(path)) == (9, 11)
+    assert library.vw.policy.written_by(str(path)) == (9, 11)
     path.write_bytes(b"nothing")
     with pytest.raises(library.serving.ModelError, match="is no model of Vowpal Wabbit"):
-        library.vw_policy.written_by(str(path))
+        library.vw.policy.written_by(str(path))
 
 
 def test_options_that_write_files_or_learn_are_left_out(library: Any) -> None:
     text = "--cb_explore 4 --epsilon 0.1 -f x --save_resume -p /dev/stdout --cache_file=c"
-    assert library.vw_policy.options(text) == ["--cb_explore", "4", "--epsilon", "0.1"]
+    assert library.vw.policy.options(text) == ["--cb_explore", "4", "--epsilon", "0.1"]
 
 
 class Ranked:
@@ -451,7 +432,7 @@ class Ranked:
 
 def test_a_ranking_asks_again_without_what_it_has_drawn(library: Any) -> None:
     vw = Ranked()
-    policy = library.vw_policy.Ranking(vw, {"top_k": 2})
+    policy = library.vw.policy.Ranking(vw, {"top_k": 2})
     question = {"shared_context": [0.5, 2], "actions_context": [[1], [0], [3]], "user_id": 7}
     assert policy.decide(question, random.Random(1)) == {"actions": [2, 1], "action_probs": [1.0, 1.0]}
     shared = "shared |s 1:0.5 2:2 user_7"
@@ -471,7 +452,7 @@ def test_a_ranking_asks_again_without_what_it_has_drawn(library: Any) -> None:
 )
 def test_a_ranking_refuses_what_is_no_question(library: Any, question: Any, sentence: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}"):
-        library.vw_policy.Ranking(Ranked(), {}).decide(question, random.Random(1))
+        library.vw.policy.Ranking(Ranked(), {}).decide(question, random.Random(1))
 
 
 # ---- the log of decisions
@@ -502,7 +483,7 @@ class Firehose:
 
 def test_every_record_arrives_once_also_after_failures(library: Any, said: list[str]) -> None:
     firehose = Firehose(fails=3, refuses={b"2\n"})
-    log = library.vw_log.DecisionLog("stream", firehose, said.append, lambda _: None)
+    log = library.vw.log.DecisionLog("stream", firehose, said.append, lambda _: None)
     assert all(log.add(number) for number in range(120))
     log.close(5)
     assert sorted(firehose.taken) == sorted(f"{number}\n".encode() for number in range(120))
@@ -510,13 +491,13 @@ def test_every_record_arrives_once_also_after_failures(library: Any, said: list[
 
 
 def test_records_that_are_lost_are_counted(library: Any, said: list[str]) -> None:
-    log = library.vw_log.DecisionLog("stream", Firehose(fails=5), said.append, lambda _: None)
+    log = library.vw.log.DecisionLog("stream", Firehose(fails=5), said.append, lambda _: None)
     log.add({"a": 1})
     log.close(5)
     assert said == ["stream: 1 records are lost: no network"]
 
 
 def test_a_log_without_a_stream_is_a_sentence(library: Any) -> None:
-    assert library.vw_log.from_environment({"FIREHOSE_STREAM": "s"}) is None
-    with pytest.raises(library.vw_log.LogError, match="FIREHOSE_STREAM names no stream"):
-        library.vw_log.from_environment({"LOG_INFERENCE_DATA": "True"})
+    assert library.vw.log.from_environment({"FIREHOSE_STREAM": "s"}) is None
+    with pytest.raises(library.vw.log.LogError, match="FIREHOSE_STREAM names no stream"):
+        library.vw.log.from_environment({"LOG_INFERENCE_DATA": "True"})

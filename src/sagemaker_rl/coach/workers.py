@@ -28,7 +28,7 @@ from rl_coach.memories.backend.redis import RedisPubSubMemoryBackendParameters
 from rl_coach.rollout_worker import rollout_worker
 from rl_coach.utilities import shared_running_stats
 
-from sagemaker_rl.coach_files import CoachJobError
+from sagemaker_rl.coach.files import CoachJobError
 
 ADDRESS = "127.0.0.1"
 SECONDS = 20  # for the server to answer, and for the workers to end

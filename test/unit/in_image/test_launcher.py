@@ -1,39 +1,22 @@
 """The launcher library of the images, as far as it needs no toolkit: loaded by path, as no folder of it is importable."""
 
 import ast
-import importlib
 import io
 import json
 import re
+import shutil
+import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[2] / "templates/rootfs/usr/local/lib/rlimages/python"
-SOURCES = sorted((FOLDER / "sagemaker_rl").glob("*.py"))
+FOLDER = Path(__file__).resolve().parents[3] / "src"
+SOURCES = sorted((FOLDER / "sagemaker_rl").rglob("*.py"))
 FLOAT = "[-+]?[0-9]*[.]?[0-9]+([eE][-+]?[0-9]+)?"
-
-
-@pytest.fixture(scope="module")
-def library() -> Iterator[Any]:
-    """The modules that import no toolkit, by name; afterwards the path and the modules are as they were."""
-    writes = sys.dont_write_bytecode
-    sys.dont_write_bytecode = True
-    sys.path.insert(0, str(FOLDER))
-    try:
-        names = ("hyperparameters", "job", "ray_config", "ray_cluster", "ray_files", "coach_files")
-        names += ("vw_examples", "vw_launcher")
-        yield SimpleNamespace(**{name: importlib.import_module(f"sagemaker_rl.{name}") for name in names})
-    finally:
-        sys.path.remove(str(FOLDER))
-        sys.dont_write_bytecode = writes
-        for name in [name for name in sys.modules if name.partition(".")[0] == "sagemaker_rl"]:
-            del sys.modules[name]
 
 
 @pytest.fixture
@@ -176,13 +159,13 @@ UNITY = {
 
 
 def test_an_old_script_keeps_its_words_on_old_ray(library: Any) -> None:
-    config, notes = library.ray_config.settings(UNITY, set(UNITY))
+    config, notes = library.ray.config.settings(UNITY, set(UNITY))
     assert (config, notes) == (UNITY, [])
 
 
 def test_an_old_script_is_translated_for_new_ray_and_each_change_is_said(library: Any) -> None:
     known = {"lr", "num_epochs", "minibatch_size", "num_env_runners", "ignore_env_runner_failures"}
-    config, notes = library.ray_config.settings(UNITY, known)
+    config, notes = library.ray.config.settings(UNITY, known)
     assert config == {
         "env": "unity_env",
         "env_config": {"env_name": "Basic"},
@@ -197,40 +180,40 @@ def test_an_old_script_is_translated_for_new_ray_and_each_change_is_said(library
 
 
 def test_a_film_that_the_image_cannot_make_is_left_out(library: Any) -> None:
-    config, notes = library.ray_config.settings({"monitor": True}, {"record_env"}, films=False)
+    config, notes = library.ray.config.settings({"monitor": True}, {"record_env"}, films=False)
     assert (config, notes) == ({}, ["'monitor': this image has no ffmpeg: left out"])
 
 
 def test_an_unknown_setting_is_said_and_left_out(library: Any) -> None:
-    config, notes = library.ray_config.settings({"lernrate": 1}, {"lr"})
+    config, notes = library.ray.config.settings({"lernrate": 1}, {"lr"})
     assert (config, notes) == ({}, ["'lernrate' is no setting that this RLlib knows: left out"])
 
 
 def test_the_new_stack_is_asked_in_its_own_words(library: Any) -> None:
-    config, notes = library.ray_config.new_stack(
+    config, notes = library.ray.config.new_stack(
         {"framework": "tf2", "model": {"fcnet_hiddens": [64], "free_log_std": True}}
     )
     assert config == {"framework": "torch", "_model_config": {"fcnet_hiddens": [64]}}
     assert len(notes) == 2
-    stop = library.ray_config.stop({"episode_reward_mean": 500, "time_total_s": 60})
+    stop = library.ray.config.stop({"episode_reward_mean": 500, "time_total_s": 60})
     assert stop == {"env_runners/episode_return_mean": 500, "time_total_s": 60}
 
 
 def test_the_new_stack_is_given_a_length_of_sequences_for_its_memory(library: Any) -> None:
-    config, _ = library.ray_config.new_stack({"model": {"use_lstm": True}})
+    config, _ = library.ray.config.new_stack({"model": {"use_lstm": True}})
     assert config["_model_config"] == {"use_lstm": True, "max_seq_len": 20}
-    config, _ = library.ray_config.new_stack({"model": {"use_lstm": True, "max_seq_len": 5}})
+    config, _ = library.ray.config.new_stack({"model": {"use_lstm": True, "max_seq_len": 5}})
     assert config["_model_config"]["max_seq_len"] == 5
 
 
 def test_connectors_are_given_to_the_new_stack_under_the_name_that_it_keeps_them(library: Any) -> None:
-    settings, notes = library.ray_config.settings({"env_to_module_connector": len}, {"_env_to_module_connector"})
+    settings, notes = library.ray.config.settings({"env_to_module_connector": len}, {"_env_to_module_connector"})
     assert settings == {"_env_to_module_connector": len}
     assert notes == ["'env_to_module_connector' is called '_env_to_module_connector' in this Ray"]
 
 
 def test_the_new_stack_learns_on_the_gpus_that_the_old_one_was_given(library: Any) -> None:
-    config, _ = library.ray_config.new_stack({"num_gpus": 4, "num_learners": 4})
+    config, _ = library.ray.config.new_stack({"num_gpus": 4, "num_learners": 4})
     assert config == {"num_gpus": 0, "num_learners": 4, "num_gpus_per_learner": 1}
 
 
@@ -240,21 +223,21 @@ NEW_TUNE = {"config", "stop", "storage_path", "checkpoint_config", "restore"}
 
 def test_checkpoints_are_made_in_the_words_of_either_tune(library: Any) -> None:
     spec = {"run": "PPO", "local_dir": "/elsewhere", "checkpoint_freq": 5}
-    old, _ = library.ray_config.storage(spec, "/here", OLD_TUNE)
+    old, _ = library.ray.config.storage(spec, "/here", OLD_TUNE)
     assert old == {"run": "PPO", "local_dir": "/here", "checkpoint_freq": 5, "checkpoint_at_end": True}
-    new, _ = library.ray_config.storage(spec, "/here", NEW_TUNE)
+    new, _ = library.ray.config.storage(spec, "/here", NEW_TUNE)
     made = {"checkpoint_frequency": 5, "checkpoint_at_end": True}
     assert new == {"run": "PPO", "storage_path": "/here", "checkpoint_config": made}
 
 
 def test_a_checkpoint_configuration_object_keeps_what_it_says(library: Any) -> None:
     given = SimpleNamespace(num_to_keep=2, checkpoint_frequency=0, checkpoint_at_end=None)
-    new, _ = library.ray_config.storage({"run": "PPO", "checkpoint_config": given}, "/here", NEW_TUNE)
+    new, _ = library.ray.config.storage({"run": "PPO", "checkpoint_config": given}, "/here", NEW_TUNE)
     assert new["checkpoint_config"] == {"num_to_keep": 2, "checkpoint_frequency": 10, "checkpoint_at_end": True}
 
 
 def test_a_word_that_tune_no_longer_knows_is_said(library: Any) -> None:
-    spec, notes = library.ray_config.storage({"run": "PPO", "queue_trials": True}, "/here", NEW_TUNE)
+    spec, notes = library.ray.config.storage({"run": "PPO", "queue_trials": True}, "/here", NEW_TUNE)
     assert "queue_trials" not in spec
     assert notes == ["'queue_trials' is no word of an experiment of this Ray: left out"]
 
@@ -268,18 +251,18 @@ def test_a_word_that_tune_no_longer_knows_is_said(library: Any) -> None:
     ids=["old stack", "new stack"],
 )
 def test_both_metric_expressions_find_the_reward_once(library: Any, result: dict[str, Any]) -> None:
-    text = "\n".join(library.ray_config.report(dict(result, training_iteration=1, time_total_s=1.0)))
+    text = "\n".join(library.ray.config.report(dict(result, training_iteration=1, time_total_s=1.0)))
     assert re.findall(f"episode_reward_mean: ({FLOAT})", text) == [("0.000020", "")]
     assert re.findall(rf"episode_reward_mean\s*({FLOAT})", text) == [("0.000020", "")]
 
 
 def test_before_the_first_episode_ends_no_number_is_said(library: Any) -> None:
-    (line,) = library.ray_config.report({"episode_reward_mean": float("nan"), "training_iteration": 1})
+    (line,) = library.ray.config.report({"episode_reward_mean": float("nan"), "training_iteration": 1})
     assert "episode_reward_mean" not in line
 
 
 def test_versions_compare_as_numbers(library: Any) -> None:
-    version = library.ray_config.version
+    version = library.ray.config.version
     assert version("0.8.5") < version("0.10.0") < version("2.9.3") < version("2.60.0rc1")
 
 
@@ -287,7 +270,7 @@ def test_versions_compare_as_numbers(library: Any) -> None:
 
 
 def test_each_ray_is_started_in_its_own_words(library: Any) -> None:
-    head, worker = library.ray_cluster.head_command, library.ray_cluster.worker_command
+    head, worker = library.ray.cluster.head_command, library.ray.cluster.worker_command
     assert head((2, 9, 3), "10.0.0.1", 4, 0) == [
         "ray",
         "start",
@@ -306,7 +289,7 @@ def test_each_ray_is_started_in_its_own_words(library: Any) -> None:
 
 def test_the_head_names_the_hosts_that_did_not_come(library: Any) -> None:
     job = SimpleNamespace(host="algo-1", hosts=["algo-1", "algo-2", "algo-3"])
-    head = library.ray_cluster.Head(job, (2, 9, 3))
+    head = library.ray.cluster.Head(job, (2, 9, 3))
     head.addresses = {"algo-2": "10.0.0.2", "algo-3": "10.0.0.3"}
     nodes = [
         {"NodeManagerAddress": "10.0.0.1", "Alive": True},
@@ -314,13 +297,13 @@ def test_the_head_names_the_hosts_that_did_not_come(library: Any) -> None:
         {"NodeManagerAddress": "10.0.0.3", "Alive": False},
     ]
     assert head.absent(nodes) == ["algo-3"]
-    with pytest.raises(library.ray_cluster.ClusterError, match=r"^algo-3 did not join the Ray cluster of 3 hosts"):
+    with pytest.raises(library.ray.cluster.ClusterError, match=r"^algo-3 did not join the Ray cluster of 3 hosts"):
         head.wait(lambda: nodes, 0)
 
 
 def test_waiting_ends_with_the_answer_or_with_the_time(library: Any) -> None:
     answers, now = iter(["", "", "yes"]), [0.0]
-    wait, clock = library.ray_cluster.wait_for, lambda: now[0]
+    wait, clock = library.ray.cluster.wait_for, lambda: now[0]
     assert wait(lambda: next(answers), 10, clock, lambda seconds: now.__setitem__(0, now[0] + seconds)) == "yes"
     assert now == [2.0]
     assert not wait(lambda: "", 10, clock, lambda seconds: now.__setitem__(0, now[0] + seconds))
@@ -336,7 +319,7 @@ def test_ray_1_goes_on_from_a_file_and_ray_2_from_a_folder(library: Any, tmp_pat
     new.mkdir()
     (old / "checkpoint-9").touch()
     (new / "rllib_checkpoint.json").touch()
-    files = library.ray_files
+    files = library.ray.files
     assert set(files.checkpoints(tmp_path)) == {str(old), str(new)}
     assert files.inside(str(old)) == str(old / "checkpoint-9")
     assert files.inside(str(new)) == str(new)
@@ -347,10 +330,10 @@ def test_the_model_is_the_checkpoint_and_its_parameters(library: Any, tmp_path: 
     checkpoint.mkdir(parents=True)
     (checkpoint / "rllib_checkpoint.json").write_text("{}")
     (tmp_path / "trial/params.json").write_text('{"lr": 0.5}')
-    library.ray_files.export(str(checkpoint), str(model))
+    library.ray.files.export(str(checkpoint), str(model))
     assert (model / "checkpoint/rllib_checkpoint.json").exists()
     assert json.loads((model / "params.json").read_text()) == {"lr": 0.5}
-    assert library.ray_files.from_channel(str(model)) == str(model / "checkpoint")
+    assert library.ray.files.from_channel(str(model)) == str(model / "checkpoint")
 
 
 def test_the_parameters_of_a_trial_that_was_stopped_come_from_where_it_ran(library: Any, tmp_path: Path) -> None:
@@ -358,7 +341,7 @@ def test_the_parameters_of_a_trial_that_was_stopped_come_from_where_it_ran(libra
     checkpoint.mkdir(parents=True)
     staged.mkdir()
     (staged / "params.json").write_text('{"lr": 0.25}')
-    library.ray_files.export(str(checkpoint), str(model), str(staged))
+    library.ray.files.export(str(checkpoint), str(model), str(staged))
     assert json.loads((model / "params.json").read_text()) == {"lr": 0.25}
 
 
@@ -367,9 +350,9 @@ def test_the_parameters_of_a_trial_that_was_stopped_come_from_where_it_ran(libra
 
 def test_coachs_own_hyperparameters_are_told_from_the_scripts(library: Any) -> None:
     asked = {"RLCOACH_PRESET": "CartPole_DQN", "rl.a": 1, "learning_rate": 0.1, "sagemaker_region": "us-west-2"}
-    assert library.coach_files.own(asked) == ({"RLCOACH_PRESET": "CartPole_DQN"}, {"learning_rate": 0.1})
-    with pytest.raises(library.coach_files.CoachJobError, match="RLCOACH_PRSET is no hyperparameter"):
-        library.coach_files.own({"RLCOACH_PRSET": "x"})
+    assert library.coach.files.own(asked) == ({"RLCOACH_PRESET": "CartPole_DQN"}, {"learning_rate": 0.1})
+    with pytest.raises(library.coach.files.CoachJobError, match="RLCOACH_PRSET is no hyperparameter"):
+        library.coach.files.own({"RLCOACH_PRSET": "x"})
 
 
 def test_the_last_checkpoint_is_the_one_with_the_highest_number(library: Any, tmp_path: Path) -> None:
@@ -382,8 +365,8 @@ def test_the_last_checkpoint_is_the_one_with_the_highest_number(library: Any, tm
         ".coach_checkpoint",
     ):
         (source / name).touch()
-    assert library.coach_files.restorable(str(tmp_path)) == str(source)
-    library.coach_files.export(str(source), str(model))
+    assert library.coach.files.restorable(str(tmp_path)) == str(source)
+    library.coach.files.export(str(source), str(model))
     copied = sorted(path.name for path in (model / "checkpoint").iterdir())
     assert copied == [".coach_checkpoint", "10_Step-1000.ckpt.filters.srs", "10_Step-1000.ckpt.main"]
 
@@ -395,8 +378,8 @@ def test_csv_and_json_lines_become_the_same_examples(library: Any) -> None:
     table = 'observation,action,action_prob,reward\n"[0.5, 0, 2]",3,0.25,1\n'
     row = {"observation": [0.5, 0, 2], "action": 3, "action_prob": 0.25, "reward": 1}
     expected = ["3:0:0.25 | 1:0.5 3:2"]
-    assert list(library.vw_examples.from_csv(io.StringIO(table))) == expected
-    assert list(library.vw_examples.from_json_lines(io.StringIO(json.dumps(row) + "\n\n"))) == expected
+    assert list(library.vw.examples.from_csv(io.StringIO(table))) == expected
+    assert list(library.vw.examples.from_json_lines(io.StringIO(json.dumps(row) + "\n\n"))) == expected
 
 
 @pytest.mark.parametrize(
@@ -410,14 +393,14 @@ def test_csv_and_json_lines_become_the_same_examples(library: Any) -> None:
 )
 def test_a_row_that_says_nothing_is_an_error_with_its_place(library: Any, row: str, message: str) -> None:
     table = io.StringIO("observation,action,action_prob,reward\n" + row + "\n")
-    with pytest.raises(library.vw_examples.ExamplesError, match=message):
-        list(library.vw_examples.from_csv(table, "log.csv", 4))
+    with pytest.raises(library.vw.examples.ExamplesError, match=message):
+        list(library.vw.examples.from_csv(table, "log.csv", 4))
 
 
 def test_a_pretrained_model_is_found_in_an_archive_too(library: Any, tmp_path: Path) -> None:
-    find = library.vw_launcher.find_pretrained
+    find = library.vw.launcher.find_pretrained
     assert find(None) is None
-    with pytest.raises(library.vw_launcher.TrainingError, match="holds neither"):
+    with pytest.raises(library.vw.launcher.TrainingError, match="holds neither"):
         find(str(tmp_path))
     (tmp_path / "vw.model").write_text("weights")
     with tarfile.open(tmp_path / "model.tar.gz", "w:gz") as archive:
@@ -427,5 +410,54 @@ def test_a_pretrained_model_is_found_in_an_archive_too(library: Any, tmp_path: P
 
 
 def test_the_metadata_is_the_command_line_of_the_policy(library: Any) -> None:
-    assert library.vw_launcher.metadata(4, "--epsilon 0.2", "-q ::") == "--cb_explore 4 --epsilon 0.2 -q ::"
-    assert library.vw_launcher.metadata(4, version=(9, 11)) == "--cb_explore 4 --cb_force_legacy --epsilon 0.1"
+    assert library.vw.launcher.metadata(4, "--epsilon 0.2", "-q ::") == "--cb_explore 4 --epsilon 0.2 -q ::"
+    assert library.vw.launcher.metadata(4, version=(9, 11)) == "--cb_explore 4 --cb_force_legacy --epsilon 0.1"
+
+
+# ---- names and places of the modules
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "public"),
+    [
+        ("ray_launcher", "ray.launcher", ("SageMakerRayLauncher",)),
+        ("vw_launcher", "vw.launcher", ("Learner", "installed", "metadata", "train")),
+        ("vw_examples", "vw.examples", ("example", "features", "read")),
+        ("serve", "serving.__main__", ("main",)),
+    ],
+)
+def test_the_documented_module_names_lead_to_the_same_objects(
+    library: Any, name: str, source: str, public: tuple[str, ...]
+) -> None:
+    facade, module = (sys.modules[f"sagemaker_rl.{each}"] for each in (name, source))
+    assert all(getattr(facade, each) is getattr(module, each) for each in public)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(FOLDER)))
+def test_toolkit_folders_are_independent(source: Path) -> None:
+    """Images get the common files, `serving` and one toolkit's folder, so nothing else may be imported."""
+    parts = source.relative_to(FOLDER / "sagemaker_rl").with_suffix("").parts
+    own = next((toolkit for toolkit in ("ray", "coach", "vw") if parts[0].split("_")[0] == toolkit), None)
+    imported = set()
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level
+            imported.update([f"{node.module}.{alias.name}" for alias in node.names])
+        elif isinstance(node, ast.Import):
+            imported.update(alias.name for alias in node.names)
+    folders = {name.split(".")[1].split("_")[0] for name in imported if name.startswith("sagemaker_rl.")}
+    assert not folders.intersection({"ray", "coach", "vw"} - {own})
+
+
+def test_the_package_is_imported_from_a_folder_given_as_a_dependency(tmp_path: Path) -> None:
+    code = tmp_path / "code"
+    shutil.copytree(FOLDER / "sagemaker_rl", code / "sagemaker_rl", ignore=shutil.ignore_patterns("__pycache__"))
+    program = "from sagemaker_rl import ray_launcher, vw_launcher; print(ray_launcher.__file__, vw_launcher.train)"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": str(code), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith(f"{code}/sagemaker_rl/ray_launcher.py <function train at ")

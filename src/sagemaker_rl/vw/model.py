@@ -8,8 +8,9 @@ import random
 import time
 import uuid
 
-from sagemaker_rl import vw_log, vw_policy
 from sagemaker_rl.serving import ModelError
+from sagemaker_rl.vw import log as vw_log
+from sagemaker_rl.vw import policy as vw_policy
 
 CLOSE = 5  # seconds for what the log still has; the server waits a little longer
 

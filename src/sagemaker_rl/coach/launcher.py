@@ -24,7 +24,9 @@ from rl_coach.base_parameters import Frameworks
 from rl_coach.coach import CoachLauncher
 from rl_coach.utils import list_all_presets
 
-from sagemaker_rl import coach_export, coach_files, hyperparameters
+from sagemaker_rl import hyperparameters
+from sagemaker_rl.coach import export as coach_export
+from sagemaker_rl.coach import files as coach_files
 from sagemaker_rl.job import Job
 
 
@@ -124,7 +126,7 @@ class SageMakerCoachPresetLauncher(CoachLauncher):
         if self._workers == 1 or args.framework != Frameworks.mxnet:
             super().run_graph_manager(graph_manager, args)
             return
-        from sagemaker_rl import coach_workers
+        from sagemaker_rl.coach import workers as coach_workers
 
         coach_workers.train(graph_manager, args, self._workers)
 

@@ -1,6 +1,6 @@
 """Train a contextual bandit with Vowpal Wabbit from logged decisions, and save it for serving.
 
-    from sagemaker_rl.vw_launcher import train
+    from sagemaker_rl.vw.launcher import train
 
     if __name__ == "__main__":
         train()
@@ -19,9 +19,9 @@ import sys
 import tarfile
 import tempfile
 
-from sagemaker_rl import vw_examples
 from sagemaker_rl.hyperparameters import typed
 from sagemaker_rl.job import Job
+from sagemaker_rl.vw import examples as vw_examples
 
 MODEL, METADATA = "vw.model", "vw.metadata"
 EXPLORATION = "--epsilon 0.1"

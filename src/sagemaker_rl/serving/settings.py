@@ -2,7 +2,7 @@
 
 import os
 
-from sagemaker_rl import formats
+from sagemaker_rl.serving import formats
 
 MIB = 1024 * 1024
 PORT, SECONDS, QUEUE = 8080, 60, 64

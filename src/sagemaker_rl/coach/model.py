@@ -10,7 +10,8 @@ import pickle
 
 import numpy
 
-from sagemaker_rl import coach_export, spaces
+from sagemaker_rl import spaces
+from sagemaker_rl.coach import export as coach_export
 from sagemaker_rl.serving import ModelError
 
 

@@ -3,7 +3,7 @@
 Of TensorFlow it becomes a SavedModel in the folder `1`, as TensorFlow Serving wants it; of RLlib's new API stack
 `policy.pt2`, for `torch.export.load`.
 
-    python -m sagemaker_rl.ray_export /opt/ml/model
+    python -m sagemaker_rl.ray.export /opt/ml/model
 
 It runs in a process of its own: what trained has its own TensorFlow, in its own mode, and may be about to be stopped.
 """
@@ -70,7 +70,7 @@ def _clear(target):
 
 def main(model):
     """Load the policy and export it."""
-    from sagemaker_rl import ray_files
+    from sagemaker_rl.ray import files as ray_files
 
     target = os.path.join(model, _name(model))
     _clear(target)
@@ -81,7 +81,7 @@ def _program(checkpoint, target):
     """The module's answer to a batch of observations, as its connectors would give them: the action distribution's."""
     import torch
 
-    from sagemaker_rl import ray_module
+    from sagemaker_rl.ray import module as ray_module
 
     loaded = ray_module.load(checkpoint)
     if loaded.initial_state or not getattr(loaded.module.observation_space, "shape", None):
@@ -102,7 +102,7 @@ def _program(checkpoint, target):
 
 def _saved_model(checkpoint, target):
     """What RLlib itself exports of a policy of TensorFlow."""
-    from sagemaker_rl import ray_policy
+    from sagemaker_rl.ray import policy as ray_policy
 
     policy = ray_policy.load(checkpoint).policy
     _track(policy.model)

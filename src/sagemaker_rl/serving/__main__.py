@@ -14,9 +14,9 @@ import socket
 import sys
 import tempfile
 
-from sagemaker_rl.model_process import ModelProcess
-from sagemaker_rl.server import Server, log
-from sagemaker_rl.server_settings import Settings, SettingsError
+from sagemaker_rl.serving.app import Server, log
+from sagemaker_rl.serving.process import ModelProcess
+from sagemaker_rl.serving.settings import Settings, SettingsError
 
 USAGE, NO_MODEL, UNAVAILABLE, FAILED, WRONG = 64, 65, 69, 70, 78
 GRACE = 20  # seconds for what is under way, and then for the model to end; SageMaker kills after 30

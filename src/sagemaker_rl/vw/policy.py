@@ -12,7 +12,7 @@ import shlex
 import struct
 
 from sagemaker_rl.serving import ModelError
-from sagemaker_rl.vw_launcher import METADATA, MODEL, installed, legacy
+from sagemaker_rl.vw.launcher import METADATA, MODEL, installed, legacy
 
 # Options that would write files, read others, or learn on.
 UNWANTED = (

@@ -1,6 +1,6 @@
 """The process of one model: it loads the model, then answers what comes over a socket, one thing at a time.
 
-    python -m sagemaker_rl.model_worker MODULE FOLDER DESCRIPTOR
+    python -m sagemaker_rl.serving.worker MODULE FOLDER DESCRIPTOR
 
 First it says ("ready", facts) or ("unloadable", sentence). Then it gets (number, verb, value) and sends (number,
 outcome, value). Verbs are `ping`; `decide`, with a list of observations, whose reply is a list of JSON texts; `answer`,
@@ -18,8 +18,8 @@ import socket
 import sys
 import traceback
 
-from sagemaker_rl.channel import Channel
 from sagemaker_rl.serving import ModelError
+from sagemaker_rl.serving.channel import Channel
 
 
 def one_line(error):

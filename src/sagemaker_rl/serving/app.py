@@ -8,8 +8,8 @@ import socket
 import sys
 import threading
 
-from sagemaker_rl import formats
-from sagemaker_rl.model_process import Busy, Failure, NotReady
+from sagemaker_rl.serving import formats
+from sagemaker_rl.serving.process import Busy, Failure, NotReady
 
 STATUS = {
     200: "200 OK",

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[2] / "templates/rootfs/usr/local/lib/rlimages"
+FOLDER = Path(__file__).resolve().parents[3] / "templates/rootfs/usr/local/lib/rlimages"
 SOURCES = [
     FOLDER / "train.py",
     *FOLDER.glob("rlimages_train/*.py"),

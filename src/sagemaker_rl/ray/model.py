@@ -14,7 +14,8 @@ import sys
 
 import numpy
 
-from sagemaker_rl import ray_files, spaces
+from sagemaker_rl import spaces
+from sagemaker_rl.ray import files as ray_files
 from sagemaker_rl.serving import ModelError
 
 
@@ -95,10 +96,10 @@ def _run_code(folder):
 
 def _load(checkpoint, wanted):
     if os.path.isdir(os.path.join(checkpoint, "learner_group")):
-        from sagemaker_rl import ray_module
+        from sagemaker_rl.ray import module as ray_module
 
         return ray_module.load(checkpoint, wanted)
-    from sagemaker_rl import ray_policy
+    from sagemaker_rl.ray import policy as ray_policy
 
     return ray_policy.load(checkpoint, wanted)
 

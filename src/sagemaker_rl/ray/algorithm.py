@@ -1,6 +1,7 @@
 """What RLlib itself says about an algorithm: its class, its settings, its stack. Asked in the launcher's process."""
 
-from sagemaker_rl import ray_cluster, ray_config
+from sagemaker_rl.ray import cluster as ray_cluster
+from sagemaker_rl.ray import config as ray_config
 
 
 def algorithm(name):

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 
-from sagemaker_rl.channel import Channel
+from sagemaker_rl.serving.channel import Channel
 
 LOADS = 3  # deaths while the model is loaded, before the first success, until the server gives up
 STABLE = 10.0  # seconds; a process that dies sooner, and not for the first time, is started again after a pause
@@ -37,7 +37,7 @@ class _Child:
     def __init__(self, module, folder, environ):
         mine, its = socket.socketpair()
         try:
-            argv = [sys.executable, "-m", "sagemaker_rl.model_worker", module, folder, str(its.fileno())]
+            argv = [sys.executable, "-m", "sagemaker_rl.serving.worker", module, folder, str(its.fileno())]
             self.process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, pass_fds=[its.fileno()], env=environ, start_new_session=True
             )

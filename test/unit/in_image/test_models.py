@@ -1,33 +1,15 @@
 """How observations are read for a model, and which model becomes a SavedModel: loaded by path, with no toolkit."""
 
-import importlib
 import json
-import sys
 from collections import OrderedDict
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[2] / "templates/rootfs/usr/local/lib/rlimages/python"
-
-
-@pytest.fixture(scope="module")
-def library() -> Iterator[Any]:
-    writes = sys.dont_write_bytecode
-    sys.dont_write_bytecode = True
-    sys.path.insert(0, str(FOLDER))
-    try:
-        names = ("spaces", "ray_export", "ray_model", "ray_policy", "coach_model", "serving")
-        yield SimpleNamespace(**{name: importlib.import_module(f"sagemaker_rl.{name}") for name in names})
-    finally:
-        sys.path.remove(str(FOLDER))
-        sys.dont_write_bytecode = writes
-        for name in [name for name in sys.modules if name.partition(".")[0] == "sagemaker_rl"]:
-            del sys.modules[name]
+FOLDER = Path(__file__).resolve().parents[3] / "src"
 
 
 @pytest.fixture
@@ -115,15 +97,15 @@ def test_actions_are_written_as_json_has_them(spaces: Any) -> None:
 
 def test_a_memory_that_comes_back_has_the_shapes_of_the_first(library: Any) -> None:
     first = {"h": np.zeros((1, 2), np.float32)}
-    assert library.ray_model._like(first, {"h": [[1, 2]]})["h"].tolist() == [[1.0, 2.0]]
+    assert library.ray.model._like(first, {"h": [[1, 2]]})["h"].tolist() == [[1.0, 2.0]]
     with pytest.raises(ValueError, match=r"state_in\.h: expected 1 x 2 numbers, given 1 number"):
-        library.ray_model._like(first, {"h": [1]})
+        library.ray.model._like(first, {"h": [1]})
     with pytest.raises(ValueError, match="state_in: expected an object with h, given 1 number"):
-        library.ray_model._like(first, [1])
+        library.ray.model._like(first, [1])
 
 
 def test_one_of_several_policies_is_chosen_by_name(library: Any) -> None:
-    choose = library.ray_policy.choose
+    choose = library.ray.policy.choose
     assert choose(["default_policy"], None) == "default_policy"
     assert choose(["left", "right"], "right") == "right"
     with pytest.raises(library.serving.ModelError, match="has 2 policies: set RLIMAGES_POLICY to one of left, right"):
@@ -134,26 +116,26 @@ def test_one_of_several_policies_is_chosen_by_name(library: Any) -> None:
 
 def test_a_folder_without_a_model_is_no_model(library: Any, tmp_path: Path) -> None:
     with pytest.raises(library.serving.ModelError, match="holds no checkpoint of RLlib"):
-        library.ray_model.Model(str(tmp_path))
+        library.ray.model.Model(str(tmp_path))
     with pytest.raises(library.serving.ModelError, match=r"network\.json is missing: .*save_model=1"):
-        library.coach_model.Model(str(tmp_path))
+        library.coach.model.Model(str(tmp_path))
 
 
 @pytest.mark.parametrize("settings", [None, {"framework": "torch"}, {"use_pytorch": True}])
 def test_what_is_no_model_of_tensorflow_becomes_no_saved_model(library: Any, tmp_path: Path, settings: Any) -> None:
     if settings is not None:
         (tmp_path / "params.json").write_text(json.dumps(settings))
-    assert not library.ray_export.wanted(str(tmp_path))
+    assert not library.ray.export.wanted(str(tmp_path))
 
 
 def test_a_model_of_the_new_stack_becomes_a_program_of_torch(library: Any, tmp_path: Path) -> None:
     (tmp_path / "checkpoint/learner_group").mkdir(parents=True)
-    assert library.ray_export.wanted(str(tmp_path))
-    assert library.ray_export.export(str(tmp_path)).startswith("no policy.pt2: ")
+    assert library.ray.export.wanted(str(tmp_path))
+    assert library.ray.export.export(str(tmp_path)).startswith("no policy.pt2: ")
 
 
 def test_an_export_that_fails_is_a_sentence_and_leaves_nothing(library: Any, tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
-    said = library.ray_export.export(str(tmp_path))
+    said = library.ray.export.export(str(tmp_path))
     assert said.startswith("no SavedModel: ")
     assert not (tmp_path / "1").exists()

@@ -5,7 +5,7 @@ A checkpoint has the module and the two pipelines around it: what happens to an 
 
 import os
 
-from sagemaker_rl import ray_policy
+from sagemaker_rl.ray import policy as ray_policy
 from sagemaker_rl.serving import ModelError
 
 

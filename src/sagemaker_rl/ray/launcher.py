@@ -20,8 +20,13 @@ import signal
 import sys
 import time
 
-from sagemaker_rl import hyperparameters, ray_algorithm, ray_cluster, ray_config, ray_export, ray_files
+from sagemaker_rl import hyperparameters
 from sagemaker_rl.job import Job
+from sagemaker_rl.ray import algorithm as ray_algorithm
+from sagemaker_rl.ray import cluster as ray_cluster
+from sagemaker_rl.ray import config as ray_config
+from sagemaker_rl.ray import export as ray_export
+from sagemaker_rl.ray import files as ray_files
 
 LEAST_CPUS = 3  # a trial and its worker also start where there are two
 GRACE = 5  # seconds in which a failed training shows whether a lost host is the reason
