@@ -71,7 +71,7 @@ def main():
         if not os.path.isdir(model) or not os.listdir(model):
             print("there is no checkpoint in the model folder")
             return 1
-        if "goes on from" not in train(folder):
+        if "continues from" not in train(folder):
             print("a second job with the checkpoints of the first starts anew")
             return 1
     print("{} episodes, a model, and a second job that went on".format(episodes))

@@ -1,9 +1,12 @@
-"""What training scripts on SageMaker import to train with Ray, Coach or Vowpal Wabbit: see docs/launchers.md.
+"""Train with Ray, Coach or Vowpal Wabbit on SageMaker, and serve the models: see docs/launchers.md, docs/serving.md.
 
-One folder, two ways to use it. It is installed in every image, found through `sagemaker_rl.pth` in the interpreter's
-site-packages: unlike PYTHONPATH, that survives a job or a derived image that sets PYTHONPATH itself, and it comes last
-on the path. So a folder `sagemaker_rl` given in `dependencies=[...]`, which lands in /opt/ml/code, goes before it.
-This file exists for that reason too: a regular package anywhere would go before a folder without one.
+Every image has this package, and `sagemaker_rl.pth` in the interpreter's site-packages puts its folder last on the
+import path. Unlike PYTHONPATH, a .pth file still works where a job or a derived image sets PYTHONPATH itself. A folder
+`sagemaker_rl` given to the SDK in `dependencies=[...]` is copied to /opt/ml/code, which comes first on the path, and so
+replaces this package. This file is needed for that: Python prefers a package with an `__init__.py` to one without.
 
-Syntax is Python 3.5's, the oldest interpreter of the images. Importing this package imports no toolkit.
+The syntax is that of Python 3.5, the oldest interpreter of the images. An image gets the common modules, `serving`
+and the folder of its own toolkit; so modules of one toolkit import none of another's. Importing this package imports
+no toolkit. All imports are absolute, and programs are started with `python -m`: started by path, `sagemaker_rl/`
+would come first on the import path and its folder `ray` would hide the toolkit `ray`.
 """

@@ -1,9 +1,9 @@
-"""Hyperparameters that begin with `rl.`: each names one setting by a dotted path, and is put there.
+"""Apply hyperparameters whose names begin with `rl.` to a training configuration. Each name is the path of one setting.
 
 rl.training.config.lr = 0.0001                    in a dictionary of dictionaries (Ray)
 rl.agent_params.algorithm.discount = 0.9          in an object with attributes (Coach)
 rl.training.config.lr:float = 1                   with the type to read the value as
-rl.training.config.model.fcnet_hiddens.0 = 64     one member of a list
+rl.training.config.model.fcnet_hiddens.0 = 64     one item of a list
 """
 
 import difflib
@@ -14,7 +14,7 @@ TRUE, FALSE = ("true", "1", "yes"), ("false", "0", "no")
 
 
 class HyperparameterError(Exception):
-    """A hyperparameter names a setting that does not exist, or has a value that its type cannot be."""
+    """A hyperparameter names a setting that does not exist, or its value does not have the given type."""
 
 
 def _boolean(value):
@@ -31,8 +31,11 @@ def _json(value):
 TYPES = {"int": int, "float": float, "str": str, "bool": _boolean, "json": _json}
 
 
-def typed(value):
-    """A value as it was meant: SageMaker hands on text, and a tuning job has nothing else."""
+def parse_value(value):
+    """Return a hyperparameter's value with its JSON type: `"0.1"` becomes 0.1. Other text is returned unchanged.
+
+    SageMaker passes all values as text; a tuning job has no other way to give a number.
+    """
     if not isinstance(value, str):
         return value
     try:
@@ -42,71 +45,83 @@ def typed(value):
 
 
 def overrides(hyperparameters, types=None):
-    """The settings that the hyperparameters name: a list of (name, path, value), by name.
+    """Return the settings that `rl.` hyperparameters name: a list of (name, path, value), sorted by name.
 
-    `types` adds to TYPES, name to function. Raises HyperparameterError on an unknown type or a value that is none.
+    `types` adds to TYPES: a dictionary from type name to the function that converts a value. Raises HyperparameterError
+    for an unknown type, and for a value that cannot be converted.
     """
     known = dict(TYPES, **(types or {}))
-    found = []
+    settings = []
     for name in sorted(hyperparameters):
         if not name.startswith(PREFIX):
             continue
         path, colon, kind = name[len(PREFIX) :].partition(":")
         value = hyperparameters[name]
         if not colon:
-            value = typed(value)
+            value = parse_value(value)
         elif kind not in known:
-            raise HyperparameterError("{}: {!r} is no type; known are {}".format(name, kind, ", ".join(sorted(known))))
+            raise HyperparameterError(
+                "{}: unknown type {!r}; known types are {}".format(name, kind, ", ".join(sorted(known)))
+            )
         else:
             try:
                 value = known[kind](value)
             except (TypeError, ValueError) as error:
-                raise HyperparameterError("{}: {!r} is no {}: {}".format(name, value, kind, error)) from error
-        found.append((name, path.split("."), value))
-    return found
+                raise HyperparameterError(
+                    "{}: {!r} cannot be read as {}: {}".format(name, value, kind, error)
+                ) from error
+        settings.append((name, path.split("."), value))
+    return settings
 
 
-def meant(word, words):
-    """`; did you mean 'x'?` for the nearest of the words, or nothing."""
-    near = difflib.get_close_matches(word, [known for known in words if isinstance(known, str)], 1)
-    return "; did you mean {!r}?".format(near[0]) if near else ""
+def suggestion(word, words):
+    """Return `; did you mean 'x'?` with the word of `words` nearest to `word`, or an empty string."""
+    matches = difflib.get_close_matches(word, [known for known in words if isinstance(known, str)], 1)
+    return "; did you mean {!r}?".format(matches[0]) if matches else ""
 
 
-def _index(name, found, word):
-    if not word.isdigit() or int(word) >= len(found):
-        raise HyperparameterError("{}: {!r} is no place in a list of {}".format(name, word, len(found)))
+def _index(name, container, word):
+    if not word.isdigit() or int(word) >= len(container):
+        raise HyperparameterError("{}: {!r} is not an index in a list of {}".format(name, word, len(container)))
     return int(word)
 
 
-def _step(name, found, word):
-    """The setting called `word` in `found`; in a dictionary one is made where there is none."""
-    if isinstance(found, dict):
-        if found.get(word) is None:
-            found[word] = {}
-        return found[word]
-    if isinstance(found, (list, tuple)):
-        return found[_index(name, found, word)]
-    if not hasattr(found, word):
+def _step(name, container, word):
+    """Return the setting `word` of `container`. In a dictionary, create an empty dictionary where there is none."""
+    if isinstance(container, dict):
+        if container.get(word) is None:
+            container[word] = {}
+        return container[word]
+    if isinstance(container, (list, tuple)):
+        return container[_index(name, container, word)]
+    if not hasattr(container, word):
         raise HyperparameterError(
-            "{}: {} has no {!r}{}".format(name, type(found).__name__, word, meant(word, vars(found)))
+            "{}: {} has no {!r}{}".format(name, type(container).__name__, word, suggestion(word, vars(container)))
         )
-    return getattr(found, word)
+    return getattr(container, word)
 
 
-def put(root, name, path, value):
-    """Set what `path` leads to. A dictionary takes new names, an object or a list does not."""
-    found = root
+def set_value(root, name, path, value):
+    """Set the value that `path` leads to, starting at `root`.
+
+    A dictionary accepts new names; an object or a list does not.
+
+    Raises HyperparameterError, which begins with `name`, where the path leads nowhere.
+    """
+    container = root
     for word in path[:-1]:
-        found = _step(name, found, word)
-        if not isinstance(found, (dict, list, tuple)) and not hasattr(found, "__dict__"):
-            raise HyperparameterError("{}: {!r} is {!r}, which has no settings of its own".format(name, word, found))
+        container = _step(name, container, word)
+        if not isinstance(container, (dict, list, tuple)) and not hasattr(container, "__dict__"):
+            raise HyperparameterError(
+                "{}: {!r} is {!r}, which has no settings of its own".format(name, word, container)
+            )
     last = path[-1]
-    if isinstance(found, dict):
-        found[last] = value
-    elif isinstance(found, list):
-        found[_index(name, found, last)] = value
-    elif isinstance(found, tuple):
-        raise HyperparameterError("{}: it stands in a tuple, which cannot be changed".format(name))
+    if isinstance(container, dict):
+        container[last] = value
+    elif isinstance(container, list):
+        container[_index(name, container, last)] = value
+    elif isinstance(container, tuple):
+        raise HyperparameterError("{}: the setting is in a tuple, which cannot be changed".format(name))
     else:
-        _step(name, found, last)
-        setattr(found, last, value)
+        _step(name, container, last)
+        setattr(container, last, value)

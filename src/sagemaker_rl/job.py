@@ -1,11 +1,11 @@
-"""What a training job is told about itself: hosts, processors, channels, folders; and how it says why it failed."""
+"""Read a training job's environment: hosts, processors, channels and folders; write the reason of its failure."""
 
 import contextlib
 import json
 import multiprocessing
 import os
 
-REASON = 1023  # characters of a failure's reason that SageMaker shows, with the end of the line
+REASON = 1023  # SageMaker shows 1024 characters of a failure's reason; one is the newline
 
 
 def _number(text, default):
@@ -25,8 +25,8 @@ def _json_file(path):
 class Job:
     """One host's view of a training job.
 
-    `environ` is the environment that `train` gives to a script (SM_HOSTS, SM_HPS, ...); what is missing there is read
-    from the files under SAGEMAKER_BASE_DIR, and without those it is a job of one host.
+    `environ` is the environment that `train` gives to a script (SM_HOSTS, SM_HPS, ...). What is missing there is read
+    from the files under SAGEMAKER_BASE_DIR. Without these files, the job has this one host.
     """
 
     def __init__(self, environ=None):
@@ -54,27 +54,27 @@ class Job:
 
     @property
     def head(self):
-        """The host that leads: the first by name, as every host knows without asking."""
+        """The name of the leading host: the first in natural order, so that all hosts choose the same one."""
         return sorted(self.hosts, key=_natural)[0]
 
     @property
     def is_head(self):
-        """Whether this is the host that leads."""
+        """Whether this host is the leading one."""
         return self.host == self.head
 
     @property
     def checkpoints(self):
-        """Where checkpoints go: the folder that SageMaker keeps in step with S3, if the job has one."""
+        """The folder for checkpoints: the one that SageMaker synchronizes with S3, if the job has it."""
         folder = os.path.join(self.base, "checkpoints")
         return folder if os.path.isdir(folder) else self.intermediate
 
     def channel(self, name):
-        """The folder of an input channel, or None."""
+        """Return the folder of an input channel, or None."""
         path = self._environ.get("SM_CHANNEL_" + name.upper()) or os.path.join(self.base, "input", "data", name)
         return path if os.path.isdir(path) else None
 
     def fail(self, sentence):
-        """Say why the job fails where SageMaker looks for it. What stands there already was the first reason."""
+        """Write the reason of the failure to the file that SageMaker reads. An earlier reason there is kept."""
         path = os.path.join(self.base, "output", "failure")
         if not os.path.exists(path):
             with open(path, "w") as stream:
@@ -82,7 +82,7 @@ class Job:
 
     @contextlib.contextmanager
     def reasons(self):
-        """Where an exception ends the script, it is why the job fails: older `train` programs say no more than that."""
+        """Write an exception that leaves the block as the job's failure reason; older `train` programs write none."""
         try:
             yield
         except Exception as error:
@@ -91,6 +91,6 @@ class Job:
 
 
 def _natural(host):
-    """`algo-10` after `algo-2`."""
+    """Return a sort key that puts `algo-10` after `algo-2`."""
     stem = host.rstrip("0123456789")
     return stem, _number(host[len(stem) :], -1)

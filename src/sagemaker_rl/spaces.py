@@ -1,4 +1,7 @@
-"""Between JSON and the spaces of gym or gymnasium, whichever a toolkit has: a space is known by its class's name."""
+"""Convert between JSON values and values of gym or gymnasium spaces.
+
+A space is recognized by the name of its class, so that neither library has to be imported.
+"""
 
 import numbers
 import warnings
@@ -7,17 +10,18 @@ import numpy
 
 
 def read(space, given, name="observation"):
-    """What JSON gave as the space has it: arrays, integers, or dictionaries and tuples of these.
+    """Return a JSON value as a value of `space`: an array, an integer, or a dictionary or tuple of these.
 
-    Raises ValueError, a sentence that says what was expected and what was given, with its place. Bounds of a Box are
-    not looked at: environments leave them. Fractions that are whole count as integers, as CSV has no others.
+    Raises ValueError with what was expected and what was given; `name` is the place in the message. The bounds of a
+    Box are not checked, because environments exceed them. Whole fractions such as 2.0 count as integers: CSV has only
+    floats.
     """
     names = [kind.__name__ for kind in type(space).__mro__]
     if "Dict" in names:
         return _members(space.spaces, given, name)
     if "Tuple" in names:
         if not isinstance(given, (list, tuple)) or len(given) != len(space.spaces):
-            raise ValueError("{}: expected a list of {}, given {}".format(name, len(space.spaces), said(given)))
+            raise ValueError("{}: expected a list of {}, given {}".format(name, len(space.spaces), description(given)))
         return tuple(
             read(part, value, "{}[{}]".format(name, number))
             for number, (part, value) in enumerate(zip(space.spaces, given))
@@ -25,12 +29,12 @@ def read(space, given, name="observation"):
     if "Discrete" in names:
         first = int(getattr(space, "start", 0))
         last = first + int(space.n) - 1
-        number = numbers_of(given, name, (), True)
+        number = read_numbers(given, name, (), True)
         if not first <= number <= last:
             raise ValueError("{}: expected an integer from {} to {}, given {}".format(name, first, last, number))
         return int(number)
     if "MultiDiscrete" in names or "MultiBinary" in names:
-        found = numbers_of(given, name, space.shape, True)
+        found = read_numbers(given, name, space.shape, True)
         lowest = numpy.zeros(space.shape, int) + getattr(space, "start", 0)
         highest = lowest + space.nvec - 1 if "MultiDiscrete" in names else lowest + 1
         if (found < lowest).any() or (found > highest).any():
@@ -38,7 +42,7 @@ def read(space, given, name="observation"):
             raise ValueError("{}: expected integers from {}, given {}".format(name, limits, found.tolist()))
         return found.astype(space.dtype)
     if "Box" in names:
-        found = numbers_of(given, name, space.shape, space.dtype.kind in "iu")
+        found = read_numbers(given, name, space.shape, space.dtype.kind in "iu")
         if space.dtype.kind in "iu":
             limits = numpy.iinfo(space.dtype)
             if (found < limits.min).any() or (found > limits.max).any():
@@ -48,7 +52,7 @@ def read(space, given, name="observation"):
 
 
 def write(value):
-    """A space's value as JSON has it: lists, numbers, dictionaries."""
+    """Return a space's value as JSON types: lists, numbers and dictionaries."""
     if isinstance(value, dict):
         return {str(name): write(member) for name, member in value.items()}
     if isinstance(value, (list, tuple)):
@@ -56,8 +60,8 @@ def write(value):
     return value.tolist() if isinstance(value, (numpy.ndarray, numpy.generic)) else value
 
 
-def said(given):
-    """What was given, in words: kind and size, never all of it."""
+def description(given):
+    """Return a short description of a value for messages: its kind and size, not its content."""
     if isinstance(given, dict):
         return "an object with {}".format(", ".join(repr(name) for name in sorted(given, key=str)) or "nothing")
     if isinstance(given, bool) or given is None or isinstance(given, str):
@@ -79,17 +83,21 @@ def _shape(shape):
 def _members(spaces, given, name):
     if not isinstance(given, dict) or set(given) != set(spaces):
         wanted = ", ".join(repr(member) for member in spaces)
-        raise ValueError("{}: expected an object with {}, given {}".format(name, wanted, said(given)))
-    # In the order of the space: what flattens them goes by it.
+        raise ValueError("{}: expected an object with {}, given {}".format(name, wanted, description(given)))
+    # Keep the order of the space: RLlib's preprocessors flatten the members in this order.
     return type(spaces)(
         (member, read(space, given[member], "{}.{}".format(name, member))) for member, space in spaces.items()
     )
 
 
-def numbers_of(given, name, shape, whole=False):
-    """An array of that shape; a flat list of as many numbers is taken too, as a row of CSV has no other form."""
+def read_numbers(given, name, shape, whole=False):
+    """Return `given` as an array of that shape.
+
+    A flat list of the right length is accepted too, because a CSV row has no other form. `whole` requires whole
+    numbers. Raises ValueError.
+    """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of lists with rows of different lengths
+        warnings.simplefilter("ignore")  # numpy warns about lists with rows of different lengths
         try:
             found = numpy.asarray(given)
         except ValueError:
@@ -110,4 +118,4 @@ def numbers_of(given, name, shape, whole=False):
 
 
 def _not_numbers(given):
-    return said(given) + " that are not all numbers" if isinstance(given, (list, tuple)) else said(given)
+    return description(given) + " that are not all numbers" if isinstance(given, (list, tuple)) else description(given)

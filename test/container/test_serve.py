@@ -201,7 +201,7 @@ def test_it_answers_in_the_format_of_the_question(serve) -> None:
 
 
 BAD = [
-    ("{", "it is no JSON"),
+    ("{", "invalid JSON"),
     ({"observation": "x"}, "the observation is a list of numbers"),
     ({"observation": []}, "the observation is a list of numbers"),
     ({"observation": [1, "a"]}, 'number 2 of the observation is "a"'),
@@ -247,7 +247,7 @@ def test_a_busy_model_is_503_and_ping_answers(faulty) -> None:
         statuses = sorted(reply.result().status_code for reply in replies)
     assert statuses == [200, 200] + [503] * 6
     refused = next(reply.result() for reply in replies if reply.result().status_code == 503)
-    assert (refused.headers["retry-after"], refused.text) == ("1", "2 requests are waiting already\n")
+    assert (refused.headers["retry-after"], refused.text) == ("1", "the queue is full: it holds 2 requests\n")
 
 
 def test_a_model_that_crashes_is_replaced(faulty) -> None:

@@ -1,13 +1,13 @@
-"""What a Coach agent becomes besides its checkpoint: a network that needs no Coach, and what is around it.
+"""Export the network of a Coach agent, for programs that have no Coach.
 
-With MXNet these are, in the model folder:
+With MXNet, these files are written to the model folder:
 
     network-symbol.json, network-0000.params   for `mxnet.gluon.SymbolBlock.imports`
-    network.json                               names and shapes of what goes in, what comes out, and the actions
+    network.json                               names and shapes of the inputs, names of the outputs, bounds of actions
     filters.pkl                                Coach's filters of observations and actions, with their statistics
     model.onnx                                 the policy alone, where the package `onnx` is installed
 
-With TensorFlow it is a SavedModel in `model/tf-model/00000001`, as TensorFlow Serving wants it.
+With TensorFlow, it is a SavedModel in `model/tf-model/00000001`, the layout of TensorFlow Serving.
 """
 
 import contextlib
@@ -17,14 +17,19 @@ import pickle
 
 NETWORK, FILTERS, DESCRIPTION = "network", "filters.pkl", "network.json"
 SAVED_MODEL = os.path.join("model", "tf-model", "00000001")
-OPSET = 8  # what MXNet's exporter writes: https://github.com/apache/mxnet/tree/1.3.0/python/mxnet/contrib/onnx
+# The version of ONNX operators that MXNet's exporter writes:
+# https://github.com/apache/mxnet/tree/1.3.0/python/mxnet/contrib/onnx
+OPSET = 8
 
-# What the heads of Coach's MXNet networks answer: a list of outputs for each.
+# The outputs of each head of Coach's MXNet networks, by the name of its class.
 HEADS = {"QHead": ["q_values"], "VHead": ["value"], "PPOVHead": ["value"]}
 
 
 def export(graph_manager, framework, model):
-    """Write what the framework offers to the model folder; the names of the files, or a sentence why there are none."""
+    """Write the files that the framework offers to the model folder.
+
+    Returns the names of the files, and a sentence why something is missing, or an empty string.
+    """
     agents = [agent for level in graph_manager.level_managers for agent in level.agents.values()]
     if len(agents) != 1 or "main" not in getattr(agents[0], "networks", {}):
         return [], "only a graph of one agent with a network called main is exported; the checkpoint is complete"
@@ -65,14 +70,17 @@ def _mxnet(agent, environment, model):
         policy = next(number for number, name in enumerate(outputs) if name != "value")
         try:
             _onnx(network, policy, os.path.join(model, "model.onnx"))
-        except Exception as error:  # noqa: BLE001 - an operator that one of both does not know; the rest is there
+        except Exception as error:  # noqa: BLE001 - an unknown operator; the other files are complete
             return written, "no model.onnx: {}: {}".format(type(error).__name__, error)
         written.append("model.onnx")
     return written, ""
 
 
 def _frozen(agent):
-    """The agent's filters without what belongs to this process: a connection to Redis, over which they share."""
+    """Return the agent's filters without parts that belong to this process.
+
+    These are connections to Redis, over which the filters of several workers share their statistics.
+    """
     found = {"input": agent.input_filter, "before": agent.pre_network_filter, "output": agent.output_filter}
     for name in ("input", "before"):
         for filters in found[name].observation_filters.values():
@@ -84,7 +92,7 @@ def _frozen(agent):
 
 
 def has_onnx():
-    """Whether this image has the package."""
+    """Return whether this image has the package `onnx`."""
     try:
         from onnx import checker  # noqa: F401
     except ImportError:
@@ -93,9 +101,10 @@ def has_onnx():
 
 
 def _onnx(network, number, path):
-    """Write one output of a network as ONNX, checked.
+    """Write one output of a network as ONNX, and check the file.
 
-    Its own exporter writes operators of OPSET, and has them checked as those of the newest that `onnx` knows.
+    MXNet's exporter writes operators of version OPSET, but has them checked against the newest version that `onnx`
+    knows. So the check is replaced during the export, and the version is corrected in the file.
     """
     import numpy
     import onnx
@@ -116,6 +125,7 @@ def _onnx(network, number, path):
 
 @contextlib.contextmanager
 def _checked_as(opset):
+    """Let `onnx` check graphs against operators of this version while the block runs."""
     from onnx import checker
 
     context = checker.C.CheckerContext()
@@ -129,7 +139,7 @@ def _checked_as(opset):
 
 
 def _tensorflow(network, session, model):
-    """A SavedModel of TensorFlow 1: inputs by the names of the embedders, outputs by those of the heads."""
+    """Write a SavedModel of TensorFlow 1: inputs named after embedders, outputs numbered in the order of heads."""
     import tensorflow as tf
 
     target = os.path.join(model, SAVED_MODEL)

@@ -1,56 +1,69 @@
-"""What a Coach job is asked for, and what of its checkpoint becomes the model. Text and files; no Coach is imported."""
+"""Read the hyperparameters of a Coach job, and choose the files of its checkpoint that become the model.
+
+This module imports no Coach.
+"""
 
 import os
 import re
 import shutil
 
-from sagemaker_rl.hyperparameters import PREFIX, typed
+from sagemaker_rl.hyperparameters import PREFIX, parse_value
 
-# Hyperparameters that are no settings of a preset, and what they mean to the launcher.
-OWN = ("RLCOACH_PRESET", "save_model", "num_workers", "framework", "seed", "checkpoint_save_secs")
+# Hyperparameters of the launcher itself; all others change the preset.
+LAUNCHER_HYPERPARAMETERS = ("RLCOACH_PRESET", "save_model", "num_workers", "framework", "seed", "checkpoint_save_secs")
 STEPS = ("Frames", "EnvironmentSteps", "EnvironmentEpisodes", "TrainingSteps", "Time")
 CHECKPOINT_SECONDS = 10
 BACKENDS = {"tf": "tensorflow", "tensorflow": "tensorflow", "mxnet": "mxnet"}
 
 
 class CoachJobError(Exception):
-    """A hyperparameter is not one that the launcher, or the preset, knows."""
+    """Neither the launcher nor the preset knows a hyperparameter, or the job cannot run with its value."""
 
 
 def backend(environ, hyperparameters=None):
-    """The framework that this image has, as Coach spells it: COACH_BACKEND, or the hyperparameter `framework`."""
+    """Return the framework as Coach spells it: from the hyperparameter `framework`, else from COACH_BACKEND.
+
+    Raises CoachJobError for an unknown framework.
+    """
     word = (hyperparameters or {}).get("framework") or environ.get("COACH_BACKEND") or "tensorflow"
     if word not in BACKENDS:
-        raise CoachJobError("{!r} is no framework of Coach; known are tensorflow and mxnet".format(word))
+        raise CoachJobError("{!r} is not a framework of Coach; known are tensorflow and mxnet".format(word))
     return BACKENDS[word]
 
 
-def own(hyperparameters):
-    """The hyperparameters that are for the launcher; and those that neither it nor `rl.` claims."""
-    mine = {name: typed(value) for name, value in hyperparameters.items() if name in OWN}
-    rest = {
+def split_hyperparameters(hyperparameters):
+    """Return two dictionaries: the launcher's hyperparameters, and the others that do not begin with `rl.`.
+
+    Raises CoachJobError for an unknown name that begins with RLCOACH_.
+    """
+    launcher = {name: parse_value(value) for name, value in hyperparameters.items() if name in LAUNCHER_HYPERPARAMETERS}
+    others = {
         name: value
         for name, value in hyperparameters.items()
-        if name not in OWN and not name.startswith((PREFIX, "sagemaker_", "_tuning"))
+        if name not in LAUNCHER_HYPERPARAMETERS and not name.startswith((PREFIX, "sagemaker_", "_tuning"))
     }
-    wrong = sorted(name for name in rest if name.startswith("RLCOACH_"))
-    if wrong:
-        raise CoachJobError("{} is no hyperparameter of the launcher; known are {}".format(wrong[0], ", ".join(OWN)))
-    return mine, rest
+    unknown = sorted(name for name in others if name.startswith("RLCOACH_"))
+    if unknown:
+        raise CoachJobError(
+            "{} is not a hyperparameter of the launcher; known are {}".format(
+                unknown[0], ", ".join(LAUNCHER_HYPERPARAMETERS)
+            )
+        )
+    return launcher, others
 
 
 def last_checkpoint(folder):
-    """The prefix that all files of the last checkpoint share, as `12_Step-3400.ckpt`; None without one."""
-    found = {}
+    """Return the common prefix of the last checkpoint's files, such as `12_Step-3400.ckpt`, or None."""
+    prefixes = {}
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
         prefix = re.match(r"(\d+)_Step-\d+\.ckpt", name)
         if prefix:
-            found[int(prefix.group(1))] = prefix.group(0)
-    return found[max(found)] if found else None
+            prefixes[int(prefix.group(1))] = prefix.group(0)
+    return prefixes[max(prefixes)] if prefixes else None
 
 
-def restorable(folder):
-    """The folder that Coach can go on from: the given one or its `checkpoint`; None where neither holds one."""
+def find_restorable(folder):
+    """Return the folder that Coach can restore from: this one or its `checkpoint`; None if neither has a checkpoint."""
     for path in (folder, os.path.join(folder, "checkpoint")):
         if last_checkpoint(path):
             return path
@@ -58,9 +71,9 @@ def restorable(folder):
 
 
 def export(checkpoints, model):
-    """Copy the last checkpoint, and what Coach needs to find it, into the model's folder `checkpoint`.
+    """Copy the last checkpoint, and the files by which Coach finds it, to the folder `checkpoint` of the model.
 
-    Returns the file names copied.
+    Returns the names of the copied files.
     """
     prefix = last_checkpoint(checkpoints)
     if prefix is None:

@@ -1,8 +1,8 @@
-"""Train a Coach preset in several processes on one host: this one learns, the others play and send what they saw.
+"""Train a Coach preset with several processes on one host: workers play, and this process learns.
 
-Coach's MXNet has no parameter server, and so no workers of its own. But it has parts for a cluster: a rollout worker, a
-memory that travels over Redis, and checkpoints in a folder as the way back. Here they meet on one host, over a Redis
-server that listens on the loopback alone and ends with the training.
+Coach has no parameter server for MXNet, and so no workers of its own. It has parts for a cluster: a rollout worker, a
+memory that sends transitions over Redis, and checkpoints in a shared folder that carry the network back to the workers.
+Here all of them run on one host. The Redis server listens on the loopback interface only, and ends with the training.
 """
 
 import contextlib
@@ -31,23 +31,23 @@ from rl_coach.utilities import shared_running_stats
 from sagemaker_rl.coach.files import CoachJobError
 
 ADDRESS = "127.0.0.1"
-SECONDS = 20  # for the server to answer, and for the workers to end
-PAUSE = 0.05
-KEPT = 3  # checkpoints: one is made after each step of learning, and the workers read the last
+WAIT_SECONDS = 20  # for the Redis server to answer, and for the workers to end
+POLL_SECONDS = 0.05
+KEPT_CHECKPOINTS = 3  # more than one, because a worker may still be reading the last but one
 ENDLESS = 10**12
 
 
 def train(graph_manager, options, workers):
-    """Train with that many processes that play. `options` are those of Coach's command line."""
+    """Train with this many workers. `options` are Coach's command line options. Raises CoachJobError."""
     if not graph_manager.agent_params.algorithm.distributed_coach_synchronization_type:
         raise CoachJobError(
             "num_workers is {}, but the algorithm of this preset sets no distributed_coach_synchronization_type: "
             "it learns with one worker only".format(workers)
         )
-    os.environ["OMP_NUM_THREADS"] = "1"  # as Coach does: more of them only wait for each other
+    os.environ["OMP_NUM_THREADS"] = "1"  # as Coach sets it: more threads in each process only slow each other down
     finished = os.path.join(options.checkpoint_save_dir, SyncFiles.FINISHED.value)
     _remove(finished, CheckpointStateFile(options.checkpoint_save_dir).path)
-    with _server() as port, _playing(graph_manager, options, workers, port, finished) as players:
+    with _server() as port, _workers_playing(graph_manager, options, workers, port, finished) as players:
         _learn(graph_manager, options, port, players)
 
 
@@ -58,7 +58,7 @@ def _parameters(options, **more):
 
 
 def _connect(graph_manager, port, channel, kind):
-    """Let the graph's memory and filters speak over Redis, in the part that this process has."""
+    """Let the memory and the filters of this process use Redis. `kind` is the role of the process in Coach."""
     memory = RedisPubSubMemoryBackendParameters(ADDRESS, port, channel=channel, run_type=str(kind))
     graph_manager.agent_params.memory.register_var("memory_backend_params", memory)
     listen = shared_running_stats.SharedRunningStatsSubscribe.run
@@ -72,17 +72,17 @@ def _connect(graph_manager, port, channel, kind):
 
 @contextlib.contextmanager
 def _server():
-    """A Redis server for as long as the block: its port."""
+    """Run a Redis server while the block runs. Yields its port."""
     with socket.socket() as probe:
         probe.bind((ADDRESS, 0))
         port = probe.getsockname()[1]
     folder = tempfile.mkdtemp()
-    # What a learner has not read yet waits without a limit: a message that is dropped is an episode that is missing.
+    # No limit for messages that the learner has not read yet: Redis would drop the connection, and episodes with it.
     settings = {"port": str(port), "bind": ADDRESS, "save": "", "dir": folder, "loglevel": "warning"}
     words = [word for name, value in sorted(settings.items()) for word in ("--" + name, value)]
     server = subprocess.Popen(["redis-server"] + words + ["--client-output-buffer-limit", "pubsub", "0", "0", "0"])
     try:
-        client, deadline = redis.StrictRedis(ADDRESS, port), time.time() + SECONDS
+        client, deadline = redis.StrictRedis(ADDRESS, port), time.time() + WAIT_SECONDS
         while True:
             try:
                 client.ping()
@@ -90,7 +90,7 @@ def _server():
             except redis.exceptions.ConnectionError:
                 if server.poll() is not None or time.time() > deadline:
                     raise CoachJobError("redis-server does not answer on {}:{}".format(ADDRESS, port)) from None
-                time.sleep(PAUSE)
+                time.sleep(POLL_SECONDS)
         yield port
     finally:
         server.terminate()
@@ -99,13 +99,13 @@ def _server():
 
 
 @contextlib.contextmanager
-def _playing(graph_manager, options, workers, port, finished):
-    """The processes that play, for as long as the block; and the channel on which they speak."""
+def _workers_playing(graph_manager, options, workers, port, finished):
+    """Run the workers while the block runs. Yields the Redis channel of their transitions, and the processes."""
     channel = "transitions-{}".format(uuid.uuid4())
-    fork = multiprocessing.get_context("fork")  # the preset has been changed here, and may hold what no pickle can
+    fork = multiprocessing.get_context("fork")  # the preset is changed in this process and may not be picklable
     arguments = (graph_manager, options, workers, port, channel, os.getpid())
     processes = [
-        fork.Process(target=_play, args=arguments + (number,), name="worker {}".format(number))
+        fork.Process(target=_run_worker, args=arguments + (number,), name="worker {}".format(number))
         for number in range(workers)
     ]
     sys.stdout.flush()
@@ -115,42 +115,42 @@ def _playing(graph_manager, options, workers, port, finished):
         yield channel, processes
     finally:
         with open(finished, "w"):
-            """The workers look for this file."""
-        deadline = time.time() + SECONDS
+            pass  # workers end when this file exists
+        deadline = time.time() + WAIT_SECONDS
         for process in processes:
             process.join(max(0, deadline - time.time()))
             if process.is_alive():
                 process.terminate()
                 process.join()
-        # The next job of these checkpoints must not find it.
+        # Otherwise the workers of the next job with these checkpoints would end at once.
         _remove(finished)
 
 
 class _Checkpoints:
-    """The way back, as a store of Coach: it waits for what the learner writes into the folder they share."""
+    """A data store for Coach's rollout worker. The checkpoints are in a shared folder, so there is nothing to load."""
 
     def __init__(self, parent):
         self._parent = parent
 
     def load_from_store(self):
-        """Asked again and again without a pause."""
+        """Pause, as Coach calls this in a loop. End the worker if the learner has ended."""
         if os.getppid() != self._parent:
             os._exit(1)
-        time.sleep(PAUSE)
+        time.sleep(POLL_SECONDS)
 
 
-def _play(graph_manager, options, workers, port, channel, parent, number):
-    """One worker: plays with the last checkpoint, until the learner has finished."""
+def _run_worker(graph_manager, options, workers, port, channel, parent, number):
+    """Run one worker: play with the last checkpoint until the learner has finished."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The learner speaks of each episode too: metrics would find it twice.
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - as long as the process
+    # The learner prints each episode too, and a metric must not be found twice.
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - open until the process ends
     _connect(graph_manager, port, channel, RunType.ROLLOUT_WORKER)
     graph_manager.improve_steps = TrainingSteps(ENDLESS)
     if options.seed is not None:
         graph_manager.env_params.seed = options.seed + number + 1
     store, first = _Checkpoints(parent), CheckpointStateFile(options.checkpoint_save_dir)
-    # Coach looks for it only every ten seconds.
+    # Coach itself would check for the first checkpoint every ten seconds only.
     while first.read() is None:
         store.load_from_store()
     seed = None if options.seed is None else options.seed + number + 1
@@ -160,7 +160,7 @@ def _play(graph_manager, options, workers, port, channel, parent, number):
 
 
 def _learn(graph_manager, options, port, players):
-    """The learner: waits for what the workers saw, learns, and gives them the next checkpoint."""
+    """Run the learner: receive transitions, train, and save a checkpoint for the workers."""
     channel, processes = players
     _connect(graph_manager, port, channel, RunType.TRAINER)
     parameters = _parameters(
@@ -187,7 +187,7 @@ def _learn(graph_manager, options, port, players):
             evaluated = steps + graph_manager.steps_between_evaluation_periods
             if graph_manager.evaluate(graph_manager.evaluation_steps):
                 break
-        # What came while this process learned was played with the policy before.
+        # Messages that arrived during the training come from the previous policy: drop them.
         while messages.get_message():
             pass
         graph_manager.save_checkpoint()
@@ -196,7 +196,10 @@ def _learn(graph_manager, options, port, players):
 
 
 def _received(messages, playing, processes):
-    """Transitions, until there are as many steps or whole episodes as the algorithm plays before it learns."""
+    """Yield transitions until there are as many steps, or whole episodes, as the algorithm plays before it learns.
+
+    Raises CoachJobError if a worker has ended.
+    """
     count, episodes = 0, type(playing) is EnvironmentEpisodes
     while count < playing.num_steps:
         message = messages.get_message(timeout=1)
@@ -213,10 +216,10 @@ def _received(messages, playing, processes):
 
 
 def _prune(folder):
-    """Remove the checkpoints before the last KEPT."""
+    """Remove all checkpoints but the last KEPT_CHECKPOINTS."""
     numbered = [(int(name.split("_")[0]), name) for name in os.listdir(folder) if re.match(r"\d+_Step-", name)]
     last = max(number for number, _ in numbered)
-    _remove(*[os.path.join(folder, name) for number, name in numbered if number <= last - KEPT])
+    _remove(*[os.path.join(folder, name) for number, name in numbered if number <= last - KEPT_CHECKPOINTS])
 
 
 def _remove(*paths):

@@ -1,7 +1,8 @@
-"""One Ray cluster of all hosts of a job, formed from the host names of resourceconfig.json: no bucket, no rights.
+"""Form one Ray cluster of all hosts of a job, with the host names of resourceconfig.json.
 
-The head starts Ray and waits until every other host has joined; the others wait for the head's name and port, join, and
-stay until that port is closed. A host that is missing, or lost on the way, is an error that names it.
+It needs no S3 bucket and no permissions. The head starts Ray and waits until every other host has joined. The others
+wait until the head's name resolves and its port is open, join, and stay until the port is closed. A host that is
+missing, or lost during the training, is an error that names the host.
 """
 
 import os
@@ -13,24 +14,24 @@ import threading
 import time
 
 PORT = 6379
-HEAD = "sagemaker_head"  # a resource that only the head has: what stores checkpoints runs there
-SECONDS = 300  # for all hosts to meet; RLIMAGES_CLUSTER_SECONDS sets another
-PAUSE = 1.0
-MISSES = 5  # attempts to reach the head that fail in a row before it counts as ended
+HEAD = "sagemaker_head"  # a Ray resource that only the head has; an algorithm that stores checkpoints asks for it
+JOIN_SECONDS = 300  # for all hosts to join; RLIMAGES_CLUSTER_SECONDS overrides it
+POLL_SECONDS = 1.0
+MISSES = 5  # failed attempts in a row to reach the head after which it counts as ended
 
 
 class ClusterError(Exception):
-    """Not all hosts of the job form one cluster."""
+    """The hosts of the job do not form one cluster."""
 
 
-def patience(environ=None):
-    """Seconds in which all hosts have to meet."""
+def join_seconds(environ=None):
+    """Return the seconds in which all hosts have to join."""
     environ = os.environ if environ is None else environ
-    return float(environ.get("RLIMAGES_CLUSTER_SECONDS", SECONDS))
+    return float(environ.get("RLIMAGES_CLUSTER_SECONDS", JOIN_SECONDS))
 
 
 def head_command(version, address, cpus, gpus):
-    """The words that start the head's Ray. `version` is a tuple of numbers, `address` an IP address."""
+    """Return the command line that starts Ray on the head. `version` is a tuple of numbers, `address` an IP address."""
     words = ["ray", "start", "--head"]
     words.append("--port={}".format(PORT) if version >= (1, 0) else "--redis-port={}".format(PORT))
     words += ["--node-ip-address=" + address, "--num-cpus={}".format(cpus), "--num-gpus={}".format(gpus)]
@@ -46,7 +47,7 @@ def head_command(version, address, cpus, gpus):
 
 
 def worker_command(version, head, address, cpus, gpus):
-    """The words that join a host's Ray to the head's; `head` and `address` are IP addresses."""
+    """Return the command line that joins this host to the head. `head` and `address` are IP addresses."""
     known = "--address" if version >= (0, 8) else "--redis-address"
     return [
         "ray",
@@ -59,7 +60,7 @@ def worker_command(version, head, address, cpus, gpus):
 
 
 def resolve(host):
-    """The host's IP address, or None while its name is unknown."""
+    """Return the host's IP address, or None if its name does not resolve."""
     try:
         return socket.gethostbyname(host)
     except OSError:
@@ -67,17 +68,17 @@ def resolve(host):
 
 
 def missing(hosts, addresses, alive):
-    """The hosts, in their order, whose address is not among those alive."""
+    """Return the hosts whose address is not in `alive`, in the order of `hosts`."""
     return [host for host in hosts if addresses.get(host) not in alive]
 
 
-def listing(hosts):
-    """`algo-2`, `algo-2 and algo-3`."""
+def join_names(hosts):
+    """Return names as text: `algo-2`, or `algo-2 and algo-3`."""
     return " and ".join(hosts) if len(hosts) < 3 else "{} and {}".format(", ".join(hosts[:-1]), hosts[-1])
 
 
 def reachable(address, port=PORT, seconds=2.0):
-    """Whether somebody listens there."""
+    """Return whether a server listens on the port."""
     try:
         socket.create_connection((address, port), seconds).close()
     except OSError:
@@ -86,17 +87,17 @@ def reachable(address, port=PORT, seconds=2.0):
 
 
 def wait_for(ready, seconds, clock=time.time, sleep=time.sleep):
-    """The first true answer of `ready()`, or its last one when the time is over."""
+    """Call `ready()` until it returns a true value or the time is over; return its last value."""
     deadline = clock() + seconds
     while True:
         answer = ready()
         if answer or clock() >= deadline:
             return answer
-        sleep(PAUSE)
+        sleep(POLL_SECONDS)
 
 
 def _program():
-    """The `ray` that belongs to this interpreter, whatever PATH says."""
+    """Return the program `ray` of this interpreter, whatever PATH contains."""
     beside = os.path.join(os.path.dirname(sys.executable), "ray")
     return beside if os.path.exists(beside) else shutil.which("ray") or "ray"
 
@@ -110,22 +111,22 @@ def _start(words):
 
 
 def stop():
-    """End this host's Ray; whether there was one does not matter."""
+    """Stop Ray on this host. Does nothing if it does not run."""
     subprocess.run([_program(), "stop", "--force"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 class Head:
-    """The head's side: start, wait for everybody, and watch them."""
+    """The head of the cluster: it starts Ray, waits for the other hosts, and watches them."""
 
     def __init__(self, job, version):
         self.job, self.version = job, version
         self.others = [host for host in job.hosts if host != job.host]
         self.addresses = {}
         self.lost = []
-        self._done = threading.Event()
+        self._released = threading.Event()
 
     def start(self, cpus, gpus):
-        """Start Ray on this host; its address, for the driver to connect to."""
+        """Start Ray on this host. Returns the address that the driver connects to."""
         address = resolve(self.job.host)
         if address is None:
             raise ClusterError("this host's own name {!r} does not resolve".format(self.job.host))
@@ -133,7 +134,7 @@ class Head:
         return "{}:{}".format(address, PORT)
 
     def absent(self, nodes):
-        """The hosts that are not among the nodes alive: `ray.nodes()`, or a list like it."""
+        """Return the other hosts that are not among the live nodes. `nodes` is a list as `ray.nodes()` returns it."""
         for host in self.others:
             if host not in self.addresses and resolve(host):
                 self.addresses[host] = resolve(host)
@@ -141,47 +142,47 @@ class Head:
         return missing(self.others, self.addresses, alive)
 
     def wait(self, nodes, seconds):
-        """Wait until all hosts have joined. `nodes` is a function: `ray.nodes`."""
-        print("waiting for {} to join the Ray cluster".format(listing(self.others)))
+        """Wait until all hosts have joined. `nodes` is the function `ray.nodes`. Raises ClusterError."""
+        print("waiting for {} to join the Ray cluster".format(join_names(self.others)))
         sys.stdout.flush()
         if not wait_for(lambda: not self.absent(nodes()), seconds):
             absent = self.absent(nodes())
             unknown = [host for host in absent if host not in self.addresses]
-            reason = "; the name of {} does not resolve".format(listing(unknown)) if unknown else ""
+            reason = "; the name of {} does not resolve".format(join_names(unknown)) if unknown else ""
             raise ClusterError(
                 "{} did not join the Ray cluster of {} hosts within {:.0f} s{}".format(
-                    listing(absent), len(self.job.hosts), seconds, reason
+                    join_names(absent), len(self.job.hosts), seconds, reason
                 )
             )
         print("all {} hosts form one Ray cluster".format(len(self.job.hosts)))
         sys.stdout.flush()
 
     def watch(self, nodes, on_lost):
-        """From now on, call `on_lost(sentence)` in a thread of its own once a host is gone."""
+        """Watch the hosts in a thread; call `on_lost(message)` there once when a host is gone."""
 
         def look():
-            while not self._done.wait(PAUSE):
+            while not self._released.wait(POLL_SECONDS):
                 absent = self.absent(nodes())
-                if absent and not self._done.is_set():
+                if absent and not self._released.is_set():
                     self.lost = absent
-                    on_lost(self.sentence())
+                    on_lost(self.message())
                     return
 
         thread = threading.Thread(target=look, name="watch the hosts")
         thread.daemon = True
         thread.start()
 
-    def sentence(self):
-        """What is said about the hosts that are lost."""
-        return "{} left the Ray cluster before the training had ended".format(listing(self.lost))
+    def message(self):
+        """Return the message about the lost hosts."""
+        return "{} left the Ray cluster before the training had ended".format(join_names(self.lost))
 
     def release(self):
-        """Nobody is watched any longer."""
-        self._done.set()
+        """Stop watching the hosts."""
+        self._released.set()
 
 
 def follow(job, version, cpus, gpus, seconds):
-    """What the other hosts do: join the head, and stay until it has ended."""
+    """Run a host that is not the head: join the head's cluster and stay until the head ends. Raises ClusterError."""
     head = wait_for(lambda: resolve(job.head), seconds)
     if not head:
         raise ClusterError(
@@ -199,7 +200,7 @@ def follow(job, version, cpus, gpus, seconds):
     sys.stdout.flush()
     misses = 0
     while misses < MISSES:
-        time.sleep(PAUSE)
+        time.sleep(POLL_SECONDS)
         misses = 0 if reachable(head) else misses + 1
     stop()
     print("{} has ended, and {} ends with it".format(job.head, job.host))

@@ -1,12 +1,12 @@
-"""An experiment's dictionary as this version of Ray wants it. Dictionaries in, dictionaries out: no Ray is imported.
+"""Translate an experiment's dictionary for the installed version of Ray. This module imports no Ray.
 
-Scripts of Ray 0.x and 1.x say `num_workers`, `num_sgd_iter` or `monitor`; RLlib has renamed most of its settings since,
-and newer versions ignore an unknown one in silence. Here each is renamed, or left out with a sentence.
+Scripts for Ray 0.x and 1.x use names such as `num_workers`, `num_sgd_iter` or `monitor`. RLlib has renamed most of its
+settings since, and newer versions silently ignore an unknown one. Here, each is renamed, or removed with a note.
 """
 
 import copy
 
-# An older (or newer) name of RLlib's configuration, and what it may be called where it is not known.
+# A name of one version of RLlib's configuration, and its names in other versions.
 RENAMED = {
     "num_workers": ("num_env_runners", "num_rollout_workers"),
     "num_rollout_workers": ("num_env_runners", "num_workers"),
@@ -34,10 +34,10 @@ RENAMED = {
     "model_config": ("_model_config",),
 }
 
-# What RLlib itself takes under a name that is no attribute of its configuration object.
+# Names that RLlib accepts although its configuration object has no such attribute.
 ACCEPTED = {"multiagent", "callbacks", "framework", "lambda", "input", "output", "env", "env_config", "model"}
 
-# Settings of the old stack's models that the new one's default model has under the same name.
+# Settings of the old API stack's models that the new stack's default model has under the same name.
 MODEL = {
     "fcnet_hiddens",
     "fcnet_activation",
@@ -51,7 +51,7 @@ MODEL = {
     "lstm_cell_size",
 }
 
-# What ends an experiment, in the words of the old stack and of the new.
+# Conditions that end an experiment: the old API stack's name of a metric, and the new one's.
 STOP = {
     "episode_reward_mean": "env_runners/episode_return_mean",
     "episode_reward_max": "env_runners/episode_return_max",
@@ -61,6 +61,7 @@ STOP = {
     "timesteps_total": "num_env_steps_sampled_lifetime",
 }
 
+# Tune's checkpoint settings: their names in an experiment, and in `checkpoint_config`.
 CHECKPOINT = {
     "checkpoint_freq": "checkpoint_frequency",
     "checkpoint_at_end": "checkpoint_at_end",
@@ -68,11 +69,11 @@ CHECKPOINT = {
     "checkpoint_score_attr": "checkpoint_score_attribute",
 }
 
-FREQUENCY = 10  # iterations between two checkpoints, unless the script says
+FREQUENCY = 10  # iterations between two checkpoints, unless the script sets it
 
 
 def version(text):
-    """`2.9.3` as (2, 9, 3): numbers, since as text 0.10 comes before 0.8."""
+    """Return a version as a tuple of numbers: `2.9.3` as (2, 9, 3). As text, 0.10 would come before 0.8."""
     numbers = []
     for word in text.split(".")[:3]:
         digits = "".join(sign for sign in word if sign.isdigit())
@@ -81,10 +82,10 @@ def version(text):
 
 
 def storage(spec, folder, spec_keys):
-    """A Tune specification that stores under `folder` and makes checkpoints; and the notes on what was left out.
+    """Return a Tune experiment that stores checkpoints under `folder`, and notes on what was removed from it.
 
-    `spec_keys` are the words that this Tune knows. Where they include `checkpoint_config`, the words that moved there
-    move, as a dictionary, of which Tune makes its own class.
+    `spec_keys` are the keys that this version of Tune knows. If `checkpoint_config` is one of them, the checkpoint
+    settings move there, as a dictionary that Tune converts to its own class.
     """
     spec, notes = dict(spec), []
     for word in ("local_dir", "storage_path"):
@@ -113,14 +114,14 @@ def storage(spec, folder, spec_keys):
         spec["checkpoint_config"] = {name: value for name, value in values.items() if value is not None}
     for word in sorted(set(spec) - set(spec_keys) - {"run", "env"}):
         del spec[word]
-        notes.append("{!r} is no word of an experiment of this Ray: left out".format(word))
+        notes.append("{!r} is not a key of an experiment of this Ray: left out".format(word))
     return spec, notes
 
 
-def settings(config, known, films=True):
-    """RLlib's configuration in the names that this RLlib knows, and the notes on what was renamed or left out.
+def settings(config, known, videos=True):
+    """Return RLlib's configuration with the names that this version knows, and notes on what was renamed or removed.
 
-    `known` are the names that it knows; `films` says whether this image can make them.
+    `known` are the names that it knows; `videos` says whether the image has a program to record videos.
     """
     translated, notes = {}, []
     for old in config:
@@ -128,14 +129,14 @@ def settings(config, known, films=True):
         if new in config and new != old:
             notes.append("{!r} is called {!r}, which is given too: left out".format(old, new))
             continue
-        if new in ("monitor", "record_env") and config[old] and (new not in known or not films):
-            reason = "this image has no ffmpeg" if new in known else "this Ray makes no films"
+        if new in ("monitor", "record_env") and config[old] and (new not in known or not videos):
+            reason = "this image has no ffmpeg" if new in known else "this Ray records no videos"
             notes.append("{!r}: {}: left out".format(old, reason))
             continue
         if old in ACCEPTED:
             new = old
         elif new not in known:
-            notes.append("{!r} is no setting that this RLlib knows: left out".format(old))
+            notes.append("{!r} is not a setting of this RLlib: left out".format(old))
             continue
         if new != old:
             notes.append("{!r} is called {!r} in this Ray".format(old, new))
@@ -144,7 +145,10 @@ def settings(config, known, films=True):
 
 
 def new_stack(config):
-    """What RLlib's new API stack wants otherwise: PyTorch, and its own settings of the model."""
+    """Return the configuration for RLlib's new API stack, and notes on what changed.
+
+    The new stack uses PyTorch, and has settings of its own for the model and for GPUs.
+    """
     config, notes = dict(config), []
     framework = config.get("framework", "torch")
     if framework != "torch":
@@ -152,7 +156,7 @@ def new_stack(config):
         notes.append("'framework': {!r} is 'torch' on the new API stack".format(framework))
     gpus = config.get("num_gpus")
     if gpus and "num_gpus_per_learner" not in config:
-        # Without learners of their own (num_learners) the main process is the learner.
+        # With num_learners 0, the main process is the learner.
         config["num_gpus_per_learner"] = gpus / max(1, config.get("num_learners") or 0)
         config["num_gpus"] = 0
         notes.append("'num_gpus' is called 'num_gpus_per_learner' on the new API stack")
@@ -160,16 +164,16 @@ def new_stack(config):
     if model:
         kept = {name: model[name] for name in model if name in MODEL}
         for name in sorted(set(model) - set(kept)):
-            notes.append("'model.{}' is no setting of the new API stack's default model: left out".format(name))
+            notes.append("'model.{}' is not a setting of the new API stack's default model: left out".format(name))
         if kept.get("use_lstm"):
-            kept.setdefault("max_seq_len", 20)  # the old stack's default; the new one has none for it
+            kept.setdefault("max_seq_len", 20)  # the old stack's default; the new stack has none for an LSTM
         if kept:
             config["_model_config"] = dict(kept, **(config.get("_model_config") or {}))
     return config, notes
 
 
 def stop(conditions):
-    """The conditions that end an experiment, in the words of the new API stack."""
+    """Return the conditions that end an experiment, with the metric names of the new API stack."""
     if not isinstance(conditions, dict):
         return conditions
     return {STOP.get(name, name): value for name, value in conditions.items()}
@@ -180,14 +184,14 @@ def _find(result, paths):
         value = result
         for word in path.split("/"):
             value = value.get(word) if isinstance(value, dict) else None
-        # NaN, before the first episode has ended, equals nothing.
+        # `value == value` is false for NaN, the value before the first episode has ended.
         if isinstance(value, (int, float)) and value == value:
             return value
     return None
 
 
 def rewards(result):
-    """Mean, highest and lowest reward of an iteration, by name, whatever stack reports them."""
+    """Return the mean, highest and lowest reward of an iteration, by name, for both API stacks."""
     found = {}
     for word in ("mean", "max", "min"):
         value = _find(
@@ -205,10 +209,10 @@ def rewards(result):
 
 
 def report(result):
-    """Two lines on an iteration.
+    """Return two lines to print for an iteration.
 
-    They are made for metric definitions: `episode_reward_mean: ([-+]?...` of RLEstimator finds the first, and
-    `episode_reward_mean +([-+]?...`, which is in use with Ray 2, the second, each of them once.
+    Metric definitions find each value once: RLEstimator's `episode_reward_mean: ([-+]?...` in the first line, and
+    `episode_reward_mean +([-+]?...`, which is in use with Ray 2, in the second.
     """
     found = sorted(rewards(result).items())
     steps = _find(result, ("num_env_steps_sampled_lifetime", "timesteps_total"))
@@ -217,7 +221,7 @@ def report(result):
     )
     if not found:
         return [head + ": no episode has ended yet"]
-    # Never 1e-05: neither expression reads a number without its first digits, both read this.
+    # Not 1e-05: the expressions of the metric definitions do not read that as one number.
     numbers = [(name, "{:.6f}".format(value)) for name, value in found]
     return [
         head + "  " + "  ".join("{}: {}".format(*pair) for pair in numbers),

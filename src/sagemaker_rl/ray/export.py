@@ -1,11 +1,12 @@
-"""Export the policy of a model folder for who has no Ray.
+"""Export the policy of a model folder for programs that have no Ray.
 
-Of TensorFlow it becomes a SavedModel in the folder `1`, as TensorFlow Serving wants it; of RLlib's new API stack
-`policy.pt2`, for `torch.export.load`.
+A policy of TensorFlow becomes a SavedModel in the folder `1`, the layout of TensorFlow Serving. A module of RLlib's new
+API stack becomes `policy.pt2`, for `torch.export.load`.
 
     python -m sagemaker_rl.ray.export /opt/ml/model
 
-It runs in a process of its own: what trained has its own TensorFlow, in its own mode, and may be about to be stopped.
+The export runs in a process of its own: the training process has TensorFlow in another mode, and may be about to be
+stopped.
 """
 
 import importlib.util
@@ -15,18 +16,21 @@ import shutil
 import subprocess
 import sys
 
-SAVED_MODEL = "1"  # TensorFlow Serving serves the highest number
+SAVED_MODEL = "1"  # TensorFlow Serving serves the highest version number
 PROGRAM = "policy.pt2"
-SECONDS = 90  # a stopped job has 120 s
+EXPORT_SECONDS = 90  # SageMaker kills a stopped job after 120 s
 
 
-def _name(model):
+def _target_name(model):
     return PROGRAM if os.path.isdir(os.path.join(model, "checkpoint", "learner_group")) else SAVED_MODEL
 
 
-def wanted(model):
-    """Whether the model is one of the new API stack, or of TensorFlow: the image's, and the experiment's."""
-    if _name(model) == PROGRAM:
+def is_exportable(model):
+    """Return whether the model can be exported: one of the new API stack, or one of TensorFlow.
+
+    For TensorFlow, both the experiment must use it and the image must have it.
+    """
+    if _target_name(model) == PROGRAM:
         return True
     params = os.path.join(model, "params.json")
     if not os.path.exists(params):
@@ -39,26 +43,26 @@ def wanted(model):
 
 
 def export(model):
-    """Export in another process. What is there now, as a sentence for the log."""
-    target = os.path.join(model, _name(model))
-    reason = "no {}: ".format("SavedModel" if _name(model) == SAVED_MODEL else PROGRAM)
+    """Export in another process. Returns a sentence for the log: what was written, or why nothing was."""
+    target = os.path.join(model, _target_name(model))
+    reason = "no {}: ".format("SavedModel" if _target_name(model) == SAVED_MODEL else PROGRAM)
     try:
-        ended = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", __name__, model],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             universal_newlines=True,
-            timeout=SECONDS,
-            # What the script can import, its policy may name.
+            timeout=EXPORT_SECONDS,
+            # The policy may refer to modules that the training script can import.
             env=dict(os.environ, PYTHONPATH=os.pathsep.join(path for path in sys.path if path)),
         )
     except subprocess.TimeoutExpired:
         _clear(target)
-        return "{}it took more than {} s".format(reason, SECONDS)
-    if ended.returncode:
+        return "{}it took more than {} s".format(reason, EXPORT_SECONDS)
+    if process.returncode:
         _clear(target)
-        said = [line for line in ended.stdout.strip().split("\n") if line]
-        return reason + (said[-1] if said else "the exporter ended with {}".format(ended.returncode))
+        output = [line for line in process.stdout.strip().split("\n") if line]
+        return reason + (output[-1] if output else "the exporter ended with {}".format(process.returncode))
     return "exported: {}".format(target)
 
 
@@ -72,13 +76,16 @@ def main(model):
     """Load the policy and export it."""
     from sagemaker_rl.ray import files as ray_files
 
-    target = os.path.join(model, _name(model))
+    target = os.path.join(model, _target_name(model))
     _clear(target)
-    {SAVED_MODEL: _saved_model, PROGRAM: _program}[_name(model)](ray_files.from_channel(model), target)
+    {SAVED_MODEL: _saved_model, PROGRAM: _program}[_target_name(model)](ray_files.find_checkpoint(model), target)
 
 
 def _program(checkpoint, target):
-    """The module's answer to a batch of observations, as its connectors would give them: the action distribution's."""
+    """Write the module as a program that maps a batch of observations to the inputs of the action distribution.
+
+    The observations are those that the module's connectors produce.
+    """
     import torch
 
     from sagemaker_rl.ray import module as ray_module
@@ -101,7 +108,7 @@ def _program(checkpoint, target):
 
 
 def _saved_model(checkpoint, target):
-    """What RLlib itself exports of a policy of TensorFlow."""
+    """Write what RLlib itself exports of a TensorFlow policy."""
     from sagemaker_rl.ray import policy as ray_policy
 
     policy = ray_policy.load(checkpoint).policy
@@ -109,14 +116,14 @@ def _saved_model(checkpoint, target):
     policy.export_model(target)
     if not os.path.exists(os.path.join(target, "saved_model.pb")):
         raise SystemExit("RLlib exports no graph of a {}".format(type(policy).__name__))
-    # A log of the session that some versions leave there.
+    # Some versions of RLlib leave TensorBoard logs of the session there.
     for name in os.listdir(target):
         if name.startswith("events.out"):
             os.remove(os.path.join(target, name))
 
 
 def _track(model):
-    """Let Keras see the variables that RLlib keeps beside a network, as `free_log_std` has one, and save it."""
+    """Make Keras save variables that RLlib keeps beside the network, such as those of `free_log_std`."""
     network = getattr(model, "base_model", None)
     if network is not None:
         network.kept_beside = [value for value in vars(model).values() if type(value).__name__.endswith("Variable")]
@@ -125,6 +132,6 @@ def _track(model):
 if __name__ == "__main__":
     try:
         main(sys.argv[1])
-    except Exception as error:  # noqa: BLE001 - whatever it is, its last line is the reason
+    except Exception as error:  # noqa: BLE001 - the parent prints the last line of the output as the reason
         print("{}: {}".format(type(error).__name__, str(error).strip().split("\n")[0]))
         sys.exit(1)

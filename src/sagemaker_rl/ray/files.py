@@ -1,4 +1,4 @@
-"""Which checkpoint to go on from, and what of an experiment becomes the model. Files only; no Ray is imported."""
+"""Find the checkpoint to restore, and copy the files of an experiment that become the model. Imports no Ray."""
 
 import os
 import re
@@ -9,30 +9,33 @@ FILE = re.compile(r"checkpoint-\d+$")
 
 
 def checkpoints(root):
-    """All checkpoint folders under a folder, the oldest first; by time, and by number where that is the same."""
-    found = []
+    """Return all checkpoint folders below a folder, oldest first; those of the same time are sorted by number."""
+    checkpoint_folders = []
     for path, folders, _ in os.walk(root):
         for name in folders:
             number = FOLDER.match(name)
             if number and os.listdir(os.path.join(path, name)):
                 folder = os.path.join(path, name)
-                found.append((os.path.getmtime(folder), int(number.group(1)), folder))
-    return [folder for _, _, folder in sorted(found)]
+                checkpoint_folders.append((os.path.getmtime(folder), int(number.group(1)), folder))
+    return [folder for _, _, folder in sorted(checkpoint_folders)]
 
 
-def inside(folder):
-    """What `restore` takes: Ray 1 wants the file `checkpoint-10` in the folder, Ray 2 the folder."""
+def restore_path(folder):
+    """Return the path that `restore` takes: for Ray 1 the file `checkpoint-10` in the folder, for Ray 2 the folder."""
     for name in sorted(os.listdir(folder)):
         if FILE.match(name):
             return os.path.join(folder, name)
     return folder
 
 
-def from_channel(folder):
-    """The checkpoint in a channel: of Tune's layout, of an exported model, or the folder itself; else None."""
-    found = checkpoints(folder)
-    if found:
-        return inside(found[-1])
+def find_checkpoint(folder):
+    """Return the checkpoint in an input channel or model folder, or None.
+
+    It may have Tune's layout, be an exported model, or be the folder itself.
+    """
+    checkpoint_folders = checkpoints(folder)
+    if checkpoint_folders:
+        return restore_path(checkpoint_folders[-1])
     exported = os.path.join(folder, "checkpoint")
     if os.path.exists(exported):
         return exported
@@ -45,15 +48,15 @@ def from_channel(folder):
 
 
 def export(checkpoint, model, staged=None):
-    """Copy a checkpoint folder and its trial's params.json to the model folder.
+    """Copy a checkpoint folder and its trial's params.json to the model folder. Returns the path of the copy.
 
-    Ray 2 writes a trial's files into a folder of its own (`staged`), and carries them to the checkpoints now and then.
-
-    Of Ray 2 it becomes the folder `checkpoint`, of Ray 1 the files `checkpoint` and `checkpoint.tune_metadata`, as
-    scripts that load such models know them.
+    For Ray 2 the copy is the folder `checkpoint`; for Ray 1 it is the files `checkpoint` and
+    `checkpoint.tune_metadata`, as existing scripts that load such models expect them. Ray 2 writes a trial's files to
+    another folder first (`staged`) and copies them to the checkpoints from time to time, so params.json may be in
+    `staged` only.
     """
     os.makedirs(model, exist_ok=True)
-    file = inside(checkpoint)
+    file = restore_path(checkpoint)
     target = os.path.join(model, "checkpoint")
     if file == checkpoint:
         shutil.rmtree(target, ignore_errors=True)

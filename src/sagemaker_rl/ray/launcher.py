@@ -1,4 +1,4 @@
-"""Train with Ray RLlib: a script names its environment and its experiment, the rest is done here.
+"""Train with Ray RLlib. A script names its environment and its experiment; the launcher does the rest.
 
     class Launcher(SageMakerRayLauncher):
         def register_env_creator(self):
@@ -10,7 +10,7 @@
     if __name__ == "__main__":
         Launcher.train_main()
 
-On several hosts the first leads and the others lend it their processors: see ray_cluster.
+On several hosts, the first one leads, and the others add their processors to its cluster: see sagemaker_rl.ray.cluster.
 """
 
 import inspect
@@ -28,8 +28,8 @@ from sagemaker_rl.ray import config as ray_config
 from sagemaker_rl.ray import export as ray_export
 from sagemaker_rl.ray import files as ray_files
 
-LEAST_CPUS = 3  # a trial and its worker also start where there are two
-GRACE = 5  # seconds in which a failed training shows whether a lost host is the reason
+MIN_CPUS = 3  # Ray is given at least these, so that a trial and its worker also start on smaller hosts
+LOST_HOST_SECONDS = 5  # time to notice that a lost host is the reason of a failed training
 
 
 class SageMakerRayLauncher:
@@ -47,31 +47,31 @@ class SageMakerRayLauncher:
         self._cluster = None
 
     def register_env_creator(self):
-        """Make the environment known to Ray. Environments that gym knows by name need none."""
+        """Register the environment with Ray. Environments that gym knows by name need no registration."""
 
     def get_experiment_config(self):
-        """The experiments: a dictionary, name to specification, as `ray.tune.run_experiments` takes it."""
+        """Return the experiments: a dictionary from name to specification, as `ray.tune.run_experiments` takes it."""
         raise NotImplementedError("{} has no get_experiment_config()".format(type(self).__name__))
 
     def ray_init_config(self):
-        """What `ray.init` is given on one host."""
-        return {"num_cpus": max(self.num_cpus, LEAST_CPUS), "num_gpus": self.num_gpus}
+        """Return the arguments of `ray.init` for a job of one host."""
+        return {"num_cpus": max(self.num_cpus, MIN_CPUS), "num_gpus": self.num_gpus}
 
     @classmethod
     def train_main(cls, *arguments, **named):
-        """Train: the one call of a script."""
+        """Create the launcher and train: the only call that a script needs."""
         launcher = cls(*arguments, **named)
         with launcher.job.reasons():
             launcher.launch()
 
     def launch(self):
-        """Train on this host, or lend it to the head."""
+        """Train on this host if it is the head, else join the head's cluster."""
         import ray
 
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         self.version = ray_config.version(ray.__version__)
         if not self.is_master_node:
-            ray_cluster.follow(self.job, self.version, self.num_cpus, self.num_gpus, ray_cluster.patience())
+            ray_cluster.follow(self.job, self.version, self.num_cpus, self.num_gpus, ray_cluster.join_seconds())
             return
         try:
             self._connect(ray)
@@ -84,7 +84,10 @@ class SageMakerRayLauncher:
                 ray_cluster.stop()
 
     def customize_experiment_config(self, experiments):
-        """The script's experiments as they run: with the job's hyperparameters, folders, and this Ray's names."""
+        """Return the experiments to run: the script's, with the job's hyperparameters and folders and this Ray's names.
+
+        Raises HyperparameterError for a hyperparameter that names no experiment.
+        """
         for name, path, value in hyperparameters.overrides(self.job.hyperparameters):
             if path[0] not in experiments or len(path) < 2:
                 raise hyperparameters.HyperparameterError(
@@ -93,10 +96,10 @@ class SageMakerRayLauncher:
                         ".".join(path),
                         path[0],
                         ", ".join(sorted(experiments)),
-                        hyperparameters.meant(path[0], list(experiments)),
+                        hyperparameters.suggestion(path[0], list(experiments)),
                     )
                 )
-            hyperparameters.put(experiments, name, path, value)
+            hyperparameters.set_value(experiments, name, path, value)
             print("{} = {!r}".format(name, value))
         return {name: self._specification(name, spec) for name, spec in experiments.items()}
 
@@ -106,7 +109,7 @@ class SageMakerRayLauncher:
             wanted = {
                 "include_dashboard": False,
                 "include_webui": False,
-                # No other host has to reach this one, and this address needs no network.
+                # No other host connects to this one, and the loopback address needs no network.
                 "_node_ip_address": "127.0.0.1",
                 "node_ip_address": "127.0.0.1",
             }
@@ -114,16 +117,16 @@ class SageMakerRayLauncher:
             ray.init(**dict(wanted, **self.ray_init_config()))
             return
         self._cluster = ray_cluster.Head(self.job, self.version)
-        address = self._cluster.start(max(self.num_cpus, LEAST_CPUS), self.num_gpus)
+        address = self._cluster.start(max(self.num_cpus, MIN_CPUS), self.num_gpus)
         ray.init(**{"address" if "address" in known else "redis_address": address})
-        # Before 0.8 the list of nodes is elsewhere.
+        # Ray before 0.8 has the list of nodes in another place.
         nodes = getattr(ray, "nodes", None) or (lambda: ray.global_state.client_table())
-        self._cluster.wait(nodes, ray_cluster.patience())
+        self._cluster.wait(nodes, ray_cluster.join_seconds())
         self._cluster.watch(nodes, self._abort)
 
     def _abort(self, sentence):
-        """End this process, from the thread that saw a host go: the training may wait for that host for ever."""
-        time.sleep(GRACE)
+        """Write the failure and end this process; runs in a thread. The training may never notice the lost host."""
+        time.sleep(LOST_HOST_SECONDS)
         self.job.fail(sentence)
         print("sagemaker_rl: " + sentence, file=sys.stderr)
         sys.stderr.flush()
@@ -138,7 +141,7 @@ class SageMakerRayLauncher:
         started = time.time()
 
         def stop(number, frame):
-            # Ray's own processes got the signal too: nothing can be asked of them, and nothing waited for.
+            # Ray's processes get the signal too, so Ray can no longer be used here.
             print("stopped by SageMaker: the last checkpoint becomes the model")
             self.export(sorted(experiments), started)
             sys.stdout.flush()
@@ -148,13 +151,13 @@ class SageMakerRayLauncher:
         try:
             run_experiments(experiments, **self._reporting(run_experiments))
         except Exception as error:
-            if self._cluster and ray_cluster.wait_for(lambda: self._cluster.lost, GRACE):
-                raise ray_cluster.ClusterError(self._cluster.sentence()) from error
+            if self._cluster and ray_cluster.wait_for(lambda: self._cluster.lost, LOST_HOST_SECONDS):
+                raise ray_cluster.ClusterError(self._cluster.message()) from error
             raise
         self.export(sorted(experiments), started)
 
     def export(self, experiments, started):
-        """Make the best trial's last checkpoint the model."""
+        """Copy the best trial's last checkpoint to the model folder, and export its policy if possible."""
         found = []
         for name in experiments:
             folder = os.path.join(self.job.checkpoints, name)
@@ -162,12 +165,12 @@ class SageMakerRayLauncher:
         if not found:
             print("no checkpoint was made, so there is no model")
             return
-        # The last of them, unless another trial ended with a higher mean reward.
+        # The newest checkpoint of the trial with the highest mean reward.
         order = {path: number for number, path in enumerate(found)}
         best = max(found, key=lambda path: (self._reward(path), order[path]))
         staged = self.staged.get(os.path.basename(os.path.dirname(best)))
         print("model: {} of {}".format(ray_files.export(best, self.job.model, staged), best))
-        if ray_export.wanted(self.job.model):
+        if ray_export.is_exportable(self.job.model):
             print(ray_export.export(self.job.model))
 
     def _reward(self, checkpoint):
@@ -190,40 +193,43 @@ class SageMakerRayLauncher:
         if not spec.get("restore"):
             restore = self._restore_from()
             if restore:
-                print("experiment {!r} goes on from {}".format(name, restore))
+                print("experiment {!r} continues from {}".format(name, restore))
                 spec["restore"] = restore
         return spec
 
     def _restore_from(self):
         own = ray_files.checkpoints(self.job.checkpoints) if os.path.isdir(self.job.checkpoints) else []
         if own:
-            return ray_files.inside(own[-1])
+            return ray_files.restore_path(own[-1])
         channel = self.job.channel("checkpoint")
-        return ray_files.from_channel(channel) if channel else None
+        return ray_files.find_checkpoint(channel) if channel else None
 
     def _settings(self, spec, config):
-        """RLlib's part of a specification, in the names of this RLlib."""
-        algorithm = ray_algorithm.algorithm(spec["run"])
+        """Return RLlib's part of a specification with this RLlib's names, and notes on the changes."""
+        algorithm = ray_algorithm.find_algorithm(spec["run"])
         if algorithm is None:
             return config, []
         if self._cluster and self.version >= (1, 5):
-            spec["run"] = ray_algorithm.on_the_head(spec["run"], algorithm)
-        films = bool(shutil.which("ffmpeg") or shutil.which("avconv"))
+            spec["run"] = ray_algorithm.pin_to_head(spec["run"], algorithm)
+        videos = bool(shutil.which("ffmpeg") or shutil.which("avconv"))
         if not hasattr(algorithm, "get_default_config"):
             known = set(getattr(algorithm, "_default_config", None) or config)
-            return ray_config.settings(config, known, films)
+            return ray_config.settings(config, known, videos)
         default = algorithm.get_default_config()
         if isinstance(default, dict):
-            return ray_config.settings(config, set(default), films)
+            return ray_config.settings(config, set(default), videos)
         new, notes = ray_algorithm.new_stack(default, config), []
         if new:
             config, notes = ray_config.new_stack(config)
             spec["stop"] = ray_config.stop(spec.get("stop"))
-        config, more = ray_config.settings(config, ray_algorithm.known(default), films)
+        config, more = ray_config.settings(config, ray_algorithm.known_settings(default), videos)
         return config, notes + more
 
     def _reporting(self, run_experiments):
-        """How an experiment speaks: two lines an iteration, where this Tune lets us; else as it always did."""
+        """Return the arguments of `run_experiments` that set what is printed: two lines an iteration.
+
+        Tune before it had callbacks prints as it always did.
+        """
         from ray import tune
 
         known = inspect.signature(run_experiments).parameters

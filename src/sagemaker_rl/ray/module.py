@@ -1,6 +1,6 @@
-"""Modules of RLlib's new API stack (the default of late Ray 2), from a checkpoint: no cluster, and no environment.
+"""Load a module of RLlib's new API stack (the default of late Ray 2) without a cluster or environment.
 
-A checkpoint has the module and the two pipelines around it: what happens to an observation before, to an action after.
+A checkpoint has the module and two pipelines: one prepares observations, the other one converts actions.
 """
 
 import os
@@ -10,7 +10,7 @@ from sagemaker_rl.serving import ModelError
 
 
 def load(checkpoint, wanted=None):
-    """The module in a checkpoint; `wanted` names one of several. Raises ModelError."""
+    """Return the module in a checkpoint; `wanted` is the name of one of several. Raises ModelError."""
     from ray.rllib.connectors.env_to_module import EnvToModulePipeline
     from ray.rllib.connectors.module_to_env import ModuleToEnvPipeline
     from ray.rllib.core.rl_module.rl_module import RLModule
@@ -31,21 +31,21 @@ def load(checkpoint, wanted=None):
 
 
 class NewModule:
-    """A module as the model asks it: spaces, and `act`."""
+    """A module of the new API stack, with the interface that sagemaker_rl.ray.model uses: spaces and `act`."""
 
     def __init__(self, module, before, after):
         self.observation_space, self.action_space = before.input_observation_space, before.input_action_space
         self.module, self._before, self._after = module, before, after
-        # A filter goes on learning from what it sees, unless told not to.
+        # Otherwise a filter would update its statistics with each observation.
         for step in before.connectors:
             if hasattr(step, "_update_stats"):
                 step._update_stats = False
         self.initial_state = _numpy(module.get_initial_state()) if module.is_stateful() else None
-        # What an episode that goes on has seen and done before does not matter: only its state is read.
+        # The past of a continued episode may be anything: only its state is read.
         self._past = self.observation_space.sample(), self.action_space.sample()
 
     def act(self, observations, states, explore):
-        """Decide on a list of observations, each with its state: as many dictionaries."""
+        """Decide on observations, each with its state. Returns a dictionary for each observation."""
         if len(observations) > 1 and hasattr(self.action_space, "spaces"):
             # RLlib's distributions of several parts take no batch: ray 2.60's logp() fails on it.
             return [self.act([one], [state], explore)[0] for one, state in zip(observations, states)]
@@ -81,7 +81,7 @@ class NewModule:
         return chosen
 
     def _episode(self, kind, observation, state):
-        """An episode at the point where it has seen the observation, and has this state of the module."""
+        """Return an episode whose last observation and module state are the given ones."""
         episode = kind(observation_space=self.observation_space, action_space=self.action_space)
         if state is self.initial_state:
             episode.add_env_reset(observation)
@@ -99,14 +99,14 @@ def _numpy(state):
 
 
 def _part(batch, row):
-    """One row of a batch of actions, which a vector of environments would take: of each member of a tuple its row."""
+    """Return one row of a batch of actions; of a tuple of arrays, this row of each."""
     import tree
 
     return tree.map_structure(lambda part: part[row], batch)
 
 
 def _last(values, row):
-    """A row of a batch of tensors or arrays; of several time steps the last."""
+    """Return a row of a batch of tensors or arrays; if the row has several time steps, the last one."""
     import numpy
 
     found = numpy.asarray(values[row].detach() if hasattr(values[row], "detach") else values[row])

@@ -1,7 +1,7 @@
-"""Policies of RLlib's old API stack (Ray 1 and most of Ray 2), from a checkpoint: no cluster, and no environment.
+"""Load a policy of RLlib's old API stack (Ray 1 and most of Ray 2) without a cluster or environment.
 
-Ray 2 writes a folder for each policy that says how to build it. Ray 1.3 to 1.13 pickle all of them into one file, with
-their classes and spaces; the settings are the trial's params.json over RLlib's defaults.
+Ray 2 writes a folder for each policy that says how to build it. Ray 1.3 to 1.13 pickle all policies into one file with
+their classes and spaces; the settings are RLlib's defaults, changed by the trial's params.json.
 """
 
 import contextlib
@@ -13,16 +13,16 @@ import numpy
 
 from sagemaker_rl.serving import ModelError
 
-# Connectors of Ray 2 that follow a whole episode: here each observation stands for itself.
-EPISODE = ("StateBufferConnector", "ViewRequirementAgentConnector", "ClipRewardAgentConnector")
+# Connectors of Ray 2 that need the whole episode; here, each observation is independent.
+EPISODE_CONNECTORS = ("StateBufferConnector", "ViewRequirementAgentConnector", "ClipRewardAgentConnector")
 
 
 def load(checkpoint, wanted=None):
-    """The policy in a checkpoint: a folder of Ray 2, or the file of Ray 1 with params.json beside it.
+    """Return the policy in a checkpoint: a folder of Ray 2, or a file of Ray 1 with params.json beside it.
 
-    `wanted` names one of several. Raises ModelError.
+    `wanted` is the name of one of several policies. Raises ModelError.
     """
-    _eager()
+    _enable_eager_execution()
     if os.path.isdir(checkpoint):
         folder = os.path.join(checkpoint, "policies")
         if not os.path.isdir(folder):
@@ -43,7 +43,7 @@ def load(checkpoint, wanted=None):
 
 
 def choose(names, wanted):
-    """The one policy, or the wanted one. Raises ModelError with the names where that is not clear."""
+    """Return the only name, or the wanted one. Raises ModelError with all names where the choice is unclear."""
     names = sorted(names)
     if wanted in names:
         return wanted
@@ -72,7 +72,7 @@ def _from_worker(name, worker, params):
     from ray.rllib.utils import merge_dicts
 
     spec, state = worker["policy_specs"][name], worker["state"][name]
-    # What is no JSON stands there as text: a class, which the policy has with its spec.
+    # params.json has classes as text such as `<class ...>`; the policy has them in its specification.
     params = {key: value for key, value in params.items() if not (isinstance(value, str) and value.startswith("<"))}
     config = merge_dicts(merge_dicts(_defaults(spec.policy_class), params), spec.config or {})
     config.update(num_workers=0, worker_index=0, num_gpus=0, num_gpus_per_worker=0)
@@ -92,7 +92,7 @@ def _from_worker(name, worker, params):
 
 
 def _defaults(kind):
-    """The settings of the algorithm that a class of policies belongs to: its closure has them."""
+    """Return the default settings of the algorithm that a policy class belongs to, from the closure of the class."""
     from ray.rllib.agents.trainer import COMMON_CONFIG
 
     for cell in getattr(kind.with_updates, "__closure__", None) or ():
@@ -101,8 +101,11 @@ def _defaults(kind):
     return COMMON_CONFIG
 
 
-def _eager():
-    """Let TensorFlow, if there is one, compute at once: it has to be told before anything else is imported."""
+def _enable_eager_execution():
+    """Enable eager execution of TensorFlow, if the image has it. Returns the module, or None.
+
+    This must happen before other parts of RLlib are imported.
+    """
     from ray.rllib.utils.framework import try_import_tf
 
     tf1 = try_import_tf()[0]
@@ -113,18 +116,18 @@ def _eager():
 
 @contextlib.contextmanager
 def _graph(framework, scope):
-    """A policy of the framework `tf`, which does not compute at once, is built in a graph of its own."""
+    """Build a policy of the framework `tf`, which uses graphs and not eager execution, in a graph of its own."""
     if framework != "tf":
         yield
         return
-    tf1 = _eager()
+    tf1 = _enable_eager_execution()
     graph = tf1.Graph()
     with graph.as_default(), tf1.Session(graph=graph).as_default(), tf1.variable_scope(scope):
         yield
 
 
 def _connected(policy):
-    """One observation through the connectors that Ray 2 stored with the policy: preprocessor, filter, the user's."""
+    """Return a function that applies the connectors which Ray 2 stored with the policy to one observation."""
     from ray.rllib.policy.sample_batch import SampleBatch
     from ray.rllib.utils.typing import AgentConnectorDataType
 
@@ -132,7 +135,7 @@ def _connected(policy):
     if pipeline is None:
         raise ModelError("the checkpoint has no connectors: train with `enable_connectors`, RLlib's default")
     pipeline.in_eval()
-    steps = [step for step in pipeline.connectors if type(step).__name__ not in EPISODE]
+    steps = [step for step in pipeline.connectors if type(step).__name__ not in EPISODE_CONNECTORS]
 
     def transform(value):
         given = [AgentConnectorDataType("0", "0", {SampleBatch.OBS: value})]
@@ -144,7 +147,7 @@ def _connected(policy):
 
 
 class OldPolicy:
-    """A policy as the model asks it: spaces, and `act`."""
+    """A policy of the old API stack, with the interface that sagemaker_rl.ray.model uses: spaces and `act`."""
 
     def __init__(self, policy, observation_space, changes):
         self.observation_space, self.action_space = observation_space, policy.action_space_struct
@@ -153,12 +156,12 @@ class OldPolicy:
         for name, view in policy.model.view_requirements.items():
             known = name == "obs" or name.startswith(("state_in_", "state_out_"))
             if view.used_for_compute_actions and (not known or not isinstance(view.shift, int)):
-                raise ModelError("the policy looks back on {!r} of its episode, which is not offered".format(name))
+                raise ModelError("the policy uses earlier {!r} of its episode, which is not supported".format(name))
 
     def act(self, observations, states, explore):
-        """Decide on a list of observations, each with its state (a list of arrays): as many dictionaries."""
+        """Decide on observations, each with its state (a list of arrays). Returns a dictionary for each observation."""
         if self.initial_state and len(observations) > 1:
-            # Recurrent models of TensorFlow take one size of batch: the first that they saw.
+            # Recurrent models of TensorFlow accept only the batch size of their first call.
             return [self.act([one], [state], explore)[0] for one, state in zip(observations, states)]
         import tree
         from ray.rllib.policy.sample_batch import SampleBatch

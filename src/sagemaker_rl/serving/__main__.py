@@ -1,9 +1,9 @@
-"""The program behind `serve`: gunicorn with our application, sized by the environment. See docs/serving.md.
+"""Run the model server: gunicorn with the application of sagemaker_rl.serving.app. See docs/serving.md.
 
-    python -m sagemaker_rl.serve MODULE      MODULE has the class Model of sagemaker_rl.serving
+    python -m sagemaker_rl.serving MODULE      MODULE has the class Model that sagemaker_rl.serving describes
 
-What ends it is one sentence and a status: 0 SIGTERM, 64 an argument, 65 no model or one that cannot be loaded, 69 the
-image cannot serve, 70 the server itself failed, 78 the environment is wrong or the port taken.
+It ends with one sentence and an exit status: 0 SIGTERM, 64 an argument, 65 no model that can be loaded, 69 the image
+cannot serve, 70 the server failed, 78 the environment is invalid or the port is in use.
 """
 
 import importlib
@@ -18,15 +18,15 @@ from sagemaker_rl.serving.app import Server, log
 from sagemaker_rl.serving.process import ModelProcess
 from sagemaker_rl.serving.settings import Settings, SettingsError
 
-USAGE, NO_MODEL, UNAVAILABLE, FAILED, WRONG = 64, 65, 69, 70, 78
-GRACE = 20  # seconds for what is under way, and then for the model to end; SageMaker kills after 30
-KEEPALIVE = 5  # seconds that an idle connection stays open, and with it, after SIGTERM, the server
-CONNECTIONS = 1000  # of one worker; further ones wait in the kernel
-SILENCE = 60  # seconds after which gunicorn replaces a worker that gives no sign of life
+USAGE, NO_MODEL, UNSUPPORTED, SERVER_FAILED, BAD_ENVIRONMENT = 64, 65, 69, 70, 78
+GRACE = 20  # seconds for open requests, and then for the model to end; SageMaker kills after 30
+KEEPALIVE = 5  # seconds that an idle connection stays open; after SIGTERM the server waits for it
+WORKER_CONNECTIONS = 1000  # of one worker; further ones wait in the kernel's queue
+WORKER_TIMEOUT = 60  # seconds without a heartbeat after which gunicorn replaces a worker
 
 
-class Ending(Exception):
-    """The program ends with a status and a sentence."""
+class ServeError(Exception):
+    """The program ends with a status and one sentence."""
 
     def __init__(self, status, sentence):
         Exception.__init__(self, sentence)
@@ -34,25 +34,33 @@ class Ending(Exception):
 
 
 def check_port(port):
-    """Say now, and in one sentence, what gunicorn would try five times."""
+    """Raise ServeError if the port is in use. gunicorn itself would try five times and print a traceback."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("", port))
         except OSError as error:
-            raise Ending(WRONG, "port {} cannot be had: {}".format(port, error.strerror)) from None
+            raise ServeError(BAD_ENVIRONMENT, "port {} cannot be used: {}".format(port, error.strerror)) from None
 
 
-def scratch():
-    """A folder for gunicorn's small files. /dev/shm is there, and writable, also where the root is read-only."""
+def temporary_folder():
+    """Return a writable folder for gunicorn's temporary files.
+
+    /dev/shm is first, because it is writable also where the root file system is read-only. Raises ServeError.
+    """
     for folder in ("/dev/shm", os.environ.get("TMPDIR"), "/tmp"):
         if folder and os.access(folder, os.W_OK | os.X_OK):
             return folder
-    raise Ending(WRONG, "no folder for temporary files is writable: neither /dev/shm, nor TMPDIR, nor /tmp")
+    raise ServeError(
+        BAD_ENVIRONMENT, "no folder for temporary files is writable: neither /dev/shm, nor TMPDIR, nor /tmp"
+    )
 
 
-def environment_of_models(settings):
-    """Without these the numeric libraries of each worker would start a thread for each processor."""
+def model_environment(settings):
+    """Return the environment of the models' processes, with the threads of numeric libraries divided among the workers.
+
+    Without that, the libraries of each worker would start one thread for each processor.
+    """
     environ = dict(os.environ)
     threads = str(max(1, settings.processors // settings.workers))
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -61,19 +69,19 @@ def environment_of_models(settings):
 
 
 def on_exit(arbiter, worker):
-    """The model's process ends before the container does."""
+    """End the model's process when a gunicorn worker exits."""
     if isinstance(getattr(worker, "wsgi", None), Server):
         worker.wsgi.close()
 
 
 def on_request(worker, request):
-    """A worker that was told to end closes each connection after its answer, however busy its client is."""
+    """Close the connection after this answer if the worker is ending, so that a busy client does not keep it open."""
     if not worker.alive and hasattr(request, "force_close"):
         request.force_close()
 
 
 def worker_class():
-    """gevent, in which no slow client keeps a thread; every image should have it. Without it, threads."""
+    """Return gunicorn's worker class: gevent, where slow clients occupy no thread, or gthread without gevent."""
     try:
         importlib.import_module("gunicorn.workers.ggevent")
     except (ImportError, RuntimeError):
@@ -81,42 +89,42 @@ def worker_class():
     return "gevent"
 
 
-class Verdict:
-    """One byte that all processes of the server see: whether a worker found that there is nothing to serve."""
+class GiveUpFlag:
+    """One byte of shared memory that says whether a worker found that the model cannot be loaded."""
 
     def __init__(self):
         self._shared = mmap.mmap(-1, 1)
 
     def give_up(self, sentence):
-        """End the server; called in a worker."""
-        if not self:  # the other workers find the same
+        """Set the flag and end the server; called in a worker."""
+        if not self:  # all workers fail alike: log the sentence once
             log(sentence)
         self._shared[0] = 1
         os.kill(os.getppid(), signal.SIGTERM)
-        os._exit(0)  # at once: a worker that has just begun may miss the signal that gunicorn sends it
+        os._exit(0)  # a worker that has just started may miss gunicorn's signal
 
     def __bool__(self):
         return self._shared[0] == 1
 
 
-def application(module, settings, verdict):
-    """The application of gunicorn: our server, and in each worker a process for the model."""
+def application(module, settings, give_up_flag):
+    """Return gunicorn's application: the server, and in each worker a process for the model. Raises ServeError."""
     from gunicorn.app.base import BaseApplication
 
     options = {
         "bind": "0.0.0.0:{}".format(settings.port),
         "workers": settings.workers,
         "worker_class": worker_class(),
-        "threads": settings.queue + 16,  # of gthread: what waits for the model, and some for /ping
-        "worker_connections": CONNECTIONS,
+        "threads": settings.queue + 16,  # for gthread: the whole queue, and some for /ping
+        "worker_connections": WORKER_CONNECTIONS,
         "keepalive": KEEPALIVE,
         "graceful_timeout": GRACE,
-        "timeout": SILENCE,
-        "worker_tmp_dir": scratch(),
+        "timeout": WORKER_TIMEOUT,
+        "worker_tmp_dir": temporary_folder(),
         "pre_request": on_request,
         "worker_exit": on_exit,
         "control_socket_disable": True,
-        "loglevel": "warning",  # from here on, in the words of gunicorn: what is wrong
+        "loglevel": "warning",  # gunicorn's own messages: only warnings and errors
     }
 
     class Application(BaseApplication):
@@ -130,55 +138,56 @@ def application(module, settings, verdict):
                     self.cfg.set(name, value)
 
         def load(self):
-            # In the worker: locks made before gevent has patched them would stop it.
-            environ = environment_of_models(settings)
-            model = ModelProcess(module, settings.folder, settings.seconds, log, verdict.give_up, environ)
+            # Created in the worker: locks that are created before gevent patches `threading` would block it.
+            environ = model_environment(settings)
+            model = ModelProcess(module, settings.folder, settings.seconds, log, give_up_flag.give_up, environ)
             model.start()
             return Server(settings, model)
 
     try:
         return Application()
     except SystemExit:
-        raise Ending(
-            WRONG, "GUNICORN_CMD_ARGS is {!r}: see above".format(os.environ.get("GUNICORN_CMD_ARGS"))
+        raise ServeError(
+            BAD_ENVIRONMENT,
+            "GUNICORN_CMD_ARGS is {!r}: see gunicorn's message above".format(os.environ.get("GUNICORN_CMD_ARGS")),
         ) from None
 
 
 def serve(module):
-    """Serve until SIGTERM. Raises Ending."""
+    """Serve models with the given module until SIGTERM. Raises ServeError."""
     try:
         adapter = importlib.import_module(module)
         import gunicorn  # noqa: F401
     except ImportError as error:
-        raise Ending(UNAVAILABLE, "this image cannot serve: {}".format(error)) from None
+        raise ServeError(UNSUPPORTED, "this image cannot serve: {}".format(error)) from None
     try:
         settings = Settings(os.environ, getattr(adapter.Model, "workers", None))
     except SettingsError as error:
-        raise Ending(WRONG, str(error)) from None
+        raise ServeError(BAD_ENVIRONMENT, str(error)) from None
     check_port(settings.port)
-    tempfile.tempdir = scratch()
+    tempfile.tempdir = temporary_folder()
     log("port {}, {} worker(s), model in {}".format(settings.port, settings.workers, settings.folder))
-    verdict, own = Verdict(), os.getpid()
+    give_up_flag, arbiter_pid = GiveUpFlag(), os.getpid()
     try:
-        application(module, settings, verdict).run()
-    except SystemExit as ended:
-        if os.getpid() != own:  # a worker, which ends as gunicorn says
+        application(module, settings, give_up_flag).run()
+    except SystemExit as error:
+        if os.getpid() != arbiter_pid:  # this is a worker: gunicorn decides its exit status
             raise
-        if verdict:
-            raise Ending(NO_MODEL, "without a model there is nothing to serve") from None
-        if ended.code:
-            raise Ending(FAILED, "the server ended with status {}".format(ended.code)) from None
+        if give_up_flag:
+            raise ServeError(NO_MODEL, "without a model there is nothing to serve") from None
+        if error.code:
+            raise ServeError(SERVER_FAILED, "the server ended with status {}".format(error.code)) from None
 
 
 def main(arguments):
-    """The exit status of the program."""
+    """Run the server and return the exit status of the program."""
     try:
         if len(arguments) != 1:
-            raise Ending(USAGE, "serve takes no arguments, not {!r}".format(" ".join(arguments[1:])))
+            raise ServeError(USAGE, "serve takes no arguments, not {!r}".format(" ".join(arguments[1:])))
         serve(arguments[0])
-    except Ending as ending:
-        log(str(ending))
-        return ending.status
+    except ServeError as error:
+        log(str(error))
+        return error.status
     return 0
 
 

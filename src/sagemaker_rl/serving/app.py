@@ -1,6 +1,6 @@
-"""The web application: /ping, /invocations and /execution-parameters, as SageMaker asks for them. See docs/serving.md.
+"""Answer SageMaker's requests: /ping, /invocations and /execution-parameters. See docs/serving.md.
 
-Plain WSGI. Whatever comes in, the answer is a status and one sentence, never a traceback.
+This is a plain WSGI application. Every answer to a request that fails is a status and one sentence, never a traceback.
 """
 
 import json
@@ -9,7 +9,7 @@ import sys
 import threading
 
 from sagemaker_rl.serving import formats
-from sagemaker_rl.serving.process import Busy, Failure, NotReady
+from sagemaker_rl.serving.process import Busy, ModelFailure, NotReady
 
 STATUS = {
     200: "200 OK",
@@ -25,14 +25,14 @@ STATUS = {
     503: "503 Service Unavailable",
 }
 PATHS = {"/ping": ("GET", "HEAD"), "/invocations": ("POST",), "/execution-parameters": ("GET", "HEAD")}
-RETRY = ("Retry-After", "1")
+RETRY_AFTER = ("Retry-After", "1")
 TEXT = "text/plain; charset=utf-8"
 CHUNK = 1 << 16
-AT_ONCE = 1000  # observations of one request that the model gets before another request has its turn
+BATCH = 1000  # observations of one request that the model gets at a time; other requests are served in between
 
 
-class Refusal(Exception):
-    """A request that gets no answer but a status and a sentence."""
+class RequestError(Exception):
+    """A request is answered with an error status and one sentence."""
 
     def __init__(self, status, sentence, *headers):
         Exception.__init__(self, sentence)
@@ -40,26 +40,26 @@ class Refusal(Exception):
 
 
 def log(sentence):
-    """One line in the container's log."""
+    """Write one line to the container's log."""
     sys.stderr.write("rlimages: " + sentence + "\n")
     sys.stderr.flush()
 
 
 class Server:
-    """The application. `model` is a ModelProcess, or what answers like one."""
+    """The WSGI application. `model` is a ModelProcess or has the same methods."""
 
     def __init__(self, settings, model, log=log):
         self._settings, self._model, self._log = settings, model, log
-        self._places = threading.BoundedSemaphore(settings.queue)
+        self._slots = threading.BoundedSemaphore(settings.queue)
 
     def __call__(self, environ, start_response):
         path = environ.get("PATH_INFO", "")
         try:
             status, kind, text, headers = self._answer(path, environ)
-        except Refusal as refusal:
+        except RequestError as refusal:
             status, kind, headers = refusal.status, TEXT, refusal.headers
-            text = " ".join(str(refusal).split()) + "\n"  # one line, whatever of the request is in it
-        except Exception as error:  # noqa: BLE001 - a fault of ours: it costs one request
+            text = " ".join(str(refusal).split()) + "\n"  # the sentence may quote the request, line breaks included
+        except Exception as error:  # noqa: BLE001 - a fault of the server fails one request only
             self._log("{!r}: {!r}".format(path[:80], error))
             status, kind, text, headers = 500, TEXT, "the server failed: {}\n".format(type(error).__name__), []
         if status >= 400 and (path, status) != ("/ping", 503):
@@ -76,45 +76,45 @@ class Server:
         self._model.stop()
 
     def _answer(self, path, environ):
-        """The status, type, text and further headers of an answer. Raises Refusal."""
+        """Return the status, type, text and further headers of an answer. Raises RequestError."""
         if path not in PATHS:
-            raise Refusal(404, "there is no {!r}; there are {}".format(path[:80], ", ".join(sorted(PATHS))))
+            raise RequestError(404, "no such path {!r}; known are {}".format(path[:80], ", ".join(sorted(PATHS))))
         methods = PATHS[path]
         if environ["REQUEST_METHOD"] not in methods:
-            raise Refusal(405, "{} is asked for with {}".format(path, methods[0]), ("Allow", ", ".join(methods)))
+            raise RequestError(405, "{} must be called with {}".format(path, methods[0]), ("Allow", ", ".join(methods)))
         if path == "/ping":
-            trouble = self._model.health()
-            return (503, TEXT, trouble + "\n", [RETRY]) if trouble else (200, TEXT, "", [])
+            reason = self._model.health()
+            return (503, TEXT, reason + "\n", [RETRY_AFTER]) if reason else (200, TEXT, "", [])
         if path == "/execution-parameters":
             return 200, formats.JSON, json.dumps(self._settings.execution_parameters()), []
         return self._invoke(environ)
 
     def _invoke(self, environ):
         kind = formats.media_type(environ.get("CONTENT_TYPE") or formats.JSON)
-        if kind not in formats.KINDS:
-            raise Refusal(415, "the type {} is not one of {}".format(kind[:80], ", ".join(formats.KINDS)))
+        if kind not in formats.TYPES:
+            raise RequestError(415, "the type {} is not one of {}".format(kind[:80], ", ".join(formats.TYPES)))
         default = self._settings.accept or kind
-        wanted = formats.accepted(environ.get("HTTP_ACCEPT", ""), default)
-        if wanted is None:
-            raise Refusal(406, "a reply can be {}".format(", ".join(formats.KINDS)))
-        if not self._places.acquire(False):
-            raise Refusal(503, "{} requests are waiting already".format(self._settings.queue), RETRY)
+        reply_type = formats.negotiate(environ.get("HTTP_ACCEPT", ""), default)
+        if reply_type is None:
+            raise RequestError(406, "Accept allows none of {}".format(", ".join(formats.TYPES)))
+        if not self._slots.acquire(False):
+            raise RequestError(503, "the queue is full: it holds {} requests".format(self._settings.queue), RETRY_AFTER)
         try:
             body = self._body(environ)
             if not body:
                 return 204, TEXT, "", []
-            return self._decide(kind, wanted, body)
+            return self._decide(kind, reply_type, body)
         finally:
-            self._places.release()
+            self._slots.release()
 
     def _body(self, environ):
-        """The whole body. Raises Refusal if it is too long, or does not come."""
+        """Return the whole body. Raises RequestError if it is too long or does not arrive."""
         limit = self._settings.payload
-        too_large = Refusal(413, "the body is longer than {} bytes".format(limit))
-        promised = int(environ.get("CONTENT_LENGTH") or 0)
-        if promised > limit:
+        too_large = RequestError(413, "the body is longer than {} bytes".format(limit))
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        if length > limit:
             raise too_large
-        # gunicorn's own name for it; the stream has no timeout of its own.
+        # gunicorn's name for the socket; `wsgi.input` has no timeout of its own.
         client = environ.get("gunicorn.socket")
         parts, size = [], 0
         try:
@@ -123,56 +123,56 @@ class Server:
             while True:
                 part = environ["wsgi.input"].read(min(CHUNK, limit + 1 - size))
                 size += len(part)
-                if size > limit:  # of a body in chunks, which says no length
+                if size > limit:  # a chunked body has no Content-Length
                     raise too_large
-                if not part and size < promised:
-                    raise Refusal(400, "the body ended after {} of {} bytes".format(size, promised))
+                if not part and size < length:
+                    raise RequestError(400, "the body ended after {} of {} bytes".format(size, length))
                 if not part:
                     return b"".join(parts)
                 parts.append(part)
         except socket.timeout:
-            raise Refusal(408, "the body did not come within {:g} s".format(self._settings.seconds)) from None
-        except Refusal:
+            raise RequestError(408, "the body did not arrive within {:g} s".format(self._settings.seconds)) from None
+        except RequestError:
             raise
-        except Exception as error:  # noqa: BLE001 - gunicorn has its own for chunks that are none
-            raise Refusal(400, "the body cannot be read: {}".format(type(error).__name__)) from None
+        except Exception as error:  # noqa: BLE001 - gunicorn has its own exceptions for invalid chunks
+            raise RequestError(400, "the body cannot be read: {}".format(type(error).__name__)) from None
         finally:
             if client is not None:
                 client.settimeout(None)
 
-    def _decide(self, kind, wanted, body):
+    def _decide(self, kind, reply_type, body):
         try:
             facts = self._model.facts()
         except NotReady as error:
-            raise Refusal(503, str(error), RETRY) from None
+            raise RequestError(503, str(error), RETRY_AFTER) from None
         try:
-            asked = formats.decode(kind, body, facts["keys"])
-            if asked.request is not None:
+            request = formats.decode(kind, body, facts["keys"])
+            if request.request is not None:
                 if not facts["answers"]:
-                    raise formats.FormatError("this model knows no request_type but observation")
-                texts = self._ask("answer", asked.request)
-                wanted = formats.JSON
-            elif asked.observations:
+                    raise formats.FormatError("the only request_type of this model is observation")
+                texts = self._ask("answer", request.request)
+                reply_type = formats.JSON
+            elif request.observations:
                 texts = []
-                for start in range(0, len(asked.observations), AT_ONCE):
-                    texts += self._ask("decide", asked.observations[start : start + AT_ONCE])
+                for start in range(0, len(request.observations), BATCH):
+                    texts += self._ask("decide", request.observations[start : start + BATCH])
             else:
                 return 204, TEXT, "", []
         except formats.FormatError as error:
-            raise Refusal(400, str(error)) from None
+            raise RequestError(400, str(error)) from None
         except RecursionError:
-            raise Refusal(400, "it is nested too deeply") from None
-        return 200, wanted, formats.encode(wanted, texts, asked, facts["columns"]), []
+            raise RequestError(400, "the JSON is nested too deeply") from None
+        return 200, reply_type, formats.encode(reply_type, texts, request, facts["columns"]), []
 
     def _ask(self, verb, value):
         try:
-            outcome, said = self._model.ask(verb, value)
+            outcome, result = self._model.ask(verb, value)
         except (NotReady, Busy) as error:
-            raise Refusal(503, str(error), RETRY) from None
-        except Failure as error:
-            raise Refusal(500, str(error)) from None
+            raise RequestError(503, str(error), RETRY_AFTER) from None
+        except ModelFailure as error:
+            raise RequestError(500, str(error)) from None
         if outcome == "bad":
-            raise Refusal(400, said)
+            raise RequestError(400, result)
         if outcome == "failed":
-            raise Refusal(500, "the model failed: " + said)
-        return said
+            raise RequestError(500, "the model failed: " + result)
+        return result

@@ -1,4 +1,4 @@
-"""Values between two processes of one Python, over a socket that both have: four bytes of length, then a pickle."""
+"""Exchange values between two processes of one Python over a socket pair: four bytes of length, then a pickle."""
 
 import pickle
 import struct
@@ -7,7 +7,10 @@ LENGTH = struct.Struct(">I")
 
 
 class Channel:
-    """One end. Raises EOFError or OSError if the other end is gone, socket.timeout if it is silent for too long."""
+    """One end of the connection.
+
+    Both methods raise EOFError or OSError if the other end is closed, and socket.timeout after `seconds` of silence.
+    """
 
     def __init__(self, socket):
         self._socket = socket
@@ -19,7 +22,10 @@ class Channel:
         self._socket.sendall(LENGTH.pack(len(body)) + body)
 
     def receive(self, seconds=None):
-        """The next value; `seconds` is the longest silence. After a timeout within a value the channel is of no use."""
+        """Return the next value. `seconds` is the longest time without any data.
+
+        After a timeout in the middle of a value, the channel cannot be used any more.
+        """
         self._socket.settimeout(seconds)
         return pickle.loads(self._read(LENGTH.unpack(self._read(LENGTH.size))[0]))
 
@@ -28,11 +34,11 @@ class Channel:
         while size:
             part = self._socket.recv(min(size, 1 << 20))
             if not part:
-                raise EOFError("the other end is gone")
+                raise EOFError("the other end is closed")
             parts.append(part)
             size -= len(part)
         return b"".join(parts)
 
     def close(self):
-        """Close this end; the other one gets EOFError."""
+        """Close this end; the other end gets EOFError."""
         self._socket.close()

@@ -1,4 +1,4 @@
-"""The bodies of requests and replies: JSON, JSON lines and CSV. Text in, values out; nothing here knows HTTP."""
+"""Parse request bodies and write reply bodies: JSON, JSON lines and CSV. This module knows nothing of HTTP."""
 
 import csv
 import io
@@ -6,8 +6,8 @@ import json
 import math
 
 JSON, JSON_LINES, CSV = "application/json", "application/jsonlines", "text/csv"
-KINDS = (JSON, JSON_LINES, CSV)
-OTHER_NAMES = {
+TYPES = (JSON, JSON_LINES, CSV)
+ALIASES = {
     "application/jsonl": JSON_LINES,
     "application/x-jsonlines": JSON_LINES,
     "application/x-ndjson": JSON_LINES,
@@ -16,35 +16,35 @@ OTHER_NAMES = {
 
 
 class FormatError(ValueError):
-    """A body is not what its type says: one sentence, with its place."""
+    """A body does not have the format of its type. The message is one sentence with the line, if there is one."""
 
 
-class Asked:
-    """What a request asks for.
+class Request:
+    """The content of a request.
 
-    observations: a list of them, for the model to decide on. one: whether a single one was sent, not a list. named:
-    whether the list was called `instances`, and the replies shall be `predictions`. request: instead of observations,
-    an object of another `request_type`.
+    observations: the observations to decide on. single: whether a single one was sent, and not a list. instances:
+    whether the list was sent as `instances`, so that the replies are returned as `predictions`. request: an object of
+    another `request_type`, instead of observations.
     """
 
-    def __init__(self, observations=(), one=False, named=False, request=None):
+    def __init__(self, observations=(), single=False, instances=False, request=None):
         self.observations = list(observations)
-        self.one = one
-        self.named = named
+        self.single = single
+        self.instances = instances
         self.request = request
 
 
 def media_type(header):
-    """`text/csv` of `text/csv; charset=utf-8`, by the name that KINDS has for it."""
+    """Return the type of a Content-Type header without parameters, as one of TYPES if it is an alias of one."""
     name = header.partition(";")[0].strip().lower()
-    return OTHER_NAMES.get(name, name)
+    return ALIASES.get(name, name)
 
 
-def accepted(header, default):
-    """The kind that an Accept header wants most, `default` if any will do; None if it wants none of KINDS."""
-    wishes = []
-    for place, wish in enumerate(header.split(",")):
-        name, _, parameters = wish.partition(";")
+def negotiate(header, default):
+    """Return the type of TYPES that an Accept header prefers, `default` if it accepts any, None if it accepts none."""
+    choices = []
+    for place, choice in enumerate(header.split(",")):
+        name, _, parameters = choice.partition(";")
         quality = 1.0
         for parameter in parameters.split(";"):
             key, _, value = parameter.partition("=")
@@ -54,34 +54,34 @@ def accepted(header, default):
                 except ValueError:
                     quality = 0.0
         if name.strip() and quality > 0:
-            wishes.append((-quality, place, media_type(name)))
-    if not wishes:
+            choices.append((-quality, place, media_type(name)))
+    if not choices:
         return default
-    for _, _, kind in sorted(wishes):
-        if kind in KINDS:
+    for _, _, kind in sorted(choices):
+        if kind in TYPES:
             return kind
         if kind == "*/*" or (kind.endswith("/*") and default.startswith(kind[:-1])):
             return default
     return None
 
 
-def _no_number(word):
-    raise FormatError("{} is no number of JSON".format(word))
+def _reject_constant(word):
+    raise FormatError("{} is not a JSON number".format(word))
 
 
 def _json(text, place=""):
     try:
-        return json.loads(text, parse_constant=_no_number)
+        return json.loads(text, parse_constant=_reject_constant)
     except RecursionError:
-        raise FormatError(place + "it is nested too deeply") from None
+        raise FormatError(place + "the JSON is nested too deeply") from None
     except FormatError as error:
         raise FormatError(place + str(error)) from None
     except ValueError as error:
-        raise FormatError("{}it is no JSON: {}".format(place, error)) from None
+        raise FormatError("{}invalid JSON: {}".format(place, error)) from None
 
 
 def _observation(value, keys, place=""):
-    """The observation in one JSON value: the value itself, or what it calls so."""
+    """Return the observation in a JSON value: the value itself, or the member `observation` of an object."""
     if not isinstance(value, dict):
         return value
     if keys and all(key in value for key in keys):
@@ -106,13 +106,13 @@ def _decode_json(text, keys):
         if not isinstance(kind, str):
             raise FormatError("request_type is {}, not text".format(json.dumps(kind)))
         if kind.lower() != "observation":
-            return Asked(request=value)
+            return Request(request=value)
         if "instances" in value and "observation" not in value:
             instances = value["instances"]
             if not isinstance(instances, list) or not instances:
-                raise FormatError("instances is not a list with an observation")
-            return Asked([_observation(one, keys) for one in instances], named=True)
-    return Asked([_observation(value, keys)], one=True)
+                raise FormatError("instances is not a non-empty list")
+            return Request([_observation(instance, keys) for instance in instances], instances=True)
+    return Request([_observation(value, keys)], single=True)
 
 
 def _decode_lines(text, keys):
@@ -121,7 +121,7 @@ def _decode_lines(text, keys):
         if line.strip():
             place = "line {}: ".format(number)
             observations.append(_observation(_json(line, place), keys, place))
-    return Asked(observations)
+    return Request(observations)
 
 
 def _decode_csv(text, keys):
@@ -133,7 +133,7 @@ def _decode_csv(text, keys):
                 observations.append([_cell(word, rows.line_num) for word in row])
     except csv.Error as error:
         raise FormatError("line {}: {}".format(rows.line_num, error)) from None
-    return Asked(observations)
+    return Request(observations)
 
 
 def _cell(word, line):
@@ -142,7 +142,7 @@ def _cell(word, line):
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise FormatError("line {}: {!r} is no number".format(line, word[:40]))
+        raise FormatError("line {}: {!r} is not a number".format(line, word[:40]))
     return value
 
 
@@ -150,17 +150,17 @@ DECODERS = {JSON: _decode_json, JSON_LINES: _decode_lines, CSV: _decode_csv}
 
 
 def decode(kind, body, keys=()):
-    """What a body asks for; `keys` are those of an object that is an observation itself.
+    """Return the Request in a body of the given type. `keys` are those of an object that is an observation itself.
 
-    Raises FormatError. A body without observations (empty lines) gives an Asked with neither observations nor request.
+    Raises FormatError. A body of empty lines gives a Request without observations.
     """
     return DECODERS[kind](_text(body), keys)
 
 
-def encode(kind, texts, asked, columns=()):
-    """The body of a reply, from the JSON text of each single reply; `columns` are the keys of a CSV row.
+def encode(kind, texts, request, columns=()):
+    """Return the body of a reply, made from the JSON text of each single reply. `columns` are the keys of a CSV row.
 
-    JSON is one object for one observation, {"predictions": [...]} for `instances`, else a list.
+    As JSON it is one object for a single observation, {"predictions": [...]} for `instances`, else a list.
     """
     if kind == JSON_LINES:
         return "\n".join(texts) + "\n"
@@ -169,15 +169,15 @@ def encode(kind, texts, asked, columns=()):
         writer = csv.writer(rows, lineterminator="\n")
         for text in texts:
             reply = json.loads(text)
-            writer.writerow([_word(reply.get(column)) for column in columns])
+            writer.writerow([_csv_value(reply.get(column)) for column in columns])
         return rows.getvalue()
-    if asked.one or asked.request is not None:
+    if request.single or request.request is not None:
         return texts[0]
-    together = "[" + ", ".join(texts) + "]"
-    return '{"predictions": ' + together + "}" if asked.named else together
+    array = "[" + ", ".join(texts) + "]"
+    return '{"predictions": ' + array + "}" if request.instances else array
 
 
-def _word(value):
+def _csv_value(value):
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value)

@@ -1,4 +1,4 @@
-"""The server's side of a model's process: it is started, asked, watched, and replaced when it dies or hangs."""
+"""Start the process of a model, send it requests, and replace it when it dies or does not answer."""
 
 import os
 import signal
@@ -10,151 +10,159 @@ import time
 
 from sagemaker_rl.serving.channel import Channel
 
-LOADS = 3  # deaths while the model is loaded, before the first success, until the server gives up
-STABLE = 10.0  # seconds; a process that dies sooner, and not for the first time, is started again after a pause
-FIRST_PAUSE, LONGEST_PAUSE = 0.25, 30.0  # seconds; each is twice the one before
-PING = 1.5  # seconds; SageMaker waits 2
-SILENCES = 3  # pings in a row without an answer, until an idle process is started again: one may be a busy machine
-LAST = 8.0  # seconds that a process has to end when the server does
-PATIENCE = 5.0  # seconds that a request waits for a model that is being loaded or started again
+LOAD_ATTEMPTS = 3  # times that the process may die while it loads the model for the first time; then the server ends
+STABLE_SECONDS = 10.0  # a process that dies sooner than this is restarted after a pause, except the first time
+FIRST_PAUSE, LONGEST_PAUSE = 0.25, 30.0  # seconds; each pause is twice the one before
+PING_SECONDS = 1.5  # SageMaker waits 2 seconds for /ping
+MISSED_PINGS = 3  # unanswered pings in a row after which an idle process is restarted; fewer may be a busy machine
+STOP_SECONDS = 8.0  # seconds that the process has to end when the server ends
+LOAD_WAIT = 5.0  # seconds that a request waits for a model that is being loaded or restarted
 
 
 class NotReady(Exception):
-    """The model is being loaded, or was lost and is not back yet."""
+    """The model is being loaded for the first time or again."""
 
 
 class Busy(Exception):
-    """A request waited for its turn in vain."""
+    """A request waited too long in the queue."""
 
 
-class Failure(Exception):
-    """The model died, hung, or failed while it was asked."""
+class ModelFailure(Exception):
+    """The model's process died or did not answer a request in time."""
 
 
 class _Child:
-    """One process and its socket."""
+    """One process of the model and the server's end of its socket."""
 
     def __init__(self, module, folder, environ):
-        mine, its = socket.socketpair()
+        server_end, model_end = socket.socketpair()
         try:
-            argv = [sys.executable, "-m", "sagemaker_rl.serving.worker", module, folder, str(its.fileno())]
+            argv = [sys.executable, "-m", "sagemaker_rl.serving.worker", module, folder, str(model_end.fileno())]
             self.process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, pass_fds=[its.fileno()], env=environ, start_new_session=True
+                argv, stdin=subprocess.DEVNULL, pass_fds=[model_end.fileno()], env=environ, start_new_session=True
             )
         except OSError:
-            mine.close()
+            server_end.close()
             raise
         finally:
-            its.close()
-        self.channel = Channel(mine)
-        self.began = time.monotonic()
-        self.silences = 0
+            model_end.close()
+        self.channel = Channel(server_end)
+        self.started = time.monotonic()
+        self.missed_pings = 0
 
     def kill(self):
-        """End the process and whatever it started."""
+        """Kill the process and all processes that it started."""
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
 
 
-def ending(code):
-    """`was ended by SIGSEGV`, `ended with status 1`."""
+def describe_exit(code):
+    """Return how a process ended: `was ended by SIGSEGV` or `ended with status 1`."""
     if code < 0:
         return "was ended by {}".format(signal.Signals(-code).name)
     return "ended with status {}".format(code)
 
 
 class ModelProcess:
-    """The model's process, whichever one it is at present.
+    """The model's process, and after a restart the next one.
 
-    log(sentence) and give_up(sentence) are called from a thread: the second once, if the model cannot be loaded at all.
+    log(sentence) and give_up(sentence) are called from a thread. give_up is called once, if the model cannot be loaded.
     """
 
     def __init__(self, module, folder, seconds, log, give_up, environ=None):
         self._module, self._folder, self._environ = module, folder, environ
         self._seconds, self._log, self._give_up = seconds, log, give_up
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._child = None
-        self._up = threading.Event()
+        self._loaded = threading.Event()
         self._number = 0
         self._state = "the model is being loaded"
         self._stopped = False
         self._facts = {}
 
     def start(self):
-        """Start the process and its watch."""
+        """Start the process and the thread that restarts it."""
         threading.Thread(target=self._watch, name="model-watch", daemon=True).start()
 
     def stop(self):
-        """End the process, which has a few seconds for that."""
+        """End the process. It is killed after STOP_SECONDS."""
         self._stopped = True
         child = self._child
         if child is None:
             return
         child.channel.close()
         try:
-            child.process.wait(timeout=LAST)
+            child.process.wait(timeout=STOP_SECONDS)
         except subprocess.TimeoutExpired:
             pass
         child.kill()
 
     def facts(self):
-        """What the model said of itself: its columns, keys, and whether it answers. Raises NotReady after PATIENCE."""
-        self._ready()
+        """Return what the model declares: a dictionary with `columns`, `keys` and `answers`.
+
+        Raises NotReady if the model is not loaded within LOAD_WAIT seconds.
+        """
+        self._loaded_child()
         return self._facts
 
     def ask(self, verb, value):
-        """What the model says to one request: (outcome, value) of `model_worker`; one request at a time.
+        """Send one request to the model and return its answer, (outcome, value): see sagemaker_rl.serving.worker.
 
-        Raises NotReady after PATIENCE, Busy after the server's seconds in the queue, Failure.
+        Requests are sent one at a time. Raises NotReady if the model is not loaded within LOAD_WAIT seconds, Busy if
+        the request waits longer than the server's `seconds`, ModelFailure if the process dies or does not answer in
+        that time.
         """
-        self._ready()
-        if not self._turn.acquire(timeout=self._seconds):
+        self._loaded_child()
+        if not self._lock.acquire(timeout=self._seconds):
             raise Busy("the model was busy for {:g} s".format(self._seconds))
         try:
             while True:
-                child = self._ready()
+                child = self._loaded_child()
                 try:
                     number = self._send(child, verb, value, self._seconds)
-                except (EOFError, OSError):  # it was dead before it could read the question
+                except (EOFError, OSError):  # the process died before it read the request: the next one gets it
                     self._lose(child)
                     continue
                 return self._receive(child, number, self._seconds)
         except socket.timeout:
             self._lose(child)
-            raise Failure("the model gave no answer within {:g} s".format(self._seconds)) from None
+            raise ModelFailure("the model gave no answer within {:g} s".format(self._seconds)) from None
         except (EOFError, OSError):
-            words = self._last_words(child)
+            words = self._exit_of(child)
             self._lose(child)
-            raise Failure("the model's process {}".format(words)) from None
+            raise ModelFailure("the model's process {}".format(words)) from None
         finally:
-            self._turn.release()
+            self._lock.release()
 
     def health(self):
-        """None if the model answers, else why not. A busy model is healthy: `ask` sees to it that that ends."""
+        """Return None if the model answers, else the reason why not.
+
+        A busy model counts as healthy: `ask` limits how long it can be busy.
+        """
         child = self._child
         if child is None:
             return self._state
-        if not self._turn.acquire(False):
+        if not self._lock.acquire(False):
             return None
         try:
-            self._receive(child, self._send(child, "ping", None, PING), PING)
-            child.silences = 0
+            self._receive(child, self._send(child, "ping", None, PING_SECONDS), PING_SECONDS)
+            child.missed_pings = 0
             return None
         except socket.timeout:
-            child.silences += 1
-            if child.silences >= SILENCES:
+            child.missed_pings += 1
+            if child.missed_pings >= MISSED_PINGS:
                 self._lose(child)
             return "the model's process does not answer"
         except (EOFError, OSError):
             self._lose(child)
             return self._state
         finally:
-            self._turn.release()
+            self._lock.release()
 
-    def _ready(self):
-        self._up.wait(PATIENCE)
+    def _loaded_child(self):
+        self._loaded.wait(LOAD_WAIT)
         child = self._child
         if child is None:
             raise NotReady(self._state)
@@ -166,64 +174,66 @@ class ModelProcess:
         return self._number
 
     def _receive(self, child, number, seconds):
-        its_number = 0
-        while its_number < number:  # the answer to a ping that came too late
-            its_number, outcome, said = child.channel.receive(seconds)
-        return outcome, said
+        answer_number = 0
+        while answer_number < number:  # skip the answer to an earlier ping that timed out
+            answer_number, outcome, value = child.channel.receive(seconds)
+        return outcome, value
 
     def _lose(self, child):
-        """End a process that is of no more use; `_watch` sees that, and starts another."""
+        """Kill a process that is no longer usable; `_watch` notices and starts another one."""
         child.kill()
         if self._child is child:
             self._state = "the model's process was lost; it is started again"
-            self._up.clear()
+            self._loaded.clear()
             self._child = None
 
-    def _last_words(self, child):
+    def _exit_of(self, child):
         try:
-            return ending(child.process.wait(timeout=1))
+            return describe_exit(child.process.wait(timeout=1))
         except subprocess.TimeoutExpired:
-            return "closed its socket"
+            return "closed its connection"
 
     def _watch(self):
-        """Start a process whenever there is none, for ever."""
-        loaded, deaths, pause = False, 0, None
+        """Start a process whenever there is none, until the server ends."""
+        was_loaded, deaths, pause = False, 0, None
         while not self._stopped:
             try:
                 child = _Child(self._module, self._folder, self._environ)
-            except OSError as error:  # no memory or no process left for it; later there may be
+            except OSError as error:  # out of memory or processes: this may pass
                 self._state = "the model's process cannot be started: {}".format(error.strerror)
                 self._log(self._state)
                 time.sleep(LONGEST_PAUSE)
                 continue
             try:
-                outcome, said = child.channel.receive()
+                outcome, value = child.channel.receive()
             except (EOFError, OSError):
-                outcome, said = "died", None
+                outcome, value = "died", None
             if outcome == "ready":
-                loaded, self._facts = True, said
+                was_loaded, self._facts = True, value
                 self._child = child
-                self._up.set()
-                self._log("the model is ready, {:.1f} s after its process began".format(time.monotonic() - child.began))
+                self._loaded.set()
+                self._log(
+                    "the model is ready, {:.1f} s after its process started".format(time.monotonic() - child.started)
+                )
             code = child.process.wait()
-            self._up.clear()
+            self._loaded.clear()
             self._child = None
-            child.kill()  # what it started
+            child.kill()  # its child processes
             child.channel.close()
             if self._stopped:
                 return
             if outcome == "unloadable":
-                reason = said
+                reason = value
             else:
                 deaths += 1
-                doing = "" if outcome == "ready" else " while it loaded the model"
-                reason = "the model's process {}{}".format(ending(code), doing)
-            if not loaded and (outcome == "unloadable" or deaths == LOADS):
+                phase = "" if outcome == "ready" else " while it loaded the model"
+                reason = "the model's process {}{}".format(describe_exit(code), phase)
+            if not was_loaded and (outcome == "unloadable" or deaths == LOAD_ATTEMPTS):
                 self._give_up(reason)
                 return
             self._state = reason + "; it is started again"
             self._log(self._state)
-            if outcome == "ready" and (pause is None or time.monotonic() - child.began > STABLE):
+            if outcome == "ready" and (pause is None or time.monotonic() - child.started > STABLE_SECONDS):
                 pause = 0.0
             else:
                 pause = min(LONGEST_PAUSE, 2 * pause if pause else FIRST_PAUSE)

@@ -1,4 +1,4 @@
-"""What the environment says about serving: SageMaker's variables and the server's own, see docs/serving.md."""
+"""Read the server's settings from environment variables: see docs/serving.md."""
 
 import os
 
@@ -6,17 +6,17 @@ from sagemaker_rl.serving import formats
 
 MIB = 1024 * 1024
 PORT, SECONDS, QUEUE = 8080, 60, 64
-PAYLOAD = 6 * MIB  # what SageMaker lets through to an endpoint
-BATCH_PAYLOAD = 100 * MIB  # the largest MaxPayloadInMB of a batch transform; 0 there means no limit
+PAYLOAD = 6 * MIB  # SageMaker's limit for requests to an endpoint
+BATCH_PAYLOAD = 100 * MIB  # SageMaker's limit for MaxPayloadInMB of a batch transform; 0 means no limit there
 MOST_WORKERS = 4
 
 
 class SettingsError(Exception):
-    """A variable of the environment is not what it should be: one sentence."""
+    """A variable of the environment has an invalid value. The message is one sentence."""
 
 
 def processors():
-    """How many processors this process may run on."""
+    """Return the number of processors that this process may run on."""
     return len(os.sched_getaffinity(0))
 
 
@@ -28,7 +28,7 @@ def _number(environ, name, default, least, most=None, kind=int):
         value = kind(text)
     except ValueError:
         value = None
-    # A number that is not one (nan) is not at least anything.
+    # `not value >= least` is also true for NaN.
     if value is None or not value >= least or (most is not None and value > most):
         span = "from {} to {}".format(least, most) if most is not None else "of {} or more".format(least)
         what = "a whole number" if kind is int else "a number"
@@ -46,23 +46,24 @@ def _payload(environ):
 
 
 def _accept(environ):
-    wanted = environ.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", "").strip()
-    if not wanted:
+    accept = environ.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", "").strip()
+    if not accept:
         return None
-    kind = formats.media_type(wanted)
-    if kind not in formats.KINDS:
+    kind = formats.media_type(accept)
+    if kind not in formats.TYPES:
         raise SettingsError(
-            "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT is {!r}, not one of {}".format(wanted, ", ".join(formats.KINDS))
+            "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT is {!r}, not one of {}".format(accept, ", ".join(formats.TYPES))
         )
     return kind
 
 
 class Settings:
-    """One server's settings.
+    """The settings of one server.
 
-    port: of HTTP. workers: HTTP processes, each with one process for the model. seconds: the longest that a model may
-    take for one request, and that a request may wait for its turn. payload: bytes of a request's body. queue: requests
-    that a worker has at a time, served or waiting. accept: the type of a reply if the client has no wish, or None.
+    port: the HTTP port. workers: the number of HTTP processes, each with one process for the model. seconds: the
+    longest time that a model may take for one request, and that a request may wait in the queue. payload: the largest
+    request body, in bytes. queue: the most requests that a worker holds at a time, being served or waiting. accept:
+    the type of a reply to clients that send no Accept header, or None for the type of the request.
     """
 
     def __init__(self, environ, workers=None):
@@ -76,14 +77,17 @@ class Settings:
         )
         self.seconds = _number(environ, "SAGEMAKER_MODEL_SERVER_TIMEOUT", SECONDS, 0.1, 86400, float)
         self.payload = _payload(environ)
-        # A batch transform says how many requests it will send at a time.
-        at_once = _number(environ, "SAGEMAKER_MAX_CONCURRENT_TRANSFORMS", 1, 0)
-        self.queue = max(_number(environ, "RLIMAGES_SERVE_QUEUE", QUEUE, 1, 4096), at_once)
+        # A batch transform announces how many requests it sends at a time: all of them must fit in the queue.
+        transforms = _number(environ, "SAGEMAKER_MAX_CONCURRENT_TRANSFORMS", 1, 0)
+        self.queue = max(_number(environ, "RLIMAGES_SERVE_QUEUE", QUEUE, 1, 4096), transforms)
         self.accept = _accept(environ)
         self.folder = os.path.join(environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"), "model")
 
     def execution_parameters(self):
-        """What a batch transform asks before it begins; MaxPayloadInMB is at least 1, as SageMaker wants it."""
+        """Return the reply to a batch transform that asks for its parameters before it starts.
+
+        MaxPayloadInMB is at least 1, the least that SageMaker accepts.
+        """
         return {
             "MaxConcurrentTransforms": self.workers,
             "BatchStrategy": "MULTI_RECORD",

@@ -1,9 +1,9 @@
-"""Decisions and their rewards as Vowpal Wabbit's examples: CSV, JSON lines and VW's own text. No toolkit is imported.
+"""Read logged decisions and their rewards from CSV, JSON lines or VW's own format, as examples for Vowpal Wabbit.
 
     observation,action,action_prob,reward
     "[0.1, 2.0]",3,0.25,1.0
 
-An action counts from 1, as VW's does; its cost is 1 - reward.
+Actions count from 1, as in VW. The cost of an action is 1 - reward. This module imports no toolkit.
 """
 
 import csv
@@ -16,20 +16,21 @@ SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".jsonlines": "jsonl", ".json": "j
 
 
 class ExamplesError(Exception):
-    """A training file does not say what was decided and what it was worth."""
+    """A training file has missing or invalid values. The message begins with the file and line."""
 
 
 def features(observation):
-    """An observation, a list of numbers, as `| 1:0.1 2:2`; zeros say nothing and are left out.
+    """Return an observation, a list of numbers, in VW's format: `| 1:0.1 2:2`.
 
-    Counted from 1, because servers of such models ask in the same words.
+    Zeros are left out, as they have no effect. Features count from 1. The server builds its questions with the same
+    names.
     """
     words = ["{}:{:.12g}".format(place, value) for place, value in enumerate(observation, 1) if value]
     return " ".join(["|"] + words)
 
 
 def example(observation, action=None, cost=None, probability=None):
-    """One line of VW's contextual bandit format; without an action it is a question."""
+    """Return one line of VW's contextual bandit format; without an action, the line that asks for a decision."""
     if action is None:
         return features(observation)
     return "{}:{:.12g}:{:.12g} {}".format(action, cost, probability, features(observation))
@@ -50,12 +51,12 @@ def _row(row, place, actions):
     if not 1 <= action <= (actions or action):
         raise ExamplesError("{}: action {} is not one of 1 to {}".format(place, action, actions or "..."))
     if not 0 < probability <= 1:
-        raise ExamplesError("{}: action_prob {} is no probability above 0".format(place, probability))
+        raise ExamplesError("{}: action_prob {} is not a probability above 0".format(place, probability))
     return example(observation, action, 1 - reward, probability)
 
 
 def from_csv(stream, name="CSV", actions=None):
-    """The examples of a CSV file with the columns observation, action, action_prob, reward, one at a time."""
+    """Yield the examples of a CSV file with the columns observation, action, action_prob and reward."""
     rows = csv.DictReader(stream)
     absent = [column for column in COLUMNS if column not in (rows.fieldnames or ())]
     if absent:
@@ -65,7 +66,7 @@ def from_csv(stream, name="CSV", actions=None):
 
 
 def from_json_lines(stream, name="JSON lines", actions=None):
-    """The examples of a file with one JSON object a line, with the same names."""
+    """Yield the examples of a file with one JSON object on each line; its keys are the columns of the CSV format."""
     for number, line in enumerate(stream, 1):
         if not line.strip():
             continue
@@ -80,7 +81,7 @@ def from_json_lines(stream, name="JSON lines", actions=None):
 
 
 def from_vw(stream, name="VW", actions=None):
-    """The lines of a file in VW's own format, as they are."""
+    """Yield the lines of a file in VW's own format, unchanged."""
     for line in stream:
         if line.strip():
             yield line.rstrip("\r\n")
@@ -90,7 +91,7 @@ READERS = {"csv": from_csv, "jsonl": from_json_lines, "vw": from_vw}
 
 
 def read(path, actions=None):
-    """The examples of a file, or of all files of a folder in the order of their names; the suffix says the format."""
+    """Yield the examples of a file, or of all files of a folder sorted by name. The file suffix decides the format."""
     if os.path.isdir(path):
         files = sorted(name for name in os.listdir(path) if not name.startswith("."))
         if not files:

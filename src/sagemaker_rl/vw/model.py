@@ -1,4 +1,4 @@
-"""Vowpal Wabbit's contextual bandits for the server: `vw.model` and `vw.metadata`, as vw_launcher writes them.
+"""Serve a contextual bandit of Vowpal Wabbit: the `vw.model` and `vw.metadata` that sagemaker_rl.vw.launcher writes.
 
 {"observation": [0.1, 2.0]}  ->  {"action": 3, "action_prob": 0.925, "event_id": ..., "timestamp": ..., ...}
 """
@@ -12,11 +12,11 @@ from sagemaker_rl.serving import ModelError
 from sagemaker_rl.vw import log as vw_log
 from sagemaker_rl.vw import policy as vw_policy
 
-CLOSE = 5  # seconds for what the log still has; the server waits a little longer
+CLOSE_SECONDS = 5  # seconds to send the rest of the log; the server waits 8 seconds
 
 
 class Model:
-    """A policy; each reply draws an action by its probability, and each decision may be logged."""
+    """A policy that draws an action by its probability for each observation, and may log each decision."""
 
     workers = None
 
@@ -25,16 +25,16 @@ class Model:
         self.columns = self._policy.columns + ("event_id", "timestamp", "sample_prob", "model_id")
         self.observation_keys = self._policy.keys
         self._id = os.environ.get("MODEL_ID", "default_model")
-        self._dice = random.SystemRandom()
+        self._random = random.SystemRandom()
         try:
             self._log = vw_log.from_environment(os.environ)
         except vw_log.LogError as error:
             raise ModelError(str(error)) from None
 
     def decide(self, observations):
-        """One reply for each observation."""
-        drawn = [self._policy.decide(observation, self._dice) for observation in observations]
-        replies = [self._reply(decision) for decision in drawn]
+        """Return one reply for each observation."""
+        decisions = [self._policy.decide(observation, self._random) for observation in observations]
+        replies = [self._reply(decision) for decision in decisions]
         if self._log:
             for place, reply in enumerate(replies):
                 self._log.add(dict(reply, type="actions", **self._policy.record(observations[place])))
@@ -45,12 +45,12 @@ class Model:
             decision,
             event_id=uuid.uuid1().int,
             timestamp=int(time.time()),
-            sample_prob=self._dice.random(),
+            sample_prob=self._random.random(),
             model_id=self._id,
         )
 
     def answer(self, request):
-        """A reward, or the question for the model's name."""
+        """Log a reward, or return the model's name."""
         kind = request["request_type"].lower()
         if kind == "model_id":
             return {"model_id": self._id, "soft_model_update_status": "none"}
@@ -64,6 +64,6 @@ class Model:
         return {"status": "success" if self._log and self._log.add(record) else "failure"}
 
     def close(self):
-        """Send what the log still has."""
+        """Send the rest of the log."""
         if self._log:
-            self._log.close(CLOSE)
+            self._log.close(CLOSE_SECONDS)

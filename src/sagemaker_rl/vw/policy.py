@@ -1,8 +1,8 @@
-"""The policies of Vowpal Wabbit that are served: what a model's files say, and the probabilities of its actions.
+"""Load a policy of Vowpal Wabbit from a model's files, and compute the probabilities of its actions.
 
-The library is asked in this process: its `predict` gives a list in the order of actions in every version, and the
-text of the program `vw` does not. Its examples are made here, not by `predict(text)`: of each text that it reads,
-version 8.7 keeps 27 KB.
+The library runs in this process. Its `predict` returns probabilities in the order of actions in every version; the
+text output of the program `vw` does not. Examples are created here and not by `predict(text)`, because version 8.7
+leaks 27 KB for each text that it parses.
 """
 
 import json
@@ -14,8 +14,8 @@ import struct
 from sagemaker_rl.serving import ModelError
 from sagemaker_rl.vw.launcher import METADATA, MODEL, installed, legacy
 
-# Options that would write files, read others, or learn on.
-UNWANTED = (
+# Options that write files, read other files, or continue learning.
+REFUSED_OPTIONS = (
     "-f",
     "--final_regressor",
     "-i",
@@ -26,24 +26,24 @@ UNWANTED = (
     "--data",
     "--cache_file",
 )
-LARGEST = 3.4e38  # of a float of the library
+MAX_FLOAT = 3.4e38  # the library has 32-bit floats
 
 
 def find(folder):
-    """The paths of vw.model and vw.metadata, which may lie in a folder of the archive. Raises ModelError."""
-    found = {}
+    """Return the paths of vw.model and vw.metadata, in any folder of the archive. Raises ModelError."""
+    decision = {}
     for path, _, names in sorted(os.walk(folder)):
         for name in (MODEL, METADATA):
             if name in names:
-                found.setdefault(name, os.path.join(path, name))
-    absent = [name for name in (MODEL, METADATA) if name not in found]
+                decision.setdefault(name, os.path.join(path, name))
+    absent = [name for name in (MODEL, METADATA) if name not in decision]
     if absent:
         raise ModelError("there is no {} in {}".format(" and no ".join(absent), folder))
-    return found[MODEL], found[METADATA]
+    return decision[MODEL], decision[METADATA]
 
 
 def written_by(path):
-    """The version of VW that wrote a model, the first word in it: (8, 7). Raises ModelError if none is there."""
+    """Return the version of VW that wrote a model, such as (8, 7): the first text in the file. Raises ModelError."""
     with open(path, "rb") as stream:
         head = stream.read(64)
     try:
@@ -51,33 +51,33 @@ def written_by(path):
         words = head[4 : 4 + size].split(b"\0")[0].decode("ascii").split(".")
         return int(words[0]), int(words[1])
     except (struct.error, UnicodeDecodeError, ValueError, IndexError):
-        raise ModelError("{} is no model of Vowpal Wabbit".format(path)) from None
+        raise ModelError("{} is not a model of Vowpal Wabbit".format(path)) from None
 
 
 def options(text):
-    """The options of a command line, without what has no place in a server. Raises ModelError."""
+    """Return the options of a command line without those that a server must not use. Raises ModelError."""
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise ModelError("vw.metadata is no command line: {}".format(error)) from None
+        raise ModelError("vw.metadata is not a command line: {}".format(error)) from None
     kept, skip = [], False
     for word in words:
         if skip:
             skip = False
-        elif word in UNWANTED:
+        elif word in REFUSED_OPTIONS:
             skip = True
-        elif word.split("=")[0] not in UNWANTED and word != "--save_resume":
+        elif word.split("=")[0] not in REFUSED_OPTIONS and word != "--save_resume":
             kept.append(word)
     return kept
 
 
 def has(words, option):
-    """Whether an option is among the words of a command line."""
+    """Return whether an option is in a list of command line arguments."""
     return option in [word.split("=")[0] for word in words]
 
 
 def load(folder):
-    """The policy of a folder. Raises ModelError."""
+    """Return the policy in a folder. Raises ModelError."""
     path, metadata = find(folder)
     with open(metadata) as stream:
         text = stream.read().strip()
@@ -86,14 +86,14 @@ def load(folder):
             facts = json.loads(text)
             words = options(facts.get("cli_args", ""))
         except (ValueError, AttributeError, TypeError) as error:
-            raise ModelError("{} is no JSON with cli_args: {}".format(metadata, error)) from None
+            raise ModelError("{} is not JSON with cli_args: {}".format(metadata, error)) from None
     else:
         facts, words = {}, options(text)
     if has(words, "--cb_explore_adf"):
         return Ranking(_workspace(path, words), facts)
     if not has(words, "--cb_explore"):
         raise ModelError("{} has neither --cb_explore nor --cb_explore_adf".format(metadata))
-    # A model from before 8.11 has learned the former way, whatever its options say.
+    # VW before 8.11 had one way of learning and no option for it, see sagemaker_rl.vw.launcher.legacy.
     if legacy(installed()) and not has(words, "--cb_force_legacy") and written_by(path) < (8, 11):
         words.append(legacy(installed()))
     return Choice(_workspace(path, words))
@@ -111,73 +111,74 @@ def _workspace(path, words):
 
 
 def numbers(values, what):
-    """`values`, if it is a list of numbers that the library can hold. Raises ValueError."""
+    """Return `values` if it is a list of numbers that fit in a 32-bit float. Raises ValueError."""
     if not isinstance(values, list) or not values:
         raise ValueError("{} is a list of numbers, not {}".format(what, json.dumps(values)[:80]))
     for place, value in enumerate(values, 1):
-        # Compared, not asked whether it is finite: an integer may be too large for a float.
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < LARGEST:
+        # math.isfinite() raises for integers that do not fit in a float; a comparison does not.
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < MAX_FLOAT:
             raise ValueError("number {} of {} is {}".format(place, what, json.dumps(value)[:80]))
     return values
 
 
-def draw(chances, dice):
-    """The place of one of the probabilities, by chance."""
-    place, left = 0, dice.random() * sum(chances)
-    for place, chance in enumerate(chances):  # noqa: B007
-        left -= chance
-        if left < 0:
+def draw(probabilities, generator):
+    """Return the index of one of the probabilities, drawn at random with these weights."""
+    place, remaining = 0, generator.random() * sum(probabilities)
+    for place, chance in enumerate(probabilities):  # noqa: B007
+        remaining -= chance
+        if remaining < 0:
             break
     return place
 
 
-def _finite(chances):
-    chances = [float(chance) for chance in chances]
-    if not chances or not all(math.isfinite(chance) for chance in chances):
-        raise RuntimeError("Vowpal Wabbit gave {} as probabilities".format(chances))
-    return chances
+def _finite(probabilities):
+    probabilities = [float(chance) for chance in probabilities]
+    if not probabilities or not all(math.isfinite(chance) for chance in probabilities):
+        raise RuntimeError("Vowpal Wabbit gave {} as probabilities".format(probabilities))
+    return probabilities
 
 
 class Choice:
-    """One of a fixed number of actions, which count from 1, for an observation: a list of numbers."""
+    """A policy that chooses one of a fixed number of actions, counted from 1. An observation is a list of numbers."""
 
     columns = ("action", "action_prob")
     keys = ()
 
     def __init__(self, model):
         self._model = model
-        # One for all questions: version 8.7 keeps 48 bytes of each example that it predicted.
+        # The same example is used for all requests: version 8.7 leaks 48 bytes for each example.
         self._example = model.example("|")
 
     def probabilities(self, observation):
-        """The probability of each action, in their order. Raises ValueError for what is no list of numbers."""
+        """Return the probability of each action, in their order. Raises ValueError for a bad observation."""
         example = self._example
         if example.setup_done:
             example.unsetup_example()
             example.setup_done = False
         for _ in range(example.num_namespaces()):
             example.pop_namespace()
-        # As vw_examples.features writes it.
+        # The same features as those of sagemaker_rl.vw.examples.features.
         values = enumerate(numbers(observation, "the observation"), 1)
         example.push_features(" ", [(str(place), float(value)) for place, value in values if value])
         return _finite(self._model.predict(example))
 
-    def decide(self, observation, dice):
-        """What was drawn, and by which probability."""
-        chances = self.probabilities(observation)
-        place = draw(chances, dice)
-        return {"action": place + 1, "action_prob": chances[place]}
+    def decide(self, observation, generator):
+        """Return the drawn action and its probability."""
+        probabilities = self.probabilities(observation)
+        place = draw(probabilities, generator)
+        return {"action": place + 1, "action_prob": probabilities[place]}
 
     def record(self, observation):
-        """What a log says of an observation."""
+        """Return the part of a log record that describes the observation."""
         return {"observation": observation}
 
 
 class Ranking:
-    """The `top_k` best of actions that come with each question, which count from 0, or of a fixed number of them.
+    """A policy that draws the `top_k` best of the actions that come with each request, or of a fixed number of actions.
 
-    An observation is an object: shared_context, a list of numbers, may be absent; actions_context, such a list for each
-    action, must be there unless vw.metadata says num_actions; top_k and user_id may be there.
+    Actions count from 0. An observation is an object: `shared_context`, an optional list of numbers;
+    `actions_context`, such a list for each action, required unless vw.metadata has num_actions; `top_k` and
+    `user_id`, both optional.
     """
 
     columns = ("actions", "action_probs")
@@ -191,7 +192,7 @@ class Ranking:
         self.keys = ("actions_context",) if self._given else ("shared_context",)
 
     def lines(self, observation):
-        """The words of an observation for the library: the shared line or None, and a line for each action."""
+        """Return an observation in VW's format: the shared line or None, and one line for each action."""
         shared = observation.get("shared_context")
         words = [] if shared is None else _features(numbers(shared, "shared_context"), 1)
         start = len(words) + 1
@@ -204,40 +205,40 @@ class Ranking:
             actions = observation.get("actions_context")
             if not isinstance(actions, list) or not actions:
                 raise ValueError("actions_context is a list of lists of numbers, one for each action")
-            every = [
+            action_features = [
                 _features(numbers(action, "action {}".format(place)), start) for place, action in enumerate(actions)
             ]
         else:
-            every = [["a{}".format(place)] for place in range(self._actions)]
+            action_features = [["a{}".format(place)] for place in range(self._actions)]
         first = "shared |s " + " ".join(words) if words else None
-        return first, ["|d " + " ".join(action) for action in every]
+        return first, ["|d " + " ".join(action) for action in action_features]
 
     def probabilities(self, first, actions):
-        """The probability of each action, in their order."""
+        """Return the probability of each action, in their order."""
         examples = [self._model.example(line) for line in ([first] if first else []) + actions]
         try:
             return _finite(self._model.predict(examples))
         finally:
             self._model.finish_example(examples)
 
-    def decide(self, observation, dice):
-        """What was drawn, one after the other, and by which probabilities among those that were left."""
+    def decide(self, observation, generator):
+        """Return the actions drawn one after the other, and the probability of each among the remaining actions."""
         if not isinstance(observation, dict):
             raise ValueError("an observation is an object with {}".format(self.keys[0]))
         first, actions = self.lines(observation)
         top = observation.get("top_k", self._top)
         if isinstance(top, bool) or not isinstance(top, int) or not 1 <= top <= len(actions):
             raise ValueError("top_k is {}, not from 1 to {}".format(json.dumps(top)[:80], len(actions)))
-        places, found = list(range(len(actions))), {"actions": [], "action_probs": []}
+        places, decision = list(range(len(actions))), {"actions": [], "action_probs": []}
         for _ in range(top):
-            chances = self.probabilities(first, [actions[place] for place in places])
-            drawn = draw(chances, dice)
-            found["actions"].append(places.pop(drawn))
-            found["action_probs"].append(chances[drawn])
-        return found
+            probabilities = self.probabilities(first, [actions[place] for place in places])
+            drawn = draw(probabilities, generator)
+            decision["actions"].append(places.pop(drawn))
+            decision["action_probs"].append(probabilities[drawn])
+        return decision
 
     def record(self, observation):
-        """What a log says of an observation."""
+        """Return the part of a log record that describes the observation."""
         return {name: observation.get(name) for name in ("shared_context", "actions_context", "user_id")}
 
 

@@ -42,7 +42,7 @@ def test_a_dotted_name_reaches_into_the_dictionary(overrides: ModuleType) -> Non
         "learning_rate": 3,
     }
     for name, path, value in overrides.overrides(asked):
-        overrides.put(config, name, path, value)
+        overrides.set_value(config, name, path, value)
     assert config["training"] == {
         "config": {"lr": 0.0001, "model": {"fcnet_hiddens": [8, 64]}},
         "stop": {"time_total_s": 60},
@@ -76,21 +76,23 @@ def test_a_type_may_come_from_the_toolkit(overrides: ModuleType) -> None:
 
 
 def test_an_unknown_type_is_named(overrides: ModuleType) -> None:
-    with pytest.raises(overrides.HyperparameterError, match=r"rl\.a:flaot: 'flaot' is no type; known are bool, float"):
+    with pytest.raises(
+        overrides.HyperparameterError, match=r"rl\.a:flaot: unknown type 'flaot'; known types are bool, float"
+    ):
         overrides.overrides({"rl.a:flaot": 1})
 
 
 def test_an_object_takes_only_what_it_has(overrides: ModuleType) -> None:
     graph = SimpleNamespace(agent=SimpleNamespace(discount=0.9, networks={"main": SimpleNamespace(rate=1)}))
-    overrides.put(graph, "x", ["agent", "networks", "main", "rate"], 2)
+    overrides.set_value(graph, "x", ["agent", "networks", "main", "rate"], 2)
     assert graph.agent.networks["main"].rate == 2
     with pytest.raises(overrides.HyperparameterError, match="has no 'dicsount'; did you mean 'discount'"):
-        overrides.put(graph, "x", ["agent", "dicsount"], 2)
+        overrides.set_value(graph, "x", ["agent", "dicsount"], 2)
 
 
 def test_a_setting_without_settings_of_its_own_is_no_step(overrides: ModuleType) -> None:
     with pytest.raises(overrides.HyperparameterError, match=r"'lr' is 0\.1"):
-        overrides.put({"lr": 0.1}, "rl.lr.x", ["lr", "x"], 2)
+        overrides.set_value({"lr": 0.1}, "rl.lr.x", ["lr", "x"], 2)
 
 
 # ---- the job
@@ -175,18 +177,18 @@ def test_an_old_script_is_translated_for_new_ray_and_each_change_is_said(library
         "num_env_runners": 1,
         "ignore_env_runner_failures": True,
     }
-    assert "'monitor': this Ray makes no films: left out" in notes
+    assert "'monitor': this Ray records no videos: left out" in notes
     assert "'num_sgd_iter' is called 'num_epochs' in this Ray" in notes
 
 
 def test_a_film_that_the_image_cannot_make_is_left_out(library: Any) -> None:
-    config, notes = library.ray.config.settings({"monitor": True}, {"record_env"}, films=False)
+    config, notes = library.ray.config.settings({"monitor": True}, {"record_env"}, videos=False)
     assert (config, notes) == ({}, ["'monitor': this image has no ffmpeg: left out"])
 
 
 def test_an_unknown_setting_is_said_and_left_out(library: Any) -> None:
     config, notes = library.ray.config.settings({"lernrate": 1}, {"lr"})
-    assert (config, notes) == ({}, ["'lernrate' is no setting that this RLlib knows: left out"])
+    assert (config, notes) == ({}, ["'lernrate' is not a setting of this RLlib: left out"])
 
 
 def test_the_new_stack_is_asked_in_its_own_words(library: Any) -> None:
@@ -239,7 +241,7 @@ def test_a_checkpoint_configuration_object_keeps_what_it_says(library: Any) -> N
 def test_a_word_that_tune_no_longer_knows_is_said(library: Any) -> None:
     spec, notes = library.ray.config.storage({"run": "PPO", "queue_trials": True}, "/here", NEW_TUNE)
     assert "queue_trials" not in spec
-    assert notes == ["'queue_trials' is no word of an experiment of this Ray: left out"]
+    assert notes == ["'queue_trials' is not a key of an experiment of this Ray: left out"]
 
 
 @pytest.mark.parametrize(
@@ -321,8 +323,8 @@ def test_ray_1_goes_on_from_a_file_and_ray_2_from_a_folder(library: Any, tmp_pat
     (new / "rllib_checkpoint.json").touch()
     files = library.ray.files
     assert set(files.checkpoints(tmp_path)) == {str(old), str(new)}
-    assert files.inside(str(old)) == str(old / "checkpoint-9")
-    assert files.inside(str(new)) == str(new)
+    assert files.restore_path(str(old)) == str(old / "checkpoint-9")
+    assert files.restore_path(str(new)) == str(new)
 
 
 def test_the_model_is_the_checkpoint_and_its_parameters(library: Any, tmp_path: Path) -> None:
@@ -333,7 +335,7 @@ def test_the_model_is_the_checkpoint_and_its_parameters(library: Any, tmp_path: 
     library.ray.files.export(str(checkpoint), str(model))
     assert (model / "checkpoint/rllib_checkpoint.json").exists()
     assert json.loads((model / "params.json").read_text()) == {"lr": 0.5}
-    assert library.ray.files.from_channel(str(model)) == str(model / "checkpoint")
+    assert library.ray.files.find_checkpoint(str(model)) == str(model / "checkpoint")
 
 
 def test_the_parameters_of_a_trial_that_was_stopped_come_from_where_it_ran(library: Any, tmp_path: Path) -> None:
@@ -350,9 +352,12 @@ def test_the_parameters_of_a_trial_that_was_stopped_come_from_where_it_ran(libra
 
 def test_coachs_own_hyperparameters_are_told_from_the_scripts(library: Any) -> None:
     asked = {"RLCOACH_PRESET": "CartPole_DQN", "rl.a": 1, "learning_rate": 0.1, "sagemaker_region": "us-west-2"}
-    assert library.coach.files.own(asked) == ({"RLCOACH_PRESET": "CartPole_DQN"}, {"learning_rate": 0.1})
-    with pytest.raises(library.coach.files.CoachJobError, match="RLCOACH_PRSET is no hyperparameter"):
-        library.coach.files.own({"RLCOACH_PRSET": "x"})
+    assert library.coach.files.split_hyperparameters(asked) == (
+        {"RLCOACH_PRESET": "CartPole_DQN"},
+        {"learning_rate": 0.1},
+    )
+    with pytest.raises(library.coach.files.CoachJobError, match="RLCOACH_PRSET is not a hyperparameter"):
+        library.coach.files.split_hyperparameters({"RLCOACH_PRSET": "x"})
 
 
 def test_the_last_checkpoint_is_the_one_with_the_highest_number(library: Any, tmp_path: Path) -> None:
@@ -365,7 +370,7 @@ def test_the_last_checkpoint_is_the_one_with_the_highest_number(library: Any, tm
         ".coach_checkpoint",
     ):
         (source / name).touch()
-    assert library.coach.files.restorable(str(tmp_path)) == str(source)
+    assert library.coach.files.find_restorable(str(tmp_path)) == str(source)
     library.coach.files.export(str(source), str(model))
     copied = sorted(path.name for path in (model / "checkpoint").iterdir())
     assert copied == [".coach_checkpoint", "10_Step-1000.ckpt.filters.srs", "10_Step-1000.ckpt.main"]
@@ -386,7 +391,7 @@ def test_csv_and_json_lines_become_the_same_examples(library: Any) -> None:
     ("row", "message"),
     [
         ('"[1]",5,0.25,1', "log.csv:2: action 5 is not one of 1 to 4"),
-        ('"[1]",1,0,1', r"log.csv:2: action_prob 0.0 is no probability above 0"),
+        ('"[1]",1,0,1', r"log.csv:2: action_prob 0.0 is not a probability above 0"),
         ('"[1]",1,,1', "log.csv:2: no action_prob"),
         ("one,1,0.5,1", "log.csv:2: "),
     ],
@@ -400,7 +405,7 @@ def test_a_row_that_says_nothing_is_an_error_with_its_place(library: Any, row: s
 def test_a_pretrained_model_is_found_in_an_archive_too(library: Any, tmp_path: Path) -> None:
     find = library.vw.launcher.find_pretrained
     assert find(None) is None
-    with pytest.raises(library.vw.launcher.TrainingError, match="holds neither"):
+    with pytest.raises(library.vw.launcher.TrainingError, match="has neither"):
         find(str(tmp_path))
     (tmp_path / "vw.model").write_text("weights")
     with tarfile.open(tmp_path / "model.tar.gz", "w:gz") as archive:

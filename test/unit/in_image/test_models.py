@@ -125,12 +125,12 @@ def test_a_folder_without_a_model_is_no_model(library: Any, tmp_path: Path) -> N
 def test_what_is_no_model_of_tensorflow_becomes_no_saved_model(library: Any, tmp_path: Path, settings: Any) -> None:
     if settings is not None:
         (tmp_path / "params.json").write_text(json.dumps(settings))
-    assert not library.ray.export.wanted(str(tmp_path))
+    assert not library.ray.export.is_exportable(str(tmp_path))
 
 
 def test_a_model_of_the_new_stack_becomes_a_program_of_torch(library: Any, tmp_path: Path) -> None:
     (tmp_path / "checkpoint/learner_group").mkdir(parents=True)
-    assert library.ray.export.wanted(str(tmp_path))
+    assert library.ray.export.is_exportable(str(tmp_path))
     assert library.ray.export.export(str(tmp_path)).startswith("no policy.pt2: ")
 
 

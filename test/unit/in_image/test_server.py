@@ -132,19 +132,19 @@ def test_a_default_format_of_replies_can_be_set(ask: Any) -> None:
 @pytest.mark.parametrize(
     ("kind", "body", "sentence"),
     [
-        (JSON, "{", "it is no JSON"),
+        (JSON, "{", "invalid JSON"),
         (JSON, '{"a": 1}', "the object has no observation"),
-        (JSON, "[NaN]", "NaN is no number of JSON"),
-        (JSON, "[" * 100_000, "it is nested too deeply"),
+        (JSON, "[NaN]", "NaN is not a JSON number"),
+        (JSON, "[" * 100_000, "the JSON is nested too deeply"),
         (JSON, b"[\xff]", "the body is not UTF-8: invalid start byte at byte 1"),
-        (JSON, '{"instances": []}', "instances is not a list"),
+        (JSON, '{"instances": []}', "instances is not a non-empty list"),
         (JSON, '{"request_type": 1}', "request_type is 1, not text"),
         (JSON, '"text"', "no list of numbers"),
-        (LINES, "[1]\n{\n", "line 2: it is no JSON"),
+        (LINES, "[1]\n{\n", "line 2: invalid JSON"),
         (LINES, '[1]\n{"b": 2}', "line 2: the object has no observation"),
-        (CSV, "1,2\n1,two\n", "line 2: 'two' is no number"),
-        (CSV, "1,nan\n", "line 1: 'nan' is no number"),
-        (CSV, "1,\n", "line 1: '' is no number"),
+        (CSV, "1,2\n1,two\n", "line 2: 'two' is not a number"),
+        (CSV, "1,nan\n", "line 1: 'nan' is not a number"),
+        (CSV, "1,\n", "line 1: '' is not a number"),
     ],
 )
 def test_bad_input_is_400_with_its_place(ask: Any, said: list[str], kind: str, body: str, sentence: str) -> None:
@@ -223,7 +223,7 @@ def test_a_full_queue_is_503_and_ping_answers(ask: Any, model: Fake) -> None:
         thread.start()
         assert entered.acquire(timeout=5)
     status, headers, text = ask("[1]", RLIMAGES_SERVE_QUEUE="2")
-    assert (status, headers["Retry-After"], text) == (503, "1", "2 requests are waiting already\n")
+    assert (status, headers["Retry-After"], text) == (503, "1", "the queue is full: it holds 2 requests\n")
     assert ask(path="/ping", method="GET", RLIMAGES_SERVE_QUEUE="2")[0] == 200
     leave.set()
     for thread in busy:
@@ -361,11 +361,11 @@ def test_a_model_answers_from_a_process_of_its_own(start: Any) -> None:
 def test_a_model_that_dies_or_hangs_is_started_again(library: Any, start: Any, said: list[str]) -> None:
     process = start(seconds=0.3)
     until(lambda: process.health() is None)
-    with pytest.raises(library.serving.process.Failure, match="was ended by SIGSEGV"):
+    with pytest.raises(library.serving.process.ModelFailure, match="was ended by SIGSEGV"):
         process.ask("decide", ["die"])
     assert process.ask("decide", [1]) == ("ok", ['{"action": 1}'])
     assert "the model's process was ended by SIGSEGV; it is started again" in said
-    with pytest.raises(library.serving.process.Failure, match=r"no answer within 0\.3 s"):
+    with pytest.raises(library.serving.process.ModelFailure, match=r"no answer within 0\.3 s"):
         process.ask("decide", ["hang"])
     until(lambda: process.health() is not None)
     assert process.ask("decide", [1]) == ("ok", ['{"action": 1}'])
@@ -404,7 +404,7 @@ def test_a_model_says_which_version_wrote_it(library: Any, tmp_path: Path) -> No
     path.write_bytes(b"\x07\0\0\x009.11.9\0\x01\0\0\0\0m")
     assert library.vw.policy.written_by(str(path)) == (9, 11)
     path.write_bytes(b"nothing")
-    with pytest.raises(library.serving.ModelError, match="is no model of Vowpal Wabbit"):
+    with pytest.raises(library.serving.ModelError, match="is not a model of Vowpal Wabbit"):
         library.vw.policy.written_by(str(path))
 
 
