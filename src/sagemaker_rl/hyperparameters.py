@@ -50,7 +50,7 @@ def overrides(hyperparameters, types=None):
     `types` adds to TYPES: a dictionary from type name to the function that converts a value. Raises HyperparameterError
     for an unknown type, and for a value that cannot be converted.
     """
-    known = dict(TYPES, **(types or {}))
+    converters = dict(TYPES, **(types or {}))
     settings = []
     for name in sorted(hyperparameters):
         if not name.startswith(PREFIX):
@@ -59,13 +59,13 @@ def overrides(hyperparameters, types=None):
         value = hyperparameters[name]
         if not colon:
             value = parse_value(value)
-        elif kind not in known:
+        elif kind not in converters:
             raise HyperparameterError(
-                "{}: unknown type {!r}; known types are {}".format(name, kind, ", ".join(sorted(known)))
+                "{}: unknown type {!r}; known types are {}".format(name, kind, ", ".join(sorted(converters)))
             )
         else:
             try:
-                value = known[kind](value)
+                value = converters[kind](value)
             except (TypeError, ValueError) as error:
                 raise HyperparameterError(
                     "{}: {!r} cannot be read as {}: {}".format(name, value, kind, error)

@@ -81,14 +81,14 @@ def _frozen(agent):
 
     These are connections to Redis, over which the filters of several workers share their statistics.
     """
-    found = {"input": agent.input_filter, "before": agent.pre_network_filter, "output": agent.output_filter}
+    agent_filters = {"input": agent.input_filter, "before": agent.pre_network_filter, "output": agent.output_filter}
     for name in ("input", "before"):
-        for filters in found[name].observation_filters.values():
-            for one in filters.values():
-                if getattr(one, "running_observation_stats", None) is not None:
-                    one.running_observation_stats.pubsub = None
-        found[name].reward_filters = type(found[name].reward_filters)()
-    return found
+        for filters in agent_filters[name].observation_filters.values():
+            for observation_filter in filters.values():
+                if getattr(observation_filter, "running_observation_stats", None) is not None:
+                    observation_filter.running_observation_stats.pubsub = None
+        agent_filters[name].reward_filters = type(agent_filters[name].reward_filters)()
+    return agent_filters
 
 
 def has_onnx():
@@ -113,14 +113,14 @@ def _onnx(network, number, path):
 
     shapes = network._model_input_shapes()
     symbol = OnnxSaver._get_onnx_sym(network.model, len(shapes))[number]
-    known = set(symbol.list_inputs())
-    params = {name: one._reduce() for name, one in network.model.collect_params().items() if name in known}
+    inputs = set(symbol.list_inputs())
+    params = {name: parameter._reduce() for name, parameter in network.model.collect_params().items() if name in inputs}
     with _checked_as(OPSET):
         exporter.export_model(symbol, params, shapes, numpy.float32, path)
-    written = onnx.load(path)
-    written.opset_import[0].version, written.ir_version = OPSET, 3
-    onnx.checker.check_model(written)
-    onnx.save(written, path)
+    exported = onnx.load(path)
+    exported.opset_import[0].version, exported.ir_version = OPSET, 3
+    onnx.checker.check_model(exported)
+    onnx.save(exported, path)
 
 
 @contextlib.contextmanager

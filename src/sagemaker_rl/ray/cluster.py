@@ -48,11 +48,11 @@ def head_command(version, address, cpus, gpus):
 
 def worker_command(version, head, address, cpus, gpus):
     """Return the command line that joins this host to the head. `head` and `address` are IP addresses."""
-    known = "--address" if version >= (0, 8) else "--redis-address"
+    option = "--address" if version >= (0, 8) else "--redis-address"
     return [
         "ray",
         "start",
-        "{}={}:{}".format(known, head, PORT),
+        "{}={}:{}".format(option, head, PORT),
         "--node-ip-address=" + address,
         "--num-cpus={}".format(cpus),
         "--num-gpus={}".format(gpus),

@@ -91,20 +91,24 @@ def storage(spec, folder, spec_keys):
     for word in ("local_dir", "storage_path"):
         spec.pop(word, None)
     spec["storage_path" if "storage_path" in spec_keys else "local_dir"] = folder
-    given = spec.pop("checkpoint_config", None)
+    checkpoint_config = spec.pop("checkpoint_config", None)
     if "checkpoint_config" not in spec_keys:
         for old, new in CHECKPOINT.items():
-            value = given.get(new) if isinstance(given, dict) else getattr(given, new, None)
+            value = (
+                checkpoint_config.get(new)
+                if isinstance(checkpoint_config, dict)
+                else getattr(checkpoint_config, new, None)
+            )
             if value is not None:
                 spec[old] = value
         spec.setdefault("checkpoint_freq", FREQUENCY)
         spec["checkpoint_at_end"] = True
     else:
-        if given is None or isinstance(given, dict):
-            values = dict(given or {})
+        if checkpoint_config is None or isinstance(checkpoint_config, dict):
+            values = dict(checkpoint_config or {})
         else:
-            values = {new: getattr(given, new, None) for new in CHECKPOINT.values()}
-            values["checkpoint_score_order"] = getattr(given, "checkpoint_score_order", None)
+            values = {new: getattr(checkpoint_config, new, None) for new in CHECKPOINT.values()}
+            values["checkpoint_score_order"] = getattr(checkpoint_config, "checkpoint_score_order", None)
         for old, new in CHECKPOINT.items():
             if old in spec:
                 values[new] = spec.pop(old)
@@ -192,7 +196,7 @@ def _find(result, paths):
 
 def rewards(result):
     """Return the mean, highest and lowest reward of an iteration, by name, for both API stacks."""
-    found = {}
+    values = {}
     for word in ("mean", "max", "min"):
         value = _find(
             result,
@@ -204,8 +208,8 @@ def rewards(result):
             ),
         )
         if value is not None:
-            found["episode_reward_" + word] = float(value)
-    return found
+            values["episode_reward_" + word] = float(value)
+    return values
 
 
 def report(result):
@@ -214,15 +218,15 @@ def report(result):
     Metric definitions find each value once: RLEstimator's `episode_reward_mean: ([-+]?...` in the first line, and
     `episode_reward_mean +([-+]?...`, which is in use with Ray 2, in the second.
     """
-    found = sorted(rewards(result).items())
+    values = sorted(rewards(result).items())
     steps = _find(result, ("num_env_steps_sampled_lifetime", "timesteps_total"))
     head = "iteration {}, {} steps, {:.1f} s".format(
         result.get("training_iteration", "?"), "?" if steps is None else int(steps), result.get("time_total_s", 0.0)
     )
-    if not found:
+    if not values:
         return [head + ": no episode has ended yet"]
     # Not 1e-05: the expressions of the metric definitions do not read that as one number.
-    numbers = [(name, "{:.6f}".format(value)) for name, value in found]
+    numbers = [(name, "{:.6f}".format(value)) for name, value in values]
     return [
         head + "  " + "  ".join("{}: {}".format(*pair) for pair in numbers),
         "  ".join("{} {}".format(*pair) for pair in numbers),

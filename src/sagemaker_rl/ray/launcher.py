@@ -104,21 +104,21 @@ class SageMakerRayLauncher:
         return {name: self._specification(name, spec) for name, spec in experiments.items()}
 
     def _connect(self, ray):
-        known = inspect.signature(ray.init).parameters
+        parameters = inspect.signature(ray.init).parameters
         if len(self.job.hosts) == 1:
-            wanted = {
+            arguments = {
                 "include_dashboard": False,
                 "include_webui": False,
                 # No other host connects to this one, and the loopback address needs no network.
                 "_node_ip_address": "127.0.0.1",
                 "node_ip_address": "127.0.0.1",
             }
-            wanted = {name: value for name, value in wanted.items() if name in known}
-            ray.init(**dict(wanted, **self.ray_init_config()))
+            arguments = {name: value for name, value in arguments.items() if name in parameters}
+            ray.init(**dict(arguments, **self.ray_init_config()))
             return
         self._cluster = ray_cluster.Head(self.job, self.version)
         address = self._cluster.start(max(self.num_cpus, MIN_CPUS), self.num_gpus)
-        ray.init(**{"address" if "address" in known else "redis_address": address})
+        ray.init(**{"address" if "address" in parameters else "redis_address": address})
         # Ray before 0.8 has the list of nodes in another place.
         nodes = getattr(ray, "nodes", None) or (lambda: ray.global_state.client_table())
         self._cluster.wait(nodes, ray_cluster.join_seconds())
@@ -158,16 +158,16 @@ class SageMakerRayLauncher:
 
     def export(self, experiments, started):
         """Copy the best trial's last checkpoint to the model folder, and export its policy if possible."""
-        found = []
+        checkpoints = []
         for name in experiments:
             folder = os.path.join(self.job.checkpoints, name)
-            found += [path for path in ray_files.checkpoints(folder) if os.path.getmtime(path) >= started - 1]
-        if not found:
+            checkpoints += [path for path in ray_files.checkpoints(folder) if os.path.getmtime(path) >= started - 1]
+        if not checkpoints:
             print("no checkpoint was made, so there is no model")
             return
         # The newest checkpoint of the trial with the highest mean reward.
-        order = {path: number for number, path in enumerate(found)}
-        best = max(found, key=lambda path: (self._reward(path), order[path]))
+        order = {path: number for number, path in enumerate(checkpoints)}
+        best = max(checkpoints, key=lambda path: (self._reward(path), order[path]))
         staged = self.staged.get(os.path.basename(os.path.dirname(best)))
         print("model: {} of {}".format(ray_files.export(best, self.job.model, staged), best))
         if ray_export.is_exportable(self.job.model):
@@ -232,8 +232,8 @@ class SageMakerRayLauncher:
         """
         from ray import tune
 
-        known = inspect.signature(run_experiments).parameters
-        if "callbacks" not in known:
+        parameters = inspect.signature(run_experiments).parameters
+        if "callbacks" not in parameters:
             return {}
         launcher = self
 

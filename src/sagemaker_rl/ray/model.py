@@ -28,11 +28,11 @@ class Model:
         checkpoint = ray_files.find_checkpoint(folder)
         if checkpoint is None:
             raise ModelError("{} holds no checkpoint of RLlib".format(folder))
-        wanted = os.environ.get("RLIMAGES_POLICY") or None
+        policy_name = os.environ.get("RLIMAGES_POLICY") or None
         self.explore = os.environ.get("RLIMAGES_EXPLORE", "").lower() in ("true", "1", "yes")
         try:
             _run_code(os.path.join(folder, "code"))
-            self._policy = _load(checkpoint, wanted)
+            self._policy = _load(checkpoint, policy_name)
         except ModelError:
             raise
         except Exception as error:
@@ -94,25 +94,27 @@ def _run_code(folder):
         importlib.import_module(name)
 
 
-def _load(checkpoint, wanted):
+def _load(checkpoint, policy_name):
     if os.path.isdir(os.path.join(checkpoint, "learner_group")):
         from sagemaker_rl.ray import module as ray_module
 
-        return ray_module.load(checkpoint, wanted)
+        return ray_module.load(checkpoint, policy_name)
     from sagemaker_rl.ray import policy as ray_policy
 
-    return ray_policy.load(checkpoint, wanted)
+    return ray_policy.load(checkpoint, policy_name)
 
 
-def _like(memory, given, name="state_in"):
+def _like(memory, value, name="state_in"):
     """Return a state from JSON with the types and shapes of the initial state. Raises ValueError."""
     if isinstance(memory, dict):
-        if not isinstance(given, dict) or set(given) != set(memory):
-            wanted = ", ".join(sorted(memory))
-            raise ValueError("{}: expected an object with {}, given {}".format(name, wanted, spaces.description(given)))
-        return {key: _like(part, given[key], "{}.{}".format(name, key)) for key, part in memory.items()}
+        if not isinstance(value, dict) or set(value) != set(memory):
+            expected = ", ".join(sorted(memory))
+            raise ValueError(
+                "{}: expected an object with {}, given {}".format(name, expected, spaces.description(value))
+            )
+        return {key: _like(part, value[key], "{}.{}".format(name, key)) for key, part in memory.items()}
     if isinstance(memory, (list, tuple)):
-        if not isinstance(given, list) or len(given) != len(memory):
-            raise ValueError("{}: expected a list of {}, given {}".format(name, len(memory), spaces.description(given)))
-        return [_like(part, value, "{}[{}]".format(name, row)) for row, (part, value) in enumerate(zip(memory, given))]
-    return spaces.read_numbers(given, name, memory.shape).astype(memory.dtype)
+        if not isinstance(value, list) or len(value) != len(memory):
+            raise ValueError("{}: expected a list of {}, given {}".format(name, len(memory), spaces.description(value)))
+        return [_like(part, item, "{}[{}]".format(name, row)) for row, (part, item) in enumerate(zip(memory, value))]
+    return spaces.read_numbers(value, name, memory.shape).astype(memory.dtype)

@@ -59,24 +59,24 @@ class NewModule:
         with torch.no_grad():
             batch = self._before(batch={}, **around)
             forward = module.forward_exploration if explore else module.forward_inference
-            found = forward(batch)
-            if Columns.VF_PREDS not in found and hasattr(module, "compute_values"):
-                found[Columns.VF_PREDS] = module.compute_values(batch)
-            logits = found.get(Columns.ACTION_DIST_INPUTS)
-            found = self._after(batch=dict(found), **around)
-        actions = found[Columns.ACTIONS]
-        for_environment = found.get(Columns.ACTIONS_FOR_ENV, actions)
+            outputs = forward(batch)
+            if Columns.VF_PREDS not in outputs and hasattr(module, "compute_values"):
+                outputs[Columns.VF_PREDS] = module.compute_values(batch)
+            logits = outputs.get(Columns.ACTION_DIST_INPUTS)
+            outputs = self._after(batch=dict(outputs), **around)
+        actions = outputs[Columns.ACTIONS]
+        for_environment = outputs.get(Columns.ACTIONS_FOR_ENV, actions)
         chosen = []
         for row in range(len(observations)):
             answer = {"chosen": _part(actions, row), "action": _part(for_environment, row)}
             if logits is not None:
                 answer["logits"] = _last(logits, row)
-            if Columns.VF_PREDS in found:
-                answer["value"] = _last(found[Columns.VF_PREDS], row)
-            if "qf_preds" in found:
-                answer["q_values"] = _last(found["qf_preds"], row)
-            if Columns.STATE_OUT in found:
-                answer["state_out"] = _numpy(found[Columns.STATE_OUT][row])
+            if Columns.VF_PREDS in outputs:
+                answer["value"] = _last(outputs[Columns.VF_PREDS], row)
+            if "qf_preds" in outputs:
+                answer["q_values"] = _last(outputs["qf_preds"], row)
+            if Columns.STATE_OUT in outputs:
+                answer["state_out"] = _numpy(outputs[Columns.STATE_OUT][row])
             chosen.append(answer)
         return chosen
 
@@ -109,5 +109,5 @@ def _last(values, row):
     """Return a row of a batch of tensors or arrays; if the row has several time steps, the last one."""
     import numpy
 
-    found = numpy.asarray(values[row].detach() if hasattr(values[row], "detach") else values[row])
-    return found[-1] if found.ndim and len(found) == 1 else found
+    array = numpy.asarray(values[row].detach() if hasattr(values[row], "detach") else values[row])
+    return array[-1] if array.ndim and len(array) == 1 else array

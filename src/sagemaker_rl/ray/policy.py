@@ -85,9 +85,9 @@ def _from_worker(name, worker, params):
     space = getattr(spec.observation_space, "original_space", spec.observation_space)
     preprocessor = ModelCatalog.get_preprocessor_for_space(space, config["model"])
     changes = [] if type(preprocessor).__name__ == "NoPreprocessor" else [preprocessor.transform]
-    filtered = worker["filters"].get(name)
-    if filtered is not None:
-        changes.append(lambda value: filtered(value, update=False))
+    observation_filter = worker["filters"].get(name)
+    if observation_filter is not None:
+        changes.append(lambda value: observation_filter(value, update=False))
     return OldPolicy(policy, space, changes)
 
 
@@ -138,10 +138,10 @@ def _connected(policy):
     steps = [step for step in pipeline.connectors if type(step).__name__ not in EPISODE_CONNECTORS]
 
     def transform(value):
-        given = [AgentConnectorDataType("0", "0", {SampleBatch.OBS: value})]
+        data = [AgentConnectorDataType("0", "0", {SampleBatch.OBS: value})]
         for step in steps:
-            given = step(given)
-        return given[0].data[SampleBatch.OBS]
+            data = step(data)
+        return data[0].data[SampleBatch.OBS]
 
     return transform
 
@@ -168,24 +168,24 @@ class OldPolicy:
         from ray.rllib.utils.spaces import space_utils
 
         config = self.policy.config
-        seen = [self._seen(observation) for observation in observations]
-        batch = {SampleBatch.OBS: tree.map_structure(lambda *rows: numpy.stack(rows), *seen)}
+        prepared = [self._seen(observation) for observation in observations]
+        batch = {SampleBatch.OBS: tree.map_structure(lambda *rows: numpy.stack(rows), *prepared)}
         for number in range(len(self.initial_state)):
             batch["state_in_{}".format(number)] = numpy.stack([state[number] for state in states])
         actions, state_out, extra = self.policy.compute_actions_from_input_dict(SampleBatch(batch), explore=explore)
         chosen = []
         for row in range(len(observations)):
             action = tree.map_structure(lambda part: numpy.asarray(part)[row], actions)  # noqa: B023 - used at once
-            found = {"chosen": action, "state_out": [part[row] for part in state_out]}
+            answer = {"chosen": action, "state_out": [part[row] for part in state_out]}
             if config.get("normalize_actions"):
                 action = space_utils.unsquash_action(action, self.action_space)
             elif config.get("clip_actions"):
                 action = space_utils.clip_action(action, self.action_space)
-            found["action"] = action
+            answer["action"] = action
             for name, key in (("logits", "action_dist_inputs"), ("value", "vf_preds"), ("q_values", "q_values")):
                 if key in extra:
-                    found[name] = extra[key][row]
-            chosen.append(found)
+                    answer[name] = extra[key][row]
+            chosen.append(answer)
         return chosen
 
     def _seen(self, observation):

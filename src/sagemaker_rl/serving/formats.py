@@ -88,8 +88,8 @@ def _observation(value, keys, place=""):
         return {key: part for key, part in value.items() if key != "request_type"}
     if "observation" in value:
         return value["observation"]
-    wanted = "observation" if not keys else "observation, nor {}".format(" and ".join(keys))
-    raise FormatError("{}the object has no {}".format(place, wanted))
+    required = "observation" if not keys else "observation, nor {}".format(" and ".join(keys))
+    raise FormatError("{}the object has no {}".format(place, required))
 
 
 def _text(body):
