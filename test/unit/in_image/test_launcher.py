@@ -1,4 +1,4 @@
-"""The launcher library of the images, as far as it needs no toolkit: loaded by path, as no folder of it is importable."""
+"""Launchers of the in-image library: hyperparameters, jobs, Ray, Coach and Vowpal Wabbit, without any toolkit."""
 
 import ast
 import io

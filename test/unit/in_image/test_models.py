@@ -1,4 +1,4 @@
-"""How observations are read for a model, and which model becomes a SavedModel: loaded by path, with no toolkit."""
+"""Models of the in-image library: reading observations, loading folders and exporting, without any toolkit."""
 
 import json
 from collections import OrderedDict

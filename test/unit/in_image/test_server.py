@@ -1,4 +1,4 @@
-"""The model server of the images, as far as it needs neither toolkit nor gunicorn: loaded by path, as in test_launcher."""
+"""The model server of the in-image library, without any toolkit and without gunicorn."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What the images' `train` adds to the toolkit's, as far as it needs no toolkit: loaded by path, as nothing of it is importable."""
+"""The program `train` of the images and its package `rlimages_train`, without any toolkit."""
 
 import ast
 import importlib
