@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from rlimages import library
+from rlimages.cell import Cell
+from rlimages.render import Renderer, recipes
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLKITS = ("fox", "fox_terrier", "owl")
@@ -36,6 +38,16 @@ def test_a_toolkit_without_files_of_its_own_gets_the_common_ones(root: Path) -> 
 
 def test_a_project_without_the_library_has_none_to_give(tmp_path: Path) -> None:
     assert library.parts(tmp_path, "owl", TOOLKITS) == ()
+
+
+@pytest.mark.parametrize("names", [(), ("job.py", "serving")])
+def test_a_dockerfile_mounts_each_name_that_there_is(cell: Cell, names: tuple[str, ...]) -> None:
+    renderer = Renderer([ROOT / "templates"], {}, {"uv": "1"}, library={cell.toolkit: names} if names else {})
+    (recipe,) = recipes((cell,))
+    text = renderer.render(recipe)
+    mounts = [f"--mount=type=bind,source=src/sagemaker_rl/{n},target=/run/build/library/{n} " for n in names]
+    assert text.count("src/sagemaker_rl") == len(names)
+    assert all(mount in text for mount in mounts)
 
 
 def test_only_the_host_package_is_installed() -> None:
