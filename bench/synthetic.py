@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rlimages.project.library import LIBRARY
 from rlimages.project.project import MATRIX, Project, load_project
 from rlimages.project.requirements_lock import lock_text
 from rlimages.system.files import write_text
@@ -73,6 +74,7 @@ def large(root: Path, cells: int) -> Project:
         }
     for part in ("macros", "build", "rootfs"):
         shutil.copytree(ROOT / "templates" / part, root / "templates" / part)
+    shutil.copytree(ROOT / LIBRARY, root / LIBRARY)
     _write(root, bases, toolkits, LARGE_TEMPLATE)
     project = load_project(root / MATRIX, root)
     for asked in project.lock_inputs(project.cells):

@@ -76,7 +76,7 @@ def main():
         if not os.path.isdir(model) or not os.listdir(model):
             print("the model folder has no checkpoint")
             return 1
-        if "goes on from" not in train(folder):
+        if "continues from" not in train(folder):
             print("a second job does not continue from the checkpoints of the first")
             return 1
     print("{} episodes, a model, and a second job that continued".format(episodes))

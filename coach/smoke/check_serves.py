@@ -1,4 +1,4 @@
-"""Check that a trained model decides the same in `sagemaker_rl.coach_model`, over HTTP, and in Coach itself.
+"""Check that a trained model decides the same in `sagemaker_rl.coach.model`, over HTTP, and in Coach itself.
 
 The exported network must also run with MXNet alone, and as ONNX if the image has the package `onnx`.
 """
@@ -56,6 +56,7 @@ def theirs(folder):
     import numpy
     from rl_coach.base_parameters import TaskParameters
     from rl_coach.core_types import EnvResponse, RunPhase
+
     from sagemaker_rl.coach_launcher import SageMakerCoachPresetLauncher
 
     agents = []
@@ -95,8 +96,8 @@ def theirs(folder):
 
 
 def mine(folder):
-    """Return the replies of `sagemaker_rl.coach_model`; check that bad observations raise ValueError."""
-    from sagemaker_rl.coach_model import Model
+    """Return the replies of `sagemaker_rl.coach.model`; check that bad observations raise ValueError."""
+    from sagemaker_rl.coach.model import Model
 
     with open(os.path.join(folder, "theirs.json")) as stream:
         seen = json.load(stream)[0]

@@ -99,7 +99,7 @@ def main():
             print("the two metric definitions match %d and %d values" % (len(found[0]), len(found[1])))
             return 1
         said = train(folder, 2)
-        if "goes on from" not in said:
+        if "continues from" not in said:
             print("a second job does not continue from the checkpoints of the first")
             return 1
     print("learning rate %s in params.json, mean reward %s, a second job continued" % (lr, found[0][-1][0]))

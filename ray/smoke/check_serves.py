@@ -1,4 +1,4 @@
-"""Check that a trained model decides the same over HTTP (or in `sagemaker_rl.ray_model`) and in RLlib itself.
+"""Check that a trained model decides the same over HTTP (or in `sagemaker_rl.ray.model`) and in RLlib itself.
 
 Actions are continuous with bounds, and observations are normalized if this RLlib has a filter for it. So the steps
 before and after the network are compared too.
@@ -126,8 +126,8 @@ def recorded(algorithm):
 
 
 def mine(folder):
-    """Return the replies of `sagemaker_rl.ray_model`; check that bad observations raise ValueError."""
-    from sagemaker_rl.ray_model import Model
+    """Return the replies of `sagemaker_rl.ray.model`; check that bad observations raise ValueError."""
+    from sagemaker_rl.ray.model import Model
 
     with open(os.path.join(folder, "theirs.json")) as stream:
         seen = json.load(stream)[0]

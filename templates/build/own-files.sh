@@ -1,29 +1,35 @@
 #!/bin/sh
-# Put the image's own files in their places, where all can read and run them, and byte-compile the modules, so that a
-# container that can write nothing starts as fast as any other.
+# Install the image's own files, readable and executable for all users, and byte-compile the modules, so that a
+# container with a read-only file system starts as fast as any other.
 #
-#   own-files.sh PYTHON WORKDIR FOLDER...
+#   own-files.sh PYTHON WORKDIR LIBRARY FOLDER...
 #
-# WORKDIR is made. Each FOLDER is a picture of the image's file system; what a later one has goes over what an earlier one has.
-# Bytecode tells by a hash of its source that it is valid, so that it does not depend on when the files were checked
-# out, and an edited module counts. Python before 3.7 knows time stamps only: all get the one that stamped.sh gives.
+# WORKDIR is created. LIBRARY holds the content of the package `sagemaker_rl`; it may be missing. Each FOLDER is laid
+# out like the root of the image; a file of a later one replaces the same file of an earlier one.
+# Bytecode is validated by a hash of its source. So it does not depend on the time of the checkout, and an edited module
+# is compiled again. Python before 3.7 validates by time stamp only: all files get the one that stamped.sh sets.
 set -eu
 
-python=$1 workdir=$2
-shift 2
+python=$1 workdir=$2 library=$3
+shift 3
 
 own=/usr/local/lib/rlimages
 work=$(mktemp -d)
+if [ -d "$library" ]; then
+    mkdir -p "$work$own/python/sagemaker_rl"
+    cp -R "$library/." "$work$own/python/sagemaker_rl"
+fi
 for folder; do
     cp -R "$folder/." "$work"
 done
-# A repository has no empty folders: they are in one checkout and not in another.
+# Git has no empty folders, so a fresh checkout would lack them.
 find "$work" -depth -mindepth 1 -type d -empty -exec rmdir {} \;
 chmod -R 755 "$work"
 cp -R "$work/." /
 mkdir -p "$workdir"
 
-# Last on the interpreter's path, whatever PYTHONPATH says; a job's own folder `sagemaker_rl` goes before it.
+# A .pth file puts the folder last on the interpreter's path, whatever PYTHONPATH is, so that a folder `sagemaker_rl` in
+# the job's own code is imported instead.
 echo "$own/python" >"$("$python" -c 'import site; print(site.getsitepackages()[0])')/sagemaker_rl.pth"
 
 export PYTHONHASHSEED=0

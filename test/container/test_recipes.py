@@ -59,7 +59,7 @@ def matrix_on_stand_in() -> str:
 def project(tmp_path_factory: pytest.TempPathFactory, client: docker.DockerClient) -> Project:
     root = tmp_path_factory.mktemp("project")
     (root / "build_matrix.yaml").write_text(matrix_on_stand_in())
-    for folder in ("templates", "ray/rootfs"):
+    for folder in ("templates", "ray/rootfs", "src/sagemaker_rl"):
         shutil.copytree(ROOT / folder, root / folder)
     shutil.copy(ROOT / ".dockerignore", root)
     project = load_project(root / "build_matrix.yaml", root)

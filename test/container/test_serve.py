@@ -20,7 +20,10 @@ from one_cell import REPOSITORY
 ROOT = Path(__file__).resolve().parents[2]
 VW = os.environ.get("RLIMAGES_TEST_VW", "sagemaker-rl-vw-container:vw-9.11.9-cpu-py311-debian12")
 IMAGE = f"{REPOSITORY}:serve"
+SERVER = "sagemaker_rl.serving\0"
+"""The argument that names the server's program: in /proc/PID/cmdline a zero byte ends each."""
 RECIPE = f"FROM {VW}\nCOPY --chmod=755 templates/rootfs/ /\nCOPY --chmod=755 vw/rootfs/ /\n"
+RECIPE += "COPY --chmod=755 src/sagemaker_rl/ /usr/local/lib/rlimages/python/sagemaker_rl/\n"
 LEARN = """
 from sagemaker_rl import vw_examples
 from sagemaker_rl.vw_launcher import Learner, installed, metadata
@@ -156,7 +159,7 @@ def serve(run) -> Callable[..., Served]:
 @pytest.fixture
 def faulty(run) -> Callable[..., Served]:
     def faulty(**environment: str) -> Served:
-        words = ("/usr/local/lib/rlimages/image-python", "-m", "sagemaker_rl.serve", "faulty")
+        words = ("/usr/local/lib/rlimages/image-python", "-m", "sagemaker_rl.serving", "faulty")
         return Served(run(*words, environment=environment)).ready()
 
     return faulty
@@ -199,7 +202,7 @@ def test_it_answers_in_the_format_of_the_question(serve) -> None:
 
 
 BAD = [
-    ("{", "it is no JSON"),
+    ("{", "invalid JSON"),
     ({"observation": "x"}, "the observation is a list of numbers"),
     ({"observation": []}, "the observation is a list of numbers"),
     ({"observation": [1, "a"]}, 'number 2 of the observation is "a"'),
@@ -223,7 +226,7 @@ def test_bad_input_is_400_and_no_worker_minds(serve) -> None:
     assert served.invoke("<a/>", "text/xml").status_code == 415
     assert httpx.get(f"{served.url}/invocations").status_code == 405
     assert served.invoke([1, 0]).status_code == 200
-    assert served.log().count("the model is ready") == len(served.pids("sagemaker_rl.model_worker"))
+    assert served.log().count("the model is ready") == len(served.pids("sagemaker_rl.serving.worker"))
     assert "Traceback" not in served.log()
 
 
@@ -245,7 +248,7 @@ def test_a_busy_model_is_503_and_ping_answers(faulty) -> None:
         statuses = sorted(reply.result().status_code for reply in replies)
     assert statuses == [200, 200] + [503] * 6
     refused = next(reply.result() for reply in replies if reply.result().status_code == 503)
-    assert (refused.headers["retry-after"], refused.text) == ("1", "2 requests are waiting already\n")
+    assert (refused.headers["retry-after"], refused.text) == ("1", "the queue is full: it holds 2 requests\n")
 
 
 def test_a_model_that_crashes_is_replaced(faulty) -> None:
@@ -292,45 +295,45 @@ def test_while_the_model_loads_ping_is_503(run) -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 def test_a_worker_that_is_killed_is_replaced_and_leaves_no_model_behind(serve, number) -> None:
     served = serve(environment={"NUM_WORKERS": "1"})
-    (model,) = served.pids("sagemaker_rl.model_worker")
-    master, worker = served.pids("sagemaker_rl.serve")
+    (model,) = served.pids("sagemaker_rl.serving.worker")
+    master, worker = served.pids(SERVER)
     served.kill(worker, number)
-    until(lambda: served.pids("sagemaker_rl.model_worker") not in ([model], []))
+    until(lambda: served.pids("sagemaker_rl.serving.worker") not in ([model], []))
     served.ready()
     assert served.invoke([1, 0]).status_code == 200
-    assert served.pids("sagemaker_rl.serve")[0] == master
-    until(lambda: len(served.pids("sagemaker_rl.model_worker")) == 1)
+    assert served.pids(SERVER)[0] == master
+    until(lambda: len(served.pids("sagemaker_rl.serving.worker")) == 1)
 
 
 def test_a_model_that_is_killed_is_replaced(serve) -> None:
     served = serve(environment={"NUM_WORKERS": "1"})
-    (model,) = served.pids("sagemaker_rl.model_worker")
+    (model,) = served.pids("sagemaker_rl.serving.worker")
     served.kill(model, signal.SIGKILL)
-    until(lambda: served.pids("sagemaker_rl.model_worker") not in ([model], []))
+    until(lambda: served.pids("sagemaker_rl.serving.worker") not in ([model], []))
     served.ready()
     assert served.invoke([1, 0]).status_code == 200
 
 
 def test_a_model_that_is_stopped_is_noticed_and_replaced(serve) -> None:
     served = serve(environment={"NUM_WORKERS": "1"})
-    (model,) = served.pids("sagemaker_rl.model_worker")
+    (model,) = served.pids("sagemaker_rl.serving.worker")
     served.kill(model, signal.SIGSTOP)
     for _ in range(3):
         reply = served.ping()
         assert (reply.status_code, reply.text) == (503, "the model's process does not answer\n")
     served.ready()
-    assert model not in served.pids("sagemaker_rl.model_worker")
+    assert model not in served.pids("sagemaker_rl.serving.worker")
 
 
 def test_a_model_that_was_stopped_for_a_moment_is_kept(serve) -> None:
     served = serve(environment={"NUM_WORKERS": "1"})
-    (model,) = served.pids("sagemaker_rl.model_worker")
+    (model,) = served.pids("sagemaker_rl.serving.worker")
     served.kill(model, signal.SIGSTOP)
     assert served.ping().status_code == 503
     served.kill(model, signal.SIGCONT)
     served.ready()
     assert served.invoke([1, 0]).status_code == 200
-    assert served.pids("sagemaker_rl.model_worker") == [model]
+    assert served.pids("sagemaker_rl.serving.worker") == [model]
 
 
 def test_sigterm_lets_requests_end(faulty) -> None:
@@ -388,7 +391,7 @@ def test_a_model_that_dies_while_it_is_loaded_ends_it(ended) -> None:
         ((), {"SAGEMAKER_BIND_TO_PORT": "0"}, 78, "SAGEMAKER_BIND_TO_PORT is '0', not a whole number from 1 to 65535"),
         ((), {"GUNICORN_CMD_ARGS": "--no-such-thing"}, 78, "GUNICORN_CMD_ARGS is '--no-such-thing'"),
         (("serve", "now"), {}, 64, "serve takes no arguments, not 'now'"),
-        (("/usr/local/lib/rlimages/image-python", "-m", "sagemaker_rl.serve", "sagemaker_rl.no_model"), {}, 69, "this image cannot serve: No module named 'sagemaker_rl.no_model'"),
+        (("/usr/local/lib/rlimages/image-python", "-m", "sagemaker_rl.serving", "sagemaker_rl.no_model"), {}, 69, "this image cannot serve: No module named 'sagemaker_rl.no_model'"),
     ],
     ids=["port", "gunicorn", "argument", "adapter"],
 )  # fmt: skip

@@ -108,7 +108,9 @@ class FakeEngine:
         program = argv[-1].rpartition("/")[2]
         self.calls.append(("run_in_image", image, program))
         assert (folder / program).is_file()
-        answer = self.checks.get(program, ContainerRun(process=ProgramResult(code=0, seconds=0.5), last_line="it is so"))
+        answer = self.checks.get(
+            program, ContainerRun(process=ProgramResult(code=0, seconds=0.5), last_line="it is so")
+        )
         return answer if isinstance(answer, ContainerRun) else answer()
 
     def inspect(self, reference: str) -> InspectedImage | None:

@@ -16,8 +16,8 @@ import urllib.error
 import urllib.request
 
 from sagemaker_rl import vw_examples
+from sagemaker_rl.vw.model import Model
 from sagemaker_rl.vw_launcher import Learner, installed, metadata
-from sagemaker_rl.vw_model import Model
 
 with open("/checks/cell.json") as stream:
     CELL = json.load(stream)

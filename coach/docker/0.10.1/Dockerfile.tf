@@ -74,11 +74,19 @@ RUN --mount=type=bind,source=templates/build/stamped.sh,target=/run/build/stampe
 
 RUN --mount=type=bind,source=templates/build/stamped.sh,target=/run/build/stamped.sh \
     --mount=type=bind,source=templates/build/own-files.sh,target=/run/build/own-files.sh \
+    --mount=type=bind,source=src/sagemaker_rl/__init__.py,target=/run/build/library/__init__.py \
+    --mount=type=bind,source=src/sagemaker_rl/coach,target=/run/build/library/coach \
+    --mount=type=bind,source=src/sagemaker_rl/coach_launcher.py,target=/run/build/library/coach_launcher.py \
+    --mount=type=bind,source=src/sagemaker_rl/hyperparameters.py,target=/run/build/library/hyperparameters.py \
+    --mount=type=bind,source=src/sagemaker_rl/job.py,target=/run/build/library/job.py \
+    --mount=type=bind,source=src/sagemaker_rl/serve.py,target=/run/build/library/serve.py \
+    --mount=type=bind,source=src/sagemaker_rl/serving,target=/run/build/library/serving \
+    --mount=type=bind,source=src/sagemaker_rl/spaces.py,target=/run/build/library/spaces.py \
     --mount=type=bind,source=templates/rootfs,target=/run/build/shared \
     --mount=type=bind,source=coach/rootfs,target=/run/build/toolkit \
     --mount=type=bind,from=build,source=/own,target=/run/build/compiled --mount=type=tmpfs,target=/tmp \
     /run/build/stamped.sh /run/build/own-files.sh python /opt/ml \
-        /run/build/shared /run/build/toolkit /run/build/compiled
+        /run/build/library /run/build/shared /run/build/toolkit /run/build/compiled
 
 ENV COACH_BACKEND="tensorflow" \
     RLIMAGES_SCREEN="1400x900x24"

@@ -2,6 +2,7 @@
 
 from corridor import Corridor
 from ray.tune.registry import register_env
+
 from sagemaker_rl.ray_launcher import SageMakerRayLauncher
 
 

@@ -12,6 +12,7 @@ from gym_unity.envs import UnityToGymWrapper
 from mlagents_envs.environment import UnityEnvironment
 from mlagents_envs.exception import UnityWorkerInUseException
 from ray.tune.registry import register_env
+
 from sagemaker_rl.ray_launcher import SageMakerRayLauncher
 
 GAME = os.path.join(os.environ.get("SM_CHANNEL_TRAIN", "."), "Basic")

@@ -48,9 +48,7 @@ def build_cell(
         from rlimages.build.failures import diagnose_failure, is_transient
 
         ended = built.process
-        failure = diagnose_failure(
-            built.error, timed_out=ended.timed_out, cancelled=ended.cancelled, attempts=attempt
-        )
+        failure = diagnose_failure(built.error, timed_out=ended.timed_out, cancelled=ended.cancelled, attempts=attempt)
         if attempt == ATTEMPTS or not is_transient(failure):
             break
         wait = first_wait * 4 ** (attempt - 1)

@@ -82,11 +82,13 @@ class Renderer:
         defaults: Mapping[str, Mapping[str, str]],
         tools: Mapping[str, str] = EMPTY,
         rootfs: Collection[str] = (),
+        library: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         """Search templates in the folders `templates`; the first folder that has one wins.
 
         `defaults` has, by account table, the default build arguments `account`, `region` and `domain`. `tools` has
         the exact versions of tools by name. `rootfs` has the toolkits whose folder has files for the image.
+        `library` has, by toolkit, the names in `src/sagemaker_rl` that its images get.
         """
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -99,7 +101,7 @@ class Renderer:
             lstrip_blocks=True,
             keep_trailing_newline=True,
         )
-        self._environment.globals.update(base_reference=base_reference, tools=dict(tools))
+        self._environment.globals.update(base_reference=base_reference, tools=dict(tools), library=dict(library))
 
     def render(self, dockerfile: Dockerfile) -> str:
         """Return the text of one Dockerfile. Raises `TemplateError` with the template and its line."""

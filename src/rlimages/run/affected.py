@@ -47,7 +47,9 @@ def cell_inputs(at: Project) -> Mapping[str, Inputs]:
     def of(owner: Project, cell: Cell) -> Inputs:
         if cell.id not in known:
             if cell.extends:
-                ground = {f"parent {cell.extends}": of(owner.owners[cell.extends], owner.cells_by_id[cell.extends]).build}
+                ground = {
+                    f"parent {cell.extends}": of(owner.owners[cell.extends], owner.cells_by_id[cell.extends]).build
+                }
             else:
                 ground = {f"base {cell.base.image}": owner.locked_bases.get(cell.base.image, "")}
             known[cell.id] = ledgers.setdefault(owner.root, InputReader(owner.root)).inputs(cell, ground)

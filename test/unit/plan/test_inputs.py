@@ -137,7 +137,7 @@ def test_ground_and_processor_are_inputs_too(tmp_path: Path, cell: Cell) -> None
 def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of this project, for one change after another."""
     root = tmp_path_factory.mktemp("copy")
-    for name in ("coach", "ray", "vw", "templates"):
+    for name in ("coach", "ray", "vw", "templates", "src/sagemaker_rl"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("build_matrix.yaml", ".dockerignore"):
         shutil.copyfile(ROOT / name, root / name)
@@ -173,6 +173,20 @@ def test_a_file_of_one_toolkit_is_named_for_its_cells_alone(copied: Path) -> Non
         cell.id for cell in load_project(copied / "build_matrix.yaml", copied).cells if cell.toolkit == "vw"
     }
     assert {tuple(changes) for changes in said.values()} == {("file vw/rootfs/usr/local/lib/rlimages/serve: changed",)}
+
+
+@pytest.mark.parametrize("path", ["ray/config.py", "ray_launcher.py"])
+def test_a_library_file_of_one_toolkit_changes_its_images_alone(copied: Path, path: str) -> None:
+    said = changed(copied, f"src/sagemaker_rl/{path}", "\n", "\n# more\n")
+    cells = load_project(copied / "build_matrix.yaml", copied).cells
+    assert set(said) == {cell.id for cell in cells if cell.toolkit == "ray"}
+    assert {tuple(changes) for changes in said.values()} == {(f"file src/sagemaker_rl/{path}: changed",)}
+
+
+@pytest.mark.parametrize("path", ["job.py", "serving/formats.py"])
+def test_a_common_library_file_changes_all_images(copied: Path, path: str) -> None:
+    said = changed(copied, f"src/sagemaker_rl/{path}", "\n", "\n# more\n")
+    assert set(said) == {cell.id for cell in load_project(copied / "build_matrix.yaml", copied).cells}
 
 
 def test_a_lock_line_is_named_for_its_cell_alone(copied: Path) -> None:

@@ -72,6 +72,16 @@ def test_the_first_file_for_the_image_changes_its_recipe(tiny: Project) -> None:
     assert first_stale_file(again, again.cells) == STALE
 
 
+def test_a_new_library_file_changes_the_recipe(tiny: Project) -> None:
+    (tiny.root / "templates/tiny.Dockerfile.j2").write_text("FROM {{ cell.base.image }}\n# {{ library.tiny }}\n")
+    list(write_generated(tiny))
+    assert not first_stale_file(tiny, tiny.cells)
+    folder = tiny.root / "src/sagemaker_rl"
+    folder.mkdir(parents=True)
+    (folder / "job.py").touch()
+    assert first_stale_file(tiny, tiny.cells) == STALE
+
+
 def test_what_was_compared_once_is_remembered(tiny: Project, tmp_path: Path) -> None:
     for file in (tmp_path / "cache/rlimages").iterdir():
         if pickle.loads(file.read_bytes()) == "":

@@ -19,7 +19,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with the examples' parent in a subfolder, and one commit."""
     top = tmp_path_factory.mktemp("repository")
     root = top / "images"
-    for name in ("vw", "ray", "coach", "templates"):
+    for name in ("vw", "ray", "coach", "templates", "src/sagemaker_rl"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copyfile(ROOT / "build_matrix.yaml", root / "build_matrix.yaml")
     who = ["-c", "user.name=n", "-c", "user.email=e"]

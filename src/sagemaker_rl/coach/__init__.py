@@ -1,0 +1,1 @@
+"""RL Coach: the launcher of training jobs and the model that the server loads."""

@@ -1,0 +1,44 @@
+"""Exchange values between two processes of one Python over a socket pair: four bytes of length, then a pickle."""
+
+import pickle
+import struct
+
+LENGTH = struct.Struct(">I")
+
+
+class Channel:
+    """One end of the connection.
+
+    Both methods raise EOFError or OSError if the other end is closed, and socket.timeout after `seconds` of silence.
+    """
+
+    def __init__(self, socket):
+        self._socket = socket
+
+    def send(self, value, seconds=None):
+        """Send one value."""
+        body = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+        self._socket.settimeout(seconds)
+        self._socket.sendall(LENGTH.pack(len(body)) + body)
+
+    def receive(self, seconds=None):
+        """Return the next value. `seconds` is the longest time without any data.
+
+        After a timeout in the middle of a value, the channel cannot be used any more.
+        """
+        self._socket.settimeout(seconds)
+        return pickle.loads(self._read(LENGTH.unpack(self._read(LENGTH.size))[0]))
+
+    def _read(self, size):
+        parts = []
+        while size:
+            part = self._socket.recv(min(size, 1 << 20))
+            if not part:
+                raise EOFError("the other end is closed")
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def close(self):
+        """Close this end; the other end gets EOFError."""
+        self._socket.close()

@@ -1,0 +1,1 @@
+"""Vowpal Wabbit: the launcher of training jobs and the model that the server loads."""
