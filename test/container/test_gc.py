@@ -131,10 +131,10 @@ def test_a_dry_run_says_what_would_go_and_changes_nothing(estate, cloud) -> None
     before = account.digests(account.repository), account.tags(account.signatures)
     ended = gc(root, cloud, "pre", "--older-than", "0h")
     assert ended.returncode == 0, ended.stderr
-    assert f"would go: image {host(REGION)}/{account.repository}@{old} (rlimages-run-" in ended.stdout
+    assert f"would be deleted: image {host(REGION)}/{account.repository}@{old} (rlimages-run-" in ended.stdout
     assert f"@{new} (rlimages-run-" in ended.stdout
     assert "its release is over" in ended.stdout
-    assert ended.stdout.endswith("4 would go, 2 stay; --delete deletes them\n")
+    assert ended.stdout.endswith("4 would be deleted, 2 kept; --delete deletes them\n")
     assert (account.digests(account.repository), account.tags(account.signatures)) == before
 
 
@@ -144,7 +144,7 @@ def test_an_old_image_goes_with_its_record_and_signature_and_the_new_one_keeps_i
     kept = account.sign(new)
     ended = gc(root, cloud, "pre", "--older-than", "0h", "--delete")
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert ended.stdout.endswith("4 deleted, 3 stay\n")
+    assert ended.stdout.endswith("4 deleted, 3 kept\n")
     assert old not in account.digests(account.repository)
     assert {tag.partition("-")[0] for tag in account.tags(account.repository)} == {"build", "smoke", "tiny"}
     assert len(account.tags(account.repository)) == 4  # two of the matrix, what it was made from, and one record
@@ -208,7 +208,7 @@ def test_in_a_plain_registry_the_record_says_how_old_an_image_is(plain, upstream
     assert rlimages(root, "gc", "--target", "pre", "--delete").stdout.startswith("0 deleted")
     ended = rlimages(root, "gc", "--target", "pre", "--older-than", "0h", "--delete")
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert ended.stdout.endswith("2 deleted, 2 stay\n")
+    assert ended.stdout.endswith("2 deleted, 2 kept\n")
     with RegistryClient(upstream) as registry:
         left = registry.tags(repository)
     assert sorted(tag for tag in left if not tag.startswith(("smoke-", "build-"))) == ["tiny-1.0-cpu", "tiny-cpu"]

@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from one_cell import TOOLKIT
 
-from rlimages.plan.history import FILE, Measurement, read_history, record_measurements
+from rlimages.plan.history import Measurement, read_history, record_measurements
 from rlimages.plan.planner import make_plan
 from rlimages.plan.results import Outcome
 from rlimages.plan.step import Stage
+from rlimages.project.state import STATE, StateFolder
 from rlimages.run.scheduler import run_plan
 
 FROM = "FROM debian:bookworm-slim\n"
@@ -32,7 +33,13 @@ def build(engine, tmp_path, stop):
         folder = tmp_path / "runs" / f"{time.time_ns()}"
         folder.mkdir(parents=True)
         plan = make_plan(cells, jobs=jobs, timeout=60)
-        words = {"root": tmp_path, "state": tmp_path / ".rlimages", "stages": (Stage.BUILD,), "stop": stop, **words}
+        words = {
+            "root": tmp_path,
+            "state": StateFolder(tmp_path / STATE),
+            "stages": (Stage.BUILD,),
+            "stop": stop,
+            **words,
+        }
         return run_plan(plan, folder=folder, engine=engine, **words)
 
     return build
@@ -54,7 +61,7 @@ def test_the_second_run_begins_with_what_took_longest_in_the_first(write, build,
 
     cells = [write(version, work) for version, work in versions.items()]
     assert build(*cells).outcome is Outcome.PASSED
-    past = read_history(tmp_path / ".rlimages")
+    past = read_history(StateFolder(tmp_path / STATE))
     assert past.estimate_build(cells[1]) > 2
     cells = [write(version, work) for version, work in versions.items()]
     assert build(*cells, on_event=hear).outcome is Outcome.PASSED
@@ -65,7 +72,7 @@ def test_a_build_that_came_from_the_builders_cache_is_not_remembered(write, buil
     cell = write("1")
     for _ in range(2):
         build(cell)
-    assert len(read_history(tmp_path / ".rlimages").records[cell.id].builds) == 1
+    assert len(read_history(StateFolder(tmp_path / STATE)).records[cell.id].builds) == 1
 
 
 def test_an_image_that_something_stood_on_when_it_lost_its_name_is_removed_by_the_next_run(
@@ -100,7 +107,7 @@ def test_of_two_builds_of_one_name_at_once_none_leaves_an_image_behind(build, cl
 
 def test_an_image_of_another_checkout_is_never_removed(write, build, client, tmp_path) -> None:
     theirs = build(write("1")).cells[0].image.id
-    (tmp_path / ".rlimages" / FILE).unlink()
+    (StateFolder(tmp_path / STATE).history).unlink()
     container = client.containers.create(theirs, ["true"])
     build(write("1"))
     container.remove(force=True)
@@ -113,9 +120,9 @@ def test_an_image_of_another_checkout_is_never_removed(write, build, client, tmp
 
 def test_what_passed_before_says_what_the_next_takes(write, build, tmp_path) -> None:
     cell = write("1")
-    record_measurements(tmp_path / ".rlimages", cell, build=Measurement(seconds=100, on="2026-01-01", size=5))
+    record_measurements(StateFolder(tmp_path / STATE), cell, build=Measurement(seconds=100, date="2026-01-01", size=5))
     build(cell)
-    past = read_history(tmp_path / ".rlimages")
+    past = read_history(StateFolder(tmp_path / STATE))
     assert 50 < past.estimate_build(cell) < 100
 
 

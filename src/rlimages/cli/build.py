@@ -9,32 +9,39 @@ import click
 
 from rlimages.cli.common import (
     build_options,
-    chosen_cells,
+    command_project,
     fresh_option,
     jobs_option,
     json_option,
     print_json,
     print_lines,
-    project_of,
     require_one_target,
     run_options,
     run_stages,
     select_option,
+    selected_cells,
     since_option,
     target_options,
 )
 
-CHANGES = 10
-"""Exit code of `plan` where something would be done."""
+CHANGES_EXIT_CODE = 10
+"""Exit code of `plan` if a run would do something. No error has this code."""
 
 
 @click.command()
 @select_option
 @build_options
 @since_option
-@click.option("--to", default="", metavar="REGISTRY", help="Also what would be published to host[:port][/prefix].")
-@click.option("--target", default="", metavar="NAME", help="Also what would be published to a target of targets.yaml.")
-@click.option("--commands", is_flag=True, help="Print only the exact command of each build.")
+@click.option(
+    "--to",
+    default="",
+    metavar="REGISTRY",
+    help="Also show what would be published to this registry: host[:port][/prefix].",
+)
+@click.option(
+    "--target", default="", metavar="NAME", help="Also show what would be published to this target of targets.yaml."
+)
+@click.option("--commands", is_flag=True, help="Print only the command of each build.")
 @json_option
 @click.pass_context
 def plan(
@@ -46,23 +53,23 @@ def plan(
     target: str,
     commands: bool,
     as_json: bool,
-    **words: Any,
+    **options: Any,
 ) -> None:
-    """Say for every cell what a run would do and why; nothing is changed.
+    """Show what a run would do for each cell, and why.
 
-    Exit code 0 when nothing would be done, 10 when something would.
+    Nothing is changed. The exit code is 0 if there is nothing to do, and 10 if there is.
     """
     from rlimages.engine.buildx import build_argv
     from rlimages.plan.step import Action
     from rlimages.run.forecast import forecast_facts, forecast_text, make_forecast
     from rlimages.run.prepare import with_host_files
 
-    project = project_of(ctx)
-    cells = chosen_cells(project, patterns)
-    wishes = run_options((), to=to, target=target, **words)
-    told = make_forecast(project, cells, wishes, patterns=patterns, since=since, environ=os.environ)
+    project = command_project(ctx)
+    cells = selected_cells(project, patterns)
+    wishes = run_options((), to=to, target=target, **options)
+    forecast = make_forecast(project, cells, wishes, patterns=patterns, since=since, environ=os.environ)
     builds = (
-        with_host_files(project, told.plan, wishes, environ=os.environ).plan.of(Action.BUILD)
+        with_host_files(project, forecast.plan, wishes, environ=os.environ).plan.steps_with(Action.BUILD)
         if commands or as_json
         else ()
     )
@@ -70,10 +77,10 @@ def plan(
     if commands:
         print_lines(f"# {step.cell.id}: {step.reason}\n{shlex.join(argv[step.cell.id])}" for step in builds)
     elif as_json:
-        print_json(forecast_facts(told, argv))
+        print_json(forecast_facts(forecast, argv))
     else:
-        click.echo(forecast_text(told), nl=False)
-    ctx.exit(CHANGES if told.changes else 0)
+        click.echo(forecast_text(forecast), nl=False)
+    ctx.exit(CHANGES_EXIT_CODE if forecast.changes else 0)
 
 
 @click.command()
@@ -81,9 +88,12 @@ def plan(
 @build_options
 @since_option
 @click.pass_context
-def build(ctx: click.Context, /, patterns: tuple[str, ...], **words: Any) -> None:
-    """Build the chosen cells that are not up to date."""
-    run_stages(ctx, patterns, ("build",), **words)
+def build(ctx: click.Context, /, patterns: tuple[str, ...], **options: Any) -> None:
+    """Build the selected cells that are not up to date.
+
+    If a build fails, the images that extend it are skipped, and all other builds continue.
+    """
+    run_stages(ctx, patterns, ("build",), **options)
 
 
 @click.command()
@@ -91,9 +101,12 @@ def build(ctx: click.Context, /, patterns: tuple[str, ...], **words: Any) -> Non
 @fresh_option
 @jobs_option
 @click.pass_context
-def smoke(ctx: click.Context, /, patterns: tuple[str, ...], **words: Any) -> None:
-    """Run every check inside the images that are in the local store."""
-    run_stages(ctx, patterns, ("smoke",), **words)
+def smoke(ctx: click.Context, /, patterns: tuple[str, ...], **options: Any) -> None:
+    """Run the checks inside the local images of the cells.
+
+    A check that passed before for the same image is not run again.
+    """
+    run_stages(ctx, patterns, ("smoke",), **options)
 
 
 @click.command("run")
@@ -103,38 +116,50 @@ def smoke(ctx: click.Context, /, patterns: tuple[str, ...], **words: Any) -> Non
 @target_options
 @fresh_option
 @click.pass_context
-def run_(ctx: click.Context, /, patterns: tuple[str, ...], **words: Any) -> None:
-    """Build what is not up to date, smoke and publish the chosen cells, with one report."""
-    require_one_target(words)
-    run_stages(ctx, patterns, ("build", "smoke", "publish"), **words)
+def run_(ctx: click.Context, /, patterns: tuple[str, ...], **options: Any) -> None:
+    """Build, check and publish the selected cells.
+
+    Only cells that are not up to date are built, and only images that passed their checks are published. The result is
+    one report.
+    """
+    require_one_target(options)
+    run_stages(ctx, patterns, ("build", "smoke", "publish"), **options)
 
 
 @click.command()
 @select_option
-@click.option("--update", is_flag=True, help="Ask the registries, and write the digests into build_matrix.lock.yaml.")
-@click.option("--region", help="With --update: region to ask for SageMaker's base images.")
+@click.option("--update", is_flag=True, help="Ask the registries for current digests and write build_matrix.lock.yaml.")
+@click.option("--region", metavar="REGION", help="With --update: AWS region to ask for SageMaker's base images.")
 @json_option
 @click.pass_context
 def bases(ctx: click.Context, /, patterns: tuple[str, ...], update: bool, region: str | None, as_json: bool) -> None:
-    """Bring the open bases into the local store: pulled, or bootstrapped where they can't be.
+    """Pull or bootstrap the Debian base images; update their lock.
 
-    With --update nothing is brought: the digest that each base has now is locked. Builds then stand on that one.
+    A base image that cannot be pulled is bootstrapped with mmdebstrap.
+
+    With --update nothing is pulled. The current digest of each base image is written to build_matrix.lock.yaml, and
+    later builds use exactly that image.
     """
     from rlimages.run.prepare import ensure_bases
 
-    project = project_of(ctx)
-    cells = chosen_cells(project, patterns)
+    project = command_project(ctx)
+    cells = selected_cells(project, patterns)
     if update:
         from rlimages.project.update import base_lock_lines, update_base_lock
 
-        told = update_base_lock(project, cells, region=region)
+        entries = update_base_lock(project, cells, region=region)
         if as_json:
-            print_json([{"base": n, "digest": a.digest, "unreachable": a.unreachable} for n, a in told.items()])
+            print_json(
+                [
+                    {"base": name, "digest": entry.digest, "unreachable": entry.unreachable}
+                    for name, entry in entries.items()
+                ]
+            )
         else:
-            print_lines(base_lock_lines(told))
+            print_lines(base_lock_lines(entries))
         return
-    found = tuple(ensure_bases(cells))
+    results = tuple(ensure_bases(cells))
     if as_json:
-        print_json([{"reference": base.reference, "origin": base.origin, "detail": base.detail} for base in found])
+        print_json([{"reference": base.reference, "origin": base.origin, "detail": base.detail} for base in results])
     else:
-        print_lines(f"{base.reference}: {base.origin} {base.detail}".rstrip() for base in found)
+        print_lines(f"{base.reference}: {base.origin} {base.detail}".rstrip() for base in results)

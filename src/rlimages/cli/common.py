@@ -1,9 +1,10 @@
-"""What the commands share: options, output, loading the project, running stages."""
+"""Parts that several commands share: options, output, loading the project, and running stages."""
 
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,14 @@ if TYPE_CHECKING:
     from rlimages.matrix.cell import Cell
     from rlimages.plan.step import RunOptions
     from rlimages.project.project import Project
+    from rlimages.system.context import RunContext
 
 
 Command = Callable[..., Any]
 
 
 def combine(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Several options as one decorator, in this order in the help."""
+    """Combine several options into one decorator. The help shows them in the given order."""
 
     def apply(command: Command) -> Command:
         for option in reversed(options):
@@ -33,8 +35,8 @@ def combine(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
     return apply
 
 
-def _bytes(_ctx: click.Context, param: click.Parameter, value: str) -> int:
-    """`5GB` -> 5000000000."""
+def _parse_size_option(_ctx: click.Context, param: click.Parameter, value: str) -> int:
+    """Return the bytes of an option's value. Raise `UsageError` with the name of the option."""
     try:
         return parse_size(value)
     except UsageError as error:
@@ -42,14 +44,28 @@ def _bytes(_ctx: click.Context, param: click.Parameter, value: str) -> int:
 
 
 select_option = click.option(
-    "--select", "patterns", multiple=True, metavar="PATTERN", help="Cells by id, with * and ?. May be repeated."
+    "--select",
+    "patterns",
+    multiple=True,
+    metavar="PATTERN",
+    help="Select cells by ID; `*` and `?` match. May be given several times. The default is all cells.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 base_options = combine(
-    click.option("--region", help="Region to pull SageMaker's base images from."),
-    click.option("--base-override", "overrides", multiple=True, metavar="REGEX=REF", help="Stand-in for bases."),
+    click.option("--region", metavar="REGION", help="AWS region to pull SageMaker's base images from."),
     click.option(
-        "--base-overrides", "override_file", type=click.Path(path_type=Path), help="A file of REGEX=REF lines."
+        "--base-override",
+        "overrides",
+        multiple=True,
+        metavar="REGEX=REF",
+        help="Use the image REF for base images whose reference matches REGEX. May be given several times.",
+    ),
+    click.option(
+        "--base-overrides",
+        "override_file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Read base overrides from a file, one REGEX=REF in each line.",
     ),
 )
 build_options = combine(
@@ -58,70 +74,107 @@ build_options = combine(
         "--wheels",
         multiple=True,
         type=click.Path(path_type=Path, exists=True, file_okay=False),
-        help="Folders of wheels for the builds, beside those of this machine's pip configuration.",
+        metavar="FOLDER",
+        help="Folder with wheels for the builds, in addition to those of this machine's pip configuration. May be "
+        "given several times.",
     ),
-    click.option("--jobs", "-j", type=click.IntRange(min=1), help="Builds at once; by default what the machine fits."),
-    click.option("--no-cache", is_flag=True, help="Build also what is up to date, and from nothing."),
+    click.option(
+        "--jobs",
+        "-j",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Build at most N images at once. By default as many as the machine's cores and memory allow.",
+    ),
+    click.option("--no-cache", is_flag=True, help="Build all selected cells, also those up to date, without cache."),
     click.option(
         "--cache-from",
         multiple=True,
         metavar="REGISTRY",
-        help="Take layers from the cells' images there: host[:port][/prefix]. May be repeated.",
+        help="Reuse layers of the cells' images in this registry: host[:port][/prefix]. May be given several times.",
     ),
-    click.option("--inline-cache", is_flag=True, help="Make images that --cache-from can take layers from."),
+    click.option("--inline-cache", is_flag=True, help="Store cache data in the images, for a later --cache-from."),
     click.option(
         "--disk-floor",
-        callback=_bytes,
+        callback=_parse_size_option,
         default=format_size(DISK_FLOOR),
         show_default=True,
         envvar="RLIMAGES_DISK_FLOOR",
         show_envvar=True,
         metavar="SIZE",
-        help="Begin no build that would leave less free where the engine keeps its data.",
+        help="Start no build that would leave less than this free on the engine's disk.",
     ),
     click.option(
-        "--timeout", type=click.IntRange(min=1), help="Seconds for one build; by default what the matrix says."
+        "--timeout",
+        type=click.IntRange(min=1),
+        metavar="SECONDS",
+        help="Time limit of each build. The default is that of the matrix.",
     ),
 )
+allow_older_option = click.option("--allow-older", is_flag=True, help="Allow tags to move to older images.")
 target_options = combine(
     click.option("--to", default="", metavar="REGISTRY", help="Registry to publish to: host[:port][/prefix]."),
-    click.option("--target", default="", metavar="NAME", help="Target of targets.yaml to publish to, all or nothing."),
-    click.option("--allow-older", is_flag=True, help="Let tags go back from a newer image to an older one."),
+    click.option(
+        "--target",
+        default="",
+        metavar="NAME",
+        help="Target of targets.yaml to publish to. Either all images are published, or none.",
+    ),
+    allow_older_option,
 )
-fresh_option = click.option("--fresh", is_flag=True, help="Run checks again that passed before for this very image.")
-jobs_option = click.option("--jobs", "-j", type=click.IntRange(min=1), help="Cells at once; by default what fits.")
+fresh_option = click.option("--fresh", is_flag=True, help="Run all checks, also those that this image already passed.")
+jobs_option = click.option(
+    "--jobs",
+    "-j",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Process at most N cells at once. By default as many as the machine's cores and memory allow.",
+)
 since_option = click.option(
-    "--since", default="", metavar="COMMIT", help="Only the cells whose inputs or checks are not what they were there."
+    "--since",
+    default="",
+    metavar="COMMIT",
+    help="Select only the cells whose build inputs or checks have changed since this commit.",
 )
 
 
-def require_one_target(words: dict[str, Any]) -> None:
-    """Raises `UsageError` unless exactly one of --to and --target is given."""
-    if bool(words["to"]) == bool(words["target"]):
-        raise UsageError("say where to publish to: --to host[:port][/prefix], or --target with a name in targets.yaml")
+def require_one_target(options: dict[str, Any]) -> None:
+    """Raise `UsageError` unless exactly one of --to and --target is given."""
+    if bool(options["to"]) == bool(options["target"]):
+        raise UsageError("name one registry to publish to: --to host[:port][/prefix], or --target with a name")
 
 
-def project_of(ctx: click.Context) -> "Project":
-    """The project that the command line is about."""
+def command_project(ctx: click.Context) -> "Project":
+    """Load the project of `--matrix`, or of the nearest folder that has a build matrix."""
     from rlimages.project.project import load_project
 
     return load_project(ctx.obj, Path.cwd())
 
 
-def chosen_cells(project: "Project", patterns: tuple[str, ...]) -> tuple["Cell", ...]:
-    """The cells that the command line names; all where it names none."""
+def selected_cells(project: "Project", patterns: tuple[str, ...]) -> tuple["Cell", ...]:
+    """Return the cells that match the patterns of `--select`, or all cells if there are none."""
     from rlimages.matrix.cell import select_cells
 
     return select_cells(project.cells, patterns or ("*",))
 
 
-def print_json(value: Any) -> None:
-    """For programs."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+@contextmanager
+def command_context() -> Iterator["RunContext"]:
+    """Provide the run context of a command. Inside the block, SIGINT and SIGTERM set its `stop`."""
+    from rlimages.system.context import RunContext
+    from rlimages.system.process import Stop, stopping_on_signals
+
+    stop = Stop()
+    with stopping_on_signals(stop):
+        yield RunContext(environ=os.environ, stop=stop, note=print_note)
+
+
+def print_json(value: Any, *, indent: int | None = 2) -> None:
+    """Print a value as JSON on standard output; without `indent`, in one line."""
+    click.echo(json.dumps(value, indent=indent, ensure_ascii=False))
 
 
 def print_lines(lines: Iterable[str]) -> int:
-    """Each as it comes; how many there were."""
+    """Print each line as soon as it is available. Return the number of lines."""
     count = 0
     for count, line in enumerate(lines, start=1):  # noqa: B007 - the count is the result
         click.echo(line)
@@ -129,49 +182,47 @@ def print_lines(lines: Iterable[str]) -> int:
 
 
 def print_note(line: str) -> None:
-    """Say something beside the result."""
-    click.echo(line, err=True)
+    """Print a line for people on standard error, apart from the result."""
+    click.echo(f"rlimages: {line}", err=True)
 
 
-def run_options(stages: tuple[str, ...], **words: Any) -> "RunOptions":
-    """What the command line says about a run."""
+def run_options(stages: tuple[str, ...], **options: Any) -> "RunOptions":
+    """Return the options of a run, from those of the command that is running."""
     from rlimages.plan.step import RunOptions, Stage
 
     command = click.get_current_context().command_path.split()[-1]
-    return RunOptions(stages=tuple(Stage(stage) for stage in stages), command=command, **words)
+    return RunOptions(stages=tuple(Stage(stage) for stage in stages), command=command, **options)
 
 
 def run_stages(
-    ctx: click.Context, patterns: tuple[str, ...], stages: tuple[str, ...], since: str = "", **words: Any
+    ctx: click.Context, patterns: tuple[str, ...], stages: tuple[str, ...], since: str = "", **options: Any
 ) -> None:
-    """Run some stages, show how it goes, print the report and leave with its exit code."""
+    """Run stages on the selected cells, show the progress, print the report and exit with its exit code."""
     from rlimages.cli.progress import progress_reporter
     from rlimages.run.report import report_exit_code, report_text
     from rlimages.run.run import run_cells
-    from rlimages.system.process import Stop, stopping_on_signals
 
-    project = project_of(ctx)
-    cells = chosen_cells(project, patterns)
+    project = command_project(ctx)
+    cells = selected_cells(project, patterns)
     if since:
         from rlimages.run.affected import affected_cells
 
         affected = affected_cells(project, since)
         cells = tuple(cell for cell in cells if cell.id in affected)
-        print_note(f"{len(cells)} of the chosen cells are affected since {since}")
+        print_note(f"{len(cells)} of the selected cells are affected since {since}")
         if not cells:
             return
-    stop = Stop()
     live = sys.stderr.isatty() and not os.environ.get("CI")
-    with stopping_on_signals(stop), progress_reporter(sys.stderr, live=live) as on_event:
-        folder, told = run_cells(
+    with command_context() as context, progress_reporter(sys.stderr, live=live) as on_event:
+        folder, report = run_cells(
             project,
             cells,
-            run_options(stages, **words),
-            environ=os.environ,
-            stop=stop,
+            run_options(stages, **options),
+            environ=context.environ,
+            stop=context.stop,
             on_event=on_event,
-            on_note=print_note,
+            on_note=context.note,
         )
-    click.echo(report_text(told), nl=False)
+    click.echo(report_text(report), nl=False)
     click.echo(f"report: {os.path.relpath(folder)}")
-    ctx.exit(report_exit_code(told))
+    ctx.exit(report_exit_code(report))

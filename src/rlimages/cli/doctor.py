@@ -1,4 +1,4 @@
-"""The `doctor` command: check this machine, and say how to fix each problem."""
+"""The command `doctor`: check this machine, and show how to fix each problem."""
 
 import os
 import shutil
@@ -12,29 +12,30 @@ import click
 from rlimages.cli.common import json_option, print_json, print_lines
 from rlimages.errors import FactoryError, ToolError
 from rlimages.system.process import run_program
+from rlimages.system.units import format_binary_size
 
-GIB = 1 << 30
-_DISK_WANTED = 20 * GIB
-"""The six open CPU images, their build cache and one more of each take about 18 GiB."""
-_DISK_NEEDED = 9 * GIB
-"""What stays free, and one build of which nothing is known: `room.FLOOR`, `booking.UNKNOWN_IMAGE`."""
-_MEMORY_WANTED = 4 * GIB
-"""One build at a time, and a training check beside it."""
+_GIB = 2**30
+_DISK_WANTED = 20 * _GIB
+"""Free disk for all Debian CPU images. The six images, their build cache and one rebuild of each take about 18 GiB."""
+_DISK_NEEDED = 9 * _GIB
+"""Free disk for one build: the default of --disk-floor, and the size expected of an image never built before."""
+_MEMORY_WANTED = 4 * _GIB
+"""Memory for one build at a time and a training check beside it."""
 
 
 class Health(StrEnum):
-    """How well one thing does."""
+    """The state of one subject."""
 
     GOOD = "good"
     MISSING = "missing"
-    """Something will not work without it."""
+    """Builds do not work without it."""
     OPTIONAL = "optional"
-    """Only some cells or verbs want it."""
+    """Only some cells or commands need it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """One thing looked at."""
+    """The result of one check of this machine."""
 
     subject: str
     health: Health
@@ -43,9 +44,9 @@ class Finding:
 
 
 def examine(root: Path, registry: str, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Look at everything, one finding at a time."""
-    for look in (_engine, _buildx, _gpu):
-        yield look()
+    """Run all checks, and yield each finding. `root` is a folder on the disk of the project."""
+    for check in (_engine, _buildx, _gpu):
+        yield check()
     yield _disk(root)
     yield _memory()
     yield _registry(registry)
@@ -56,13 +57,13 @@ def examine(root: Path, registry: str, environ: Mapping[str, str]) -> Iterator[F
 
 
 def _program_output(argv: list[str]) -> str | None:
-    """What a program says, or None when it fails or is not there."""
+    """Return the output of a program; None if it fails or does not exist."""
     lines: list[str] = []
     try:
-        ended = run_program(argv, on_line=lines.append, timeout=20)
+        result = run_program(argv, on_line=lines.append, timeout=20)
     except FactoryError:
         return None
-    return "\n".join(lines).strip() if ended.passed else None
+    return "\n".join(lines).strip() if result.passed else None
 
 
 _ENGINE_REMEDY = 'run: eval "$(scripts/engine env)" after scripts/engine up, or install Docker Engine 23 or newer'
@@ -75,48 +76,53 @@ def _engine() -> Finding:
             subject="engine", health=Health.MISSING, detail="no Docker engine answers", remedy=_ENGINE_REMEDY
         )
     if int(version.partition(".")[0]) < 23:
-        detail = f"Docker {version} knows no named contexts"
+        detail = f"Docker {version} is too old: it has no named build contexts"
         return Finding(subject="engine", health=Health.MISSING, detail=detail, remedy=_ENGINE_REMEDY)
-    where = os.environ.get("DOCKER_HOST", "its default socket")
-    return Finding(subject="engine", health=Health.GOOD, detail=f"Docker {version} at {where}")
+    address = os.environ.get("DOCKER_HOST", "its default socket")
+    return Finding(subject="engine", health=Health.GOOD, detail=f"Docker {version} at {address}")
 
 
 def _buildx() -> Finding:
     version = _program_output(["docker", "buildx", "version"])
     if version is None:
         remedy = "install the buildx plugin of Docker (docker-buildx, or docker-buildx-plugin)"
-        return Finding(subject="buildx", health=Health.MISSING, detail="no buildx", remedy=remedy)
+        return Finding(subject="buildx", health=Health.MISSING, detail="not installed", remedy=remedy)
     return Finding(subject="buildx", health=Health.GOOD, detail=" ".join(version.split()[1:2]))
 
 
 def _gpu() -> Finding:
     runtimes = _program_output(["docker", "info", "--format", "{{json .Runtimes}}"]) or ""
     if "nvidia" in runtimes:
-        return Finding(subject="NVIDIA runtime", health=Health.GOOD, detail="the engine has it")
-    detail = "none; gpu images build, their gpu checks are not applicable"
+        return Finding(subject="NVIDIA runtime", health=Health.GOOD, detail="installed in the engine")
+    detail = "not installed: gpu images can be built, but their gpu checks do not run"
     return Finding(
         subject="NVIDIA runtime", health=Health.OPTIONAL, detail=detail, remedy="install nvidia-container-toolkit"
     )
 
 
 def _disk(root: Path) -> Finding:
-    where = _program_output(["docker", "info", "--format", "{{.DockerRootDir}}"])
-    place = Path(where) if where and Path(where).is_dir() else root
-    free = shutil.disk_usage(place).free
-    detail = f"{free / GIB:.0f} GiB free at {place}"
+    # of an engine on another machine there is no such folder here: then the disk of the project is what can be checked
+    data = _program_output(["docker", "info", "--format", "{{.DockerRootDir}}"])
+    folder = Path(data) if data and Path(data).is_dir() else root
+    free = shutil.disk_usage(folder).free
+    detail = f"{format_binary_size(free)} free at {folder}"
     if free >= _DISK_WANTED:
         return Finding(subject="disk", health=Health.GOOD, detail=detail)
     health = Health.MISSING if free < _DISK_NEEDED else Health.OPTIONAL
-    remedy = f"all open images want {_DISK_WANTED / GIB:.0f} GiB; docker builder prune frees build cache"
+    remedy = (
+        f"all Debian images need {format_binary_size(_DISK_WANTED)}; `docker builder prune` removes the build cache"
+    )
     return Finding(subject="disk", health=health, detail=detail, remedy=remedy)
 
 
 def _memory() -> Finding:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    detail = f"{total / GIB:.0f} GiB, {os.cpu_count()} cores"
+    detail = f"{format_binary_size(total)}, {os.cpu_count()} cores"
     if total >= _MEMORY_WANTED:
         return Finding(subject="memory", health=Health.GOOD, detail=detail)
-    remedy = "training checks want 4 GiB; use --jobs 1 and expect the larger ones to fail"
+    remedy = (
+        f"training checks need {format_binary_size(_MEMORY_WANTED)}; use --jobs 1, and expect the larger ones to fail"
+    )
     return Finding(subject="memory", health=Health.MISSING, detail=detail, remedy=remedy)
 
 
@@ -125,22 +131,23 @@ def _registry(registry: str) -> Finding:
 
     if is_reachable(registry):
         return Finding(subject="registry", health=Health.GOOD, detail=f"{registry} answers")
-    remedy = "run: scripts/engine up --registry, or name another with --to"
+    remedy = "run: scripts/engine up --registry, or publish to another registry"
     return Finding(subject="registry", health=Health.OPTIONAL, detail=f"{registry} does not answer", remedy=remedy)
 
 
 def _bootstrap() -> Finding:
     program = "mmdebstrap"
     if shutil.which(program):
-        return Finding(subject="bases", health=Health.GOOD, detail=f"{program} can bootstrap Debian bases")
-    detail = f"no {program}: Debian bases can only be pulled"
+        return Finding(subject="bases", health=Health.GOOD, detail=f"{program} can bootstrap Debian base images")
+    detail = f"no {program}: Debian base images can only be pulled"
     return Finding(subject="bases", health=Health.OPTIONAL, detail=detail, remedy=f"apt-get install {program}")
 
 
 def _credentials(environ: Mapping[str, str]) -> Finding:
     from botocore.session import Session
 
-    # Where there is no metadata service the question costs seconds, so only what is set up here is asked for.
+    # Without a metadata service, asking for the credentials of an EC2 instance takes seconds until it times out. A
+    # container's address is set only if there are some.
     session = Session()
     resolver = session.get_component("credential_provider")
     if not environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"):
@@ -148,7 +155,7 @@ def _credentials(environ: Mapping[str, str]) -> Finding:
     credentials = resolver.load_credentials()
     if credentials is not None:
         return Finding(subject="AWS credentials", health=Health.GOOD, detail=f"found by {credentials.method}")
-    detail = "none; SageMaker's bases can't be pulled from ECR, the open line needs none"
+    detail = "none found: SageMaker's base images can't be pulled from ECR; Debian images need no credentials"
     return Finding(subject="AWS credentials", health=Health.OPTIONAL, detail=detail, remedy="aws configure")
 
 
@@ -161,19 +168,26 @@ def _uv() -> Finding:
         version = None
     if version:
         return Finding(subject="uv", health=Health.GOOD, detail=version)
-    return Finding(subject="uv", health=Health.MISSING, detail="no uv: locks can't be made", remedy="pip install uv")
+    return Finding(
+        subject="uv", health=Health.MISSING, detail="not installed: locks can't be resolved", remedy="pip install uv"
+    )
 
 
 def _cosign() -> Finding:
-    where = shutil.which("cosign")
-    if where:
-        return Finding(subject="cosign", health=Health.GOOD, detail=where)
+    path = shutil.which("cosign")
+    if path:
+        return Finding(subject="cosign", health=Health.GOOD, detail=path)
     remedy = 'run: scripts/engine tools && eval "$(scripts/engine env)"'
-    return Finding(subject="cosign", health=Health.OPTIONAL, detail="none: nothing can be signed", remedy=remedy)
+    return Finding(
+        subject="cosign",
+        health=Health.OPTIONAL,
+        detail="not installed: images can't be signed or verified",
+        remedy=remedy,
+    )
 
 
 def finding_facts(finding: Finding) -> dict[str, str]:
-    """A finding for programs."""
+    """Return a finding as an object for JSON."""
     return {
         "subject": finding.subject,
         "health": finding.health.value,
@@ -183,7 +197,7 @@ def finding_facts(finding: Finding) -> dict[str, str]:
 
 
 def findings_text(findings: Iterable[Finding]) -> Iterator[str]:
-    """One line for each finding, and below it what to do."""
+    """Yield a line for each finding, and below it the remedy."""
     marks = {Health.GOOD: "ok      ", Health.MISSING: "missing ", Health.OPTIONAL: "optional"}
     for finding in findings:
         yield f"{marks[finding.health]} {finding.subject}: {finding.detail}"
@@ -192,15 +206,24 @@ def findings_text(findings: Iterable[Finding]) -> Iterator[str]:
 
 
 @click.command()
-@click.option("--registry", default="127.0.0.1:5000", show_default=True, help="The registry to look for.")
+@click.option(
+    "--registry",
+    default="127.0.0.1:5000",
+    show_default=True,
+    metavar="REGISTRY",
+    help="The registry to check: host[:port].",
+)
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, /, registry: str, as_json: bool) -> None:
-    """Look at this machine: what works, and what to do about what doesn't."""
+    """Check this machine and show how to fix problems.
+
+    The exit code is 4 if something is missing that builds need.
+    """
     findings = tuple(examine(Path.cwd(), registry, os.environ))
     if as_json:
         print_json([finding_facts(finding) for finding in findings])
     else:
         print_lines(findings_text(findings))
     if any(finding.health is Health.MISSING for finding in findings):
-        raise ToolError("something that builds need is missing; the lines above say what to do")
+        raise ToolError("something that builds need is missing; the lines above show how to fix it")

@@ -1,178 +1,330 @@
 """Commands that run images as SageMaker would: train, serve, invoke, transform."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlimages.cli.common import combine, json_option
+from rlimages.cli.common import combine, command_context, json_option, print_json, print_lines, print_note
 from rlimages.emulator import endpoint_config
 from rlimages.emulator.endpoint_config import PORT, STARTUP_TIMEOUT
+from rlimages.errors import FactoryError
 
 if TYPE_CHECKING:
     from rlimages.emulator.endpoint_config import Endpoint, EndpointState
 
+_EXISTING_FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+_EXISTING_PATH = click.Path(path_type=Path, exists=True)
+_OUTPUT_FOLDER = click.Path(path_type=Path, file_okay=False)
 
-def _path(*, folder: bool) -> click.Path:
-    return click.Path(path_type=Path, exists=True, file_okay=not folder)
-
-
-def _note(line: str) -> None:
-    click.echo(f"rlimages: {line}", err=True)
-
-
-gpus_option = click.option("--gpus", metavar="N|all", help="GPUs of this machine for each container.")
+gpus_option = click.option(
+    "--gpus", metavar="N|all", help="Number of this machine's GPUs that each container gets. By default none."
+)
 environment_option = click.option(
-    "--env", "environment", multiple=True, metavar="NAME=VALUE", help="Of the containers."
+    "--env",
+    "environment",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Environment variable of the containers. May be given several times.",
 )
 region_option = click.option(
-    "--region", default="us-west-2", show_default=True, help="What the container is told about the region."
+    "--region",
+    default="us-west-2",
+    show_default=True,
+    metavar="REGION",
+    help="The AWS region that the container is told it runs in.",
 )
 instance_options = combine(
     click.argument("image"),
-    click.option("--model", type=click.Path(path_type=Path), help="model.tar.gz, or a folder."),
+    click.option(
+        "--model", type=click.Path(path_type=Path), metavar="PATH", help="A model.tar.gz, or a folder with its content."
+    ),
     environment_option,
     gpus_option,
-    click.option("--bind-to-port", "bind_to", type=click.IntRange(1024, 65535), help="Where the container listens."),
     click.option(
-        "--container-startup-timeout", "startup", type=click.IntRange(1, 3600), default=STARTUP_TIMEOUT,
-        show_default=True, metavar="SECONDS", help="ContainerStartupHealthCheckTimeoutInSeconds.",
+        "--bind-to-port",
+        "bind_to",
+        type=click.IntRange(1024, 65535),
+        metavar="PORT",
+        help="Port on which the container listens (SAGEMAKER_BIND_TO_PORT). By default 8080.",
+    ),
+    click.option(
+        "--container-startup-timeout",
+        "startup",
+        type=click.IntRange(1, 3600),
+        default=STARTUP_TIMEOUT,
+        show_default=True,
+        metavar="SECONDS",
+        help="Time limit until the first successful ping (ContainerStartupHealthCheckTimeoutInSeconds).",
     ),
     region_option,
-)  # fmt: skip
-_OF_AN_INSTANCE = ("image", "model", "environment", "gpus", "bind_to", "startup", "region")
+)
+_INSTANCE_OPTIONS = ("image", "model", "environment", "gpus", "bind_to", "startup", "region")
+"""The parameters of `instance_options`."""
 
 
 @click.command()
 @click.argument("image")
-@click.option("--entry-point", metavar="FILE", help="The training script, in --source-dir if that is given.")
-@click.option("--source-dir", type=_path(folder=True), help="Folder that becomes /opt/ml/code.")
-@click.option("--dependency", "dependencies", multiple=True, type=_path(folder=False), help="Goes beside the script.")
-@click.option("-p", "--hyperparameter", "parameters", multiple=True, metavar="NAME=VALUE", help="A hyperparameter.")
-@click.option("--channel", "channels", multiple=True, metavar="NAME=PATH", help="Input, read-only: folder or file.")
+@click.option("--entry-point", metavar="FILE", help="The training script. With --source-dir, its path in that folder.")
+@click.option("--source-dir", type=_EXISTING_FOLDER, metavar="FOLDER", help="Folder that is copied to /opt/ml/code.")
 @click.option(
-    "--input-mode", type=click.Choice(["File", "Pipe", "Mount"]), default="File", show_default=True, help="Of channels."
+    "--dependency",
+    "dependencies",
+    multiple=True,
+    type=_EXISTING_PATH,
+    metavar="PATH",
+    help="File or folder that is copied beside the training script. May be given several times.",
 )
-@click.option("--instance-count", type=click.IntRange(1, 20), default=1, show_default=True, help="How many hosts.")
+@click.option(
+    "-p",
+    "--hyperparameter",
+    "parameters",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Hyperparameter. May be given several times.",
+)
+@click.option(
+    "--channel",
+    "channels",
+    multiple=True,
+    metavar="NAME=PATH",
+    help="Input channel: a folder or a file of this machine. May be given several times.",
+)
+@click.option(
+    "--input-mode",
+    type=click.Choice(["File", "Pipe", "Mount"]),
+    default="File",
+    show_default=True,
+    help="How the channels are provided: as a copy, as named pipes, or as a read-only mount.",
+)
+@click.option(
+    "--instance-count",
+    type=click.IntRange(1, 20),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Number of hosts; each is a container.",
+)
 @gpus_option
 @environment_option
 @click.option(
-    "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder for results, if not .rlimages/jobs/NAME."
+    "--output",
+    type=_OUTPUT_FOLDER,
+    metavar="FOLDER",
+    help="Folder for the results. The default is .rlimages/jobs/NAME.",
 )
 @click.option(
-    "--checkpoints", type=click.Path(path_type=Path, file_okay=False), help="Folder kept as /opt/ml/checkpoints."
+    "--checkpoints",
+    type=_OUTPUT_FOLDER,
+    metavar="FOLDER",
+    help="Folder that is copied to /opt/ml/checkpoints at the start, and back at the end.",
 )
-@click.option("--max-run", type=click.IntRange(1), default=86400, show_default=True, help="Seconds that it may train.")
-@click.option("--metric", "metrics", multiple=True, metavar="NAME=REGEX", help="Values to take out of the log.")
+@click.option(
+    "--max-run",
+    type=click.IntRange(1),
+    default=86400,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time limit of the job.",
+)
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME=REGEX",
+    help="Metric: the group of REGEX is its value in a log line. May be given several times.",
+)
 @region_option
 @json_option
 @click.pass_context
-def train(ctx: click.Context, /, as_json: bool, **words: Any) -> None:
-    """Run a training job in IMAGE, or in a cell's image, as SageMaker would. Ctrl-C is StopTrainingJob.
+def train(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
+    """Run a training job locally, as SageMaker would.
 
-    Exit codes: 0 completed, 1 failed, 130 stopped.
+    IMAGE is a local image or the ID of a cell. Ctrl-C stops the job as StopTrainingJob does. With --json, the log goes
+    to standard error.
+
+    The exit code is 0 if the job completed, 1 if it failed, and 130 if it was stopped.
     """
     from rlimages.emulator.train import EXIT_CODES, TrainOptions, train, training_facts, training_lines
-    from rlimages.system.process import Stop, stopping_on_signals
 
-    stop = Stop()
-    with stopping_on_signals(stop):
+    with command_context() as context:
         trained = train(
-            TrainOptions(**words), matrix=ctx.obj, stop=stop, on_note=_note,
+            TrainOptions(**options),
+            matrix=ctx.obj,
+            stop=context.stop,
+            on_note=context.note,
             on_line=lambda line: click.echo(line, err=as_json),
-        )  # fmt: skip
-    facts = training_facts(trained)
-    for line in (json.dumps(facts, indent=2, ensure_ascii=False),) if as_json else training_lines(trained):
-        click.echo(line)
+        )
+    if as_json:
+        print_json(training_facts(trained))
+    else:
+        print_lines(training_lines(trained))
     ctx.exit(EXIT_CODES[trained.result.status])
 
 
 @click.command()
 @instance_options
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=PORT, show_default=True,
-    help="Of this machine's loopback; 0 for any that is free.",
-)  # fmt: skip
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=PORT,
+    show_default=True,
+    metavar="PORT",
+    help="Port of this machine's loopback interface; 0 takes a free one.",
+)
 @json_option
 @click.pass_context
-def serve(ctx: click.Context, /, as_json: bool, **words: Any) -> None:
-    """Run an endpoint of IMAGE, or of a cell's image, as SageMaker would. Ctrl-C ends it.
+def serve(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
+    """Run an endpoint locally, as SageMaker would.
 
-    Exit codes: 0 stopped in service, 1 failed or unhealthy, 130 stopped before it was in service.
+    IMAGE is a local image or the ID of a cell. Ctrl-C stops the endpoint. With --json, each state of the endpoint is
+    one line of JSON, and the log goes to standard error.
+
+    The exit code is 0 if the endpoint was stopped in service, 1 if it failed or was unhealthy, and 130 if it was
+    stopped before it was in service.
     """
     from rlimages.emulator.serve import ServeOptions, endpoint_exit_code, endpoint_facts, endpoint_lines, serve
-    from rlimages.system.process import Stop, stopping_on_signals
 
-    def tell(endpoint: "Endpoint", state: "EndpointState") -> None:
-        facts = json.dumps(endpoint_facts(endpoint, state), ensure_ascii=False)
-        for line in (facts,) if as_json else endpoint_lines(endpoint, state):
-            click.echo(line)
+    def print_state(endpoint: "Endpoint", state: "EndpointState") -> None:
+        if as_json:
+            print_json(endpoint_facts(endpoint, state), indent=None)
+        else:
+            print_lines(endpoint_lines(endpoint, state))
 
-    stop = Stop()
-    with stopping_on_signals(stop):
+    with command_context() as context:
         endpoint, state = serve(
-            ServeOptions(**words), matrix=ctx.obj, stop=stop, on_state=tell, on_note=_note,
+            ServeOptions(**options),
+            matrix=ctx.obj,
+            stop=context.stop,
+            on_state=print_state,
+            on_note=context.note,
             on_line=lambda line: click.echo(line, err=as_json),
-        )  # fmt: skip
-    tell(endpoint, state)
+        )
+    print_state(endpoint, state)
     ctx.exit(endpoint_exit_code(state))
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
-@click.option("--endpoint", metavar="NAME|PORT|URL", help="By default the only one that runs here.")
-@click.option("--content-type", metavar="TYPE", help="What FILE is; by default what its extension says.")
-@click.option("--accept", metavar="TYPE", help="What the answer shall be.")
+@click.option(
+    "--endpoint",
+    metavar="NAME|PORT|URL",
+    help="The endpoint. By default the one that runs on this machine, if there is only one.",
+)
+@click.option(
+    "--content-type", metavar="TYPE", help="Content type of FILE. By default it follows from the extension of FILE."
+)
+@click.option("--accept", metavar="TYPE", help="Content type that the answer should have.")
 @json_option
 @click.pass_context
 def invoke(
     ctx: click.Context, /, file: Path, endpoint: str | None, content_type: str | None, accept: str | None, as_json: bool
 ) -> None:
-    """Send FILE, or - for standard input, to an endpoint, and print its answer. Standard input is JSON if not said.
+    """Send a file to a local endpoint and print the answer.
 
-    Exit codes: 0 for an answer that is 2xx, 1 for any other and for none within 60 s.
+    FILE may be - for standard input, which is JSON unless --content-type says otherwise.
+
+    The exit code is 0 for an answer with a status of 2xx, and 1 for any other or if none comes within 60 seconds.
     """
     from rlimages.emulator.serve import answer_facts, invoke_endpoint, read_body
 
-    body = sys.stdin.buffer.read() if str(file) == "-" else read_body(file)
-    kind = endpoint_config.content_type("-.json" if str(file) == "-" else str(file), content_type)
+    is_stdin = str(file) == "-"
+    body = sys.stdin.buffer.read() if is_stdin else read_body(file)
+    kind = endpoint_config.content_type("-.json" if is_stdin else str(file), content_type)
     address, answer = invoke_endpoint(endpoint, body, content_type=kind, accept=accept)
     if as_json:
-        click.echo(json.dumps(answer_facts(address, answer), indent=2, ensure_ascii=False))
+        print_json(answer_facts(address, answer))
     elif answer.passed:
+        # the bytes of the answer unchanged, so that they can be redirected to a file; a terminal gets a line break
         click.echo(answer.body, nl=sys.stdout.isatty() and not answer.body.endswith(b"\n"))
     if not answer.passed:
-        _note(f"{address} answered {answer.sentence}")
-    ctx.exit(0 if answer.passed else 1)
+        print_note(f"{address} answered {answer.sentence}")
+    ctx.exit(0 if answer.passed else FactoryError.exit_code)
 
 
 @click.command()
 @instance_options
-@click.option("--input", "source", required=True, type=click.Path(path_type=Path), help="Folder or file.")
 @click.option(
-    "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder, if not .rlimages/transforms/NAME."
+    "--input",
+    "source",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Folder of input files, or one file.",
 )
-@click.option("--content-type", metavar="TYPE", help="What the files are; by default what their extensions say.")
-@click.option("--accept", metavar="TYPE", help="What the answers shall be.")
-@click.option("--split-type", type=click.Choice(["None", "Line"]), default="None", show_default=True, help="Records.")
-@click.option("--batch-strategy", "strategy", type=click.Choice(["SingleRecord", "MultiRecord"]), help="Per request.")
-@click.option("--assemble-with", type=click.Choice(["None", "Line"]), default="None", show_default=True)
-@click.option("--max-payload-in-mb", "payload", type=click.IntRange(0, 100), help="Of a request; 0 for any size.")
-@click.option("--max-concurrent-transforms", "concurrent", type=click.IntRange(0, 100), help="Requests at once.")
 @click.option(
-    "--invocations-timeout", "timeout", type=click.IntRange(1, 3600), default=600, show_default=True, metavar="SECONDS"
+    "--output",
+    type=_OUTPUT_FOLDER,
+    metavar="FOLDER",
+    help="Folder for the outputs. The default is .rlimages/transforms/NAME.",
 )
-@click.option("--invocations-max-retries", "retries", type=click.IntRange(0, 3), default=3, show_default=True)
+@click.option(
+    "--content-type", metavar="TYPE", help="Content type of the files. By default it follows from their extensions."
+)
+@click.option("--accept", metavar="TYPE", help="Content type that the answers should have.")
+@click.option(
+    "--split-type",
+    type=click.Choice(["None", "Line"]),
+    default="None",
+    show_default=True,
+    help="Line splits each file into lines; each line is a record. With None, a file is one record.",
+)
+@click.option(
+    "--batch-strategy",
+    "strategy",
+    type=click.Choice(["SingleRecord", "MultiRecord"]),
+    help="Send one record in each request, or as many as --max-payload-in-mb allows.",
+)
+@click.option(
+    "--assemble-with",
+    type=click.Choice(["None", "Line"]),
+    default="None",
+    show_default=True,
+    help="Line puts a line break after each answer in the output.",
+)
+@click.option(
+    "--max-payload-in-mb",
+    "payload",
+    type=click.IntRange(0, 100),
+    metavar="MB",
+    help="Maximum size of a request; 0 means no limit.",
+)
+@click.option(
+    "--max-concurrent-transforms",
+    "concurrent",
+    type=click.IntRange(0, 100),
+    metavar="N",
+    help="Maximum number of requests at the same time.",
+)
+@click.option(
+    "--invocations-timeout",
+    "timeout",
+    type=click.IntRange(1, 3600),
+    default=600,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time limit of each request.",
+)
+@click.option(
+    "--invocations-max-retries",
+    "retries",
+    type=click.IntRange(0, 3),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="How many times a failed request is repeated.",
+)
 @json_option
 @click.pass_context
-def transform(ctx: click.Context, /, as_json: bool, **words: Any) -> None:
-    """Run a batch transform job: send every file of a folder through a model, and keep NAME.out of each.
+def transform(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
+    """Run a batch transform job locally, as SageMaker would.
 
-    What options do not say about requests, the container does (GET /execution-parameters).
+    IMAGE is a local image or the ID of a cell. Every input file is sent to its model, and the answers to the file NAME
+    are written to NAME.out. Options about requests that are not given are taken from the container
+    (GET /execution-parameters).
 
-    Exit codes: 0 completed, 1 failed, 130 stopped.
+    The exit code is 0 if the job completed, 1 if it failed, and 130 if it was stopped.
     """
     from rlimages.emulator.serve import ServeOptions
     from rlimages.emulator.transform import (
@@ -183,16 +335,20 @@ def transform(ctx: click.Context, /, as_json: bool, **words: Any) -> None:
         transform_facts,
         transform_lines,
     )
-    from rlimages.system.process import Stop, stopping_on_signals
 
-    served = ServeOptions(port=0, is_batch=True, **{name: words.pop(name) for name in _OF_AN_INSTANCE})
-    stop = Stop()
-    with stopping_on_signals(stop):
-        done = transform(
-            TransformOptions(**words), served, matrix=ctx.obj, stop=stop, on_note=_note,
+    instance = ServeOptions(port=0, is_batch=True, **{name: options.pop(name) for name in _INSTANCE_OPTIONS})
+    with command_context() as context:
+        transformed = transform(
+            TransformOptions(**options),
+            instance,
+            matrix=ctx.obj,
+            stop=context.stop,
+            on_note=context.note,
             on_line=lambda line: click.echo(line, err=as_json),
             on_file=lambda file: click.echo(file_line(file), err=as_json),
-        )  # fmt: skip
-    for line in (json.dumps(transform_facts(done), indent=2),) if as_json else transform_lines(done):
-        click.echo(line)
-    ctx.exit(EXIT_CODES[done.result.status])
+        )
+    if as_json:
+        print_json(transform_facts(transformed))
+    else:
+        print_lines(transform_lines(transformed))
+    ctx.exit(EXIT_CODES[transformed.result.status])

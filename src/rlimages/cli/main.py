@@ -1,4 +1,4 @@
-"""The command `rlimages`: finds a command by name, and turns an error into a sentence and an exit code."""
+"""The command `rlimages`: it finds a command by name, and prints an error and exits with its exit code."""
 
 import os
 from importlib import import_module
@@ -10,52 +10,94 @@ import click
 from rlimages import __version__
 from rlimages.errors import FactoryError
 
-os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # the look for plugins costs a tenth of the start-up
+# Before pydantic is imported: its search for plugins among the installed packages takes a tenth of the start-up time.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 COMMANDS = {
-    "matrix": ("list", "show", "render", "lock", "uri"),
-    "build": ("plan", "build", "smoke", "run", "bases"),
-    "release": ("publish", "promote", "gc", "sdk-config"),
-    "images": ("accept", "sbom", "verify", "reproduce"),
-    "emulate": ("train", "serve", "invoke", "transform"),
-    "doctor": ("doctor",),
-}
-"""The commands of each module of this package. A module is imported only when one of its commands is asked for."""
+    "Build": {"plan": "build", "build": "build", "smoke": "build", "run": "build", "bases": "build"},
+    "Release": {"publish": "release", "promote": "release", "gc": "release", "sdk-config": "release"},
+    "Inspect images": {"accept": "images", "sbom": "images", "verify": "images", "reproduce": "images"},
+    "Run locally": {"train": "emulate", "serve": "emulate", "invoke": "emulate", "transform": "emulate"},
+    "Project": {
+        "list": "matrix", "show": "matrix", "uri": "matrix", "render": "matrix", "lock": "matrix", "doctor": "doctor",
+    },
+}  # fmt: skip
+"""The commands of each group of the help, and the module of this package that has them."""
+_MODULES = {name: module for group in COMMANDS.values() for name, module in group.items()}
+_EXIT_CODES = """
+\b
+Exit codes:
+  0    everything passed
+  1    a build, a check, a job or a request failed
+  2    a mistake on the command line, in the matrix or in another file
+  3    a Dockerfile or a lock is out of date
+  4    a program or the Docker engine is missing
+  5    no cell or image is selected
+  6    a template cannot be rendered
+  7    a registry refused a request or did not answer
+  8    an image breaks the acceptance rules
+  10   plan: there is something to do
+  130  interrupted
+"""
 
 
 class RlimagesGroup(click.Group):
-    """The one place where an error becomes a sentence and an exit code."""
+    """The group of all commands. A command's module is imported when it is called, so that start-up stays fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands, sorted."""
-        return sorted(name for names in COMMANDS.values() for name in names)
+        return sorted(_MODULES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the module of a command and return the command; None if there is no such command."""
-        for module, names in COMMANDS.items():
-            if cmd_name in names:
-                found = vars(import_module(f"rlimages.cli.{module}")).values()
-                return next(item for item in found if isinstance(item, click.Command) and item.name == cmd_name)
-        return None
+        module = _MODULES.get(cmd_name)
+        if module is None:
+            return None
+        values = vars(import_module(f"rlimages.cli.{module}")).values()
+        return next(value for value in values if isinstance(value, click.Command) and value.name == cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands in groups, in the order of their use."""
+        # as in click's own list: two columns with a margin, the first as wide as the longest name
+        limit = formatter.width - 6 - max(len(name) for name in _MODULES)
+        for title, names in COMMANDS.items():
+            commands = ((name, self.get_command(ctx, name)) for name in names)
+            with formatter.section(title):
+                formatter.write_dl(
+                    [
+                        (name.ljust(max(map(len, _MODULES))), command.get_short_help_str(limit))
+                        for name, command in commands
+                        if command
+                    ]
+                )
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a verb; a `FactoryError` is printed as it is, and its class gives the exit code."""
+        """Run a command. Print the text of a `FactoryError` on standard error and exit with its exit code."""
         try:
             return super().invoke(ctx)
         except FactoryError as error:
-            several = "\n" in str(error)
-            click.echo(f"rlimages: {error}" if not several else str(error), err=True)
+            # an error of several lines lists mistakes in files, each of which begins with the file's name
+            has_lines = "\n" in str(error)
+            click.echo(str(error) if has_lines else f"rlimages: {error}", err=True)
             ctx.exit(error.exit_code)
 
 
-@click.group(cls=RlimagesGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=RlimagesGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=_EXIT_CODES,
+)
 @click.version_option(__version__, prog_name="rlimages")
-@click.option("--matrix", type=click.Path(path_type=Path), help="The build matrix; by default the nearest one above.")
+@click.option(
+    "--matrix",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The build matrix. The default is build_matrix.yaml in this folder or the nearest one above.",
+)
 @click.pass_context
 def main(ctx: click.Context, /, matrix: Path | None) -> None:
-    """Build, test and publish reinforcement learning images for Amazon SageMaker from one matrix.
+    """Build, test and publish reinforcement learning images for SageMaker.
 
-    Exit codes: 0 passed, 1 something failed, 2 the matrix or the command line, 3 stale recipes or locks, 4 a missing
-    tool or engine, 5 nothing selected, 6 a template, 7 the registry refused, 8 an image that its target
-    would refuse, 130 interrupted.
+    A build matrix, build_matrix.yaml, declares the images. One image is a cell: a version of a toolkit, with a
+    framework, for a processor, on a base image. `rlimages list` shows the cells.
     """
     ctx.obj = matrix

@@ -1,4 +1,4 @@
-"""Commands that read or write the matrix and its generated files: list, show, render, lock, uri."""
+"""Commands on the matrix and the files that are generated from it: list, show, uri, render, lock."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from rlimages.cli.common import chosen_cells, json_option, print_json, print_lines, project_of, select_option
+from rlimages.cli.common import command_project, json_option, print_json, print_lines, select_option, selected_cells
 from rlimages.errors import StaleError
 from rlimages.matrix.cell import Cell
 
 
 def cell_summary(cell: Cell) -> dict[str, Any]:
-    """What `list --json` says of a cell."""
+    """Return the properties of a cell that `list --json` prints."""
     return {
         "id": cell.id,
         "repository": cell.repository,
@@ -24,8 +24,8 @@ def cell_summary(cell: Cell) -> dict[str, Any]:
 
 
 def cell_facts(cell: Cell) -> dict[str, Any]:
-    """What `show --json` says of a cell."""
-    asked = cell.requirements
+    """Return the properties of a cell that `show --json` prints."""
+    requirements = cell.requirements
     return {
         **cell_summary(cell),
         "toolkit": cell.toolkit,
@@ -40,10 +40,10 @@ def cell_facts(cell: Cell) -> dict[str, Any]:
         "base registry": cell.base.registry,
         "extends": cell.extends,
         "requirements": {
-            "as of": asked.as_of,
-            "direct": list(asked.direct),
-            "overrides": list(asked.overrides),
-            "build": list(asked.build),
+            "as of": requirements.as_of,
+            "direct": list(requirements.direct),
+            "overrides": list(requirements.overrides),
+            "build": list(requirements.build),
         },
         "packages": {"run": list(cell.system.run), "build": list(cell.system.build)},
         "env": dict(cell.env),
@@ -60,8 +60,8 @@ def _framework(cell: Cell) -> dict[str, str] | None:
 
 
 def cell_lines(cells: Iterable[Cell], *, wide: bool = False) -> str:
-    """The table of `list`: columns as wide as they need to be, nothing cut. `wide` adds recipe and lock."""
-    head = ("CELL", "IMAGE", "ALIASES", "BASE", "RECIPE", "LOCK")
+    """Return the table of `list`, with columns of the width of their longest value. `wide` adds two columns."""
+    head = ("CELL", "IMAGE", "ALIASES", "BASE", "DOCKERFILE", "LOCK")
     rows = [head]
     for cell in cells:
         rows.append((cell.id, cell.local_name, " ".join(cell.aliases) or "-", cell.base.image, cell.recipe, cell.lock))
@@ -71,7 +71,7 @@ def cell_lines(cells: Iterable[Cell], *, wide: bool = False) -> str:
 
 
 def cell_page(facts: Mapping[str, Any]) -> str:
-    """The page of `show`: one fact a line, lists below their name."""
+    """Return the page of `show`: one property in each line, and lists below their name."""
     text = f"{facts['id']}\n"
     for name, value in facts.items():
         if name != "id" and value not in (None, [], {}):
@@ -91,12 +91,12 @@ def _entry(name: str, value: Any, indent: str) -> str:
 
 @click.command("list")
 @select_option
-@click.option("--wide", is_flag=True, help="Also recipe and lock.")
+@click.option("--wide", is_flag=True, help="Also show the paths of the Dockerfile and the lock.")
 @json_option
 @click.pass_context
 def list_(ctx: click.Context, /, patterns: tuple[str, ...], wide: bool, as_json: bool) -> None:
-    """Show the cells: id, tags, base, and with --wide or --json also recipe and lock."""
-    cells = chosen_cells(project_of(ctx), patterns)
+    """List the cells with their images, aliases and bases."""
+    cells = selected_cells(command_project(ctx), patterns)
     if as_json:
         print_json([cell_summary(cell) for cell in cells])
     else:
@@ -105,17 +105,24 @@ def list_(ctx: click.Context, /, patterns: tuple[str, ...], wide: bool, as_json:
 
 @click.command()
 @click.argument("patterns", nargs=-1, required=True, metavar="PATTERN...")
-@click.option("--layers", is_flag=True, help="The layers of their images in the local store, or of other images there.")
+@click.option(
+    "--layers",
+    is_flag=True,
+    help="Show the layers of the cells' local images. PATTERN may also be the name of another local image.",
+)
 @json_option
 @click.pass_context
 def show(ctx: click.Context, /, patterns: tuple[str, ...], layers: bool, as_json: bool) -> None:
-    """Show everything about some cells, or what their images are made of."""
+    """Show all properties of cells, or the layers of images.
+
+    PATTERN is the ID of a cell; `*` and `?` match.
+    """
     if layers:
         from rlimages.cli.images import show_layers
 
         show_layers(patterns, ctx.obj, as_json=as_json)
         return
-    shown = [cell_facts(cell) for cell in chosen_cells(project_of(ctx), patterns)]
+    shown = [cell_facts(cell) for cell in selected_cells(command_project(ctx), patterns)]
     if as_json:
         print_json(shown)
     else:
@@ -124,14 +131,17 @@ def show(ctx: click.Context, /, patterns: tuple[str, ...], layers: bool, as_json
 
 @click.command()
 @select_option
-@click.option("--check", is_flag=True, help="Write nothing; show what would change and exit with 3.")
+@click.option("--check", is_flag=True, help="Write nothing. Show what would change, and exit with 3 if anything would.")
 @click.pass_context
 def render(ctx: click.Context, /, patterns: tuple[str, ...], check: bool) -> None:
-    """Write the Dockerfiles and the other generated files; with --select, the Dockerfiles of these cells."""
+    """Write the Dockerfiles and the other generated files.
+
+    They are generated from the matrix and the templates. With --select, only the Dockerfiles of these cells are.
+    """
     from rlimages.project.generated import diff_generated, write_generated
 
-    project = project_of(ctx)
-    cells = chosen_cells(project, patterns) if patterns else None
+    project = command_project(ctx)
+    cells = selected_cells(project, patterns) if patterns else None
     if not check:
         print_lines(write_generated(project, cells))
     elif print_lines(diff_generated(project, cells)):
@@ -140,15 +150,22 @@ def render(ctx: click.Context, /, patterns: tuple[str, ...], check: bool) -> Non
 
 @click.command()
 @select_option
-@click.option("--check", is_flag=True, help="Write nothing, ask no network; name stale locks and exit with 3.")
-@click.option("--force", is_flag=True, help="Resolve also what is not stale.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Write nothing and use no network. List outdated locks, and exit with 3 if there are any.",
+)
+@click.option("--force", is_flag=True, help="Resolve all locks, also those that are up to date.")
 @click.pass_context
 def lock(ctx: click.Context, /, patterns: tuple[str, ...], check: bool, force: bool) -> None:
-    """Resolve each cell's requirements, as of its date, into a lock with hashes."""
+    """Resolve Python requirements into lock files with hashes.
+
+    The requirements of each cell are resolved with the releases that existed on its date (`as_of`).
+    """
     from rlimages.project.update import find_stale_locks, update_locks
 
-    project = project_of(ctx)
-    cells = chosen_cells(project, patterns)
+    project = command_project(ctx)
+    cells = selected_cells(project, patterns)
     if check:
         if print_lines(find_stale_locks(project, cells, everything=not patterns)):
             raise StaleError("locks are not what the matrix asks for; run `rlimages lock`")
@@ -157,14 +174,31 @@ def lock(ctx: click.Context, /, patterns: tuple[str, ...], check: bool, force: b
 
 
 @click.command()
-@click.option("--toolkit", required=True)
-@click.option("--version", "version", help="A version, or a minor version for its newest patch; by default the newest.")
-@click.option("--framework", help="tf, torch or mxnet, or as the SDK spells them.")
-@click.option("--processor", default="cpu", show_default=True, type=click.Choice(["cpu", "gpu"]))
-@click.option("--line", default="sagemaker", show_default=True, help="The base line.")
-@click.option("--region", help="us-west-2 if not said.")
-@click.option("--account", help="Your own ECR account.")
-@click.option("--registry", help="Your own registry: host[:port][/prefix].")
+@click.option("--toolkit", required=True, metavar="NAME", help="The toolkit, as in the ids of the cells.")
+@click.option(
+    "--version",
+    "version",
+    metavar="VERSION",
+    help="The toolkit's version. A minor version means its newest patch version. The default is the newest version.",
+)
+@click.option("--framework", metavar="NAME", help="tf, torch or mxnet, or the name that the SageMaker SDK uses.")
+@click.option(
+    "--processor",
+    default="cpu",
+    show_default=True,
+    type=click.Choice(["cpu", "gpu"]),
+    help="The processor that the image is for.",
+)
+@click.option(
+    "--line",
+    default="sagemaker",
+    show_default=True,
+    metavar="LINE",
+    help="The line of base images: sagemaker, or a suffix of cell ids such as debian.",
+)
+@click.option("--region", metavar="REGION", help="The AWS region of the registry. The default is us-west-2.")
+@click.option("--account", metavar="ACCOUNT", help="Your own AWS account, if the image is in its ECR registry.")
+@click.option("--registry", metavar="REGISTRY", help="Your own registry: host[:port][/prefix].")
 @click.pass_context
 def uri(
     ctx: click.Context,
@@ -178,20 +212,22 @@ def uri(
     account: str | None,
     registry: str | None,
 ) -> None:
-    """Print the address of one image."""
+    """Print the registry address of one image.
+
+    Without --account and --registry it is the address at which SageMaker published the image.
+    """
     from rlimages.matrix.uri import ImageQuery, find_cell, registry_host
 
-    project = project_of(ctx)
-    spelled = project.matrix.framework_name(framework) if framework else None
-    question = ImageQuery(
+    project = command_project(ctx)
+    query = ImageQuery(
         toolkit=toolkit,
         version=version,
-        framework=spelled,
+        framework=project.matrix.framework_name(framework) if framework else None,
         processor=processor,
         line=line,
         published=not (account or registry),
     )
-    cell = find_cell(project.cells, question)
-    wanted = region or project.accounts.default_region
-    host = registry_host(cell, project.accounts, region=wanted, account=account, registry=registry)
+    cell = find_cell(project.cells, query)
+    region = region or project.accounts.default_region
+    host = registry_host(cell, project.accounts, region=region, account=account, registry=registry)
     click.echo(f"{host}/{cell.local_name}")

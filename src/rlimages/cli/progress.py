@@ -1,4 +1,4 @@
-"""Show the progress of a run: a live view on a terminal, plain lines elsewhere."""
+"""Show the progress of a run: a live view on a terminal, plain lines otherwise."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 _DONE = {Stage.BUILD: "built", Stage.SMOKE: "checked", Stage.PUBLISH: "published"}
-_DOING = {Stage.BUILD: "builds", Stage.SMOKE: "checks", Stage.PUBLISH: "publishes"}
+_RUNNING = {Stage.BUILD: "builds", Stage.SMOKE: "checks", Stage.PUBLISH: "publishes"}
 _STYLE = {
     Outcome.PASSED: "green",
     Outcome.FAILED: "bold red",
@@ -28,19 +28,19 @@ _STYLE = {
 
 @contextmanager
 def progress_reporter(stream: TextIO, *, live: bool) -> Iterator[Callable[[Event], None]]:
-    """Give the callback for `pipeline.run`; `live` when `stream` is a terminal and no CI is about."""
+    """Provide a function that shows an event on `stream`: in a live view if `live`, else as a plain line."""
     if not live:
         yield lambda event: _print(stream, event)
         return
-    with ExitStack() as open_view:
+    with ExitStack() as stack:
         views: list[_View] = []
 
-        def take(event: Event) -> None:
-            if not views:  # what draws is loaded for those who have something to see
-                views.append(open_view.enter_context(_live_reporter(stream)))
-            views[0].take(event)
+        def show(event: Event) -> None:
+            if not views:  # rich is slow to import: a run without any event does not need it
+                views.append(stack.enter_context(_live_reporter(stream)))
+            views[0].show(event)
 
-        yield take
+        yield show
 
 
 @contextmanager
@@ -54,11 +54,14 @@ def _live_reporter(stream: TextIO) -> Iterator["_View"]:
 
 
 def event_line(event: Event) -> str:
-    """`[ 3/12] ray-… built in 41 s`: for the beginning and the end of a stage; empty for what is between."""
+    """Return the line for the start or the end of a stage: `[ 3/12] ray-… built in 41 s`.
+
+    It is empty for events in between.
+    """
     count = f"[{event.done:{len(str(event.total))}}/{event.total}]"
     detail = f": {event.detail}" if event.detail else ""
     if event.outcome is None:
-        return "" if event.detail else f"{count} {event.cell} {_DOING[event.stage]}"
+        return "" if event.detail else f"{count} {event.cell} {_RUNNING[event.stage]}"
     if event.outcome is Outcome.PASSED:
         return f"{count} {event.cell} {_DONE[event.stage]} in {format_duration(event.seconds)}{detail}"
     return f"{count} {event.cell} {event.stage} {event.outcome} after {format_duration(event.seconds)}{detail}"
@@ -73,26 +76,29 @@ def _print(stream: TextIO, event: Event) -> None:
 @dataclass
 class _Row:
     stage: Stage
-    began: float
+    started: float
+    """In the seconds of `time.monotonic`."""
     detail: str
 
 
 class _View:
-    """What goes on now, below the lines of what has ended."""
+    """A table of the running stages, below the lines of those that have ended."""
 
     def __init__(self, console: "Console") -> None:
         self.console = console
         self._rows: dict[str, _Row] = {}
 
-    def take(self, event: Event) -> None:
+    def show(self, event: Event) -> None:
+        """Update the row of a cell, or replace it by a line when its stage has ended."""
         if event.outcome is None:
-            began = time.monotonic() - event.seconds
-            self._rows[event.cell] = _Row(stage=event.stage, began=began, detail=event.detail)
+            started = time.monotonic() - event.seconds
+            self._rows[event.cell] = _Row(stage=event.stage, started=started, detail=event.detail)
         else:
             self._rows.pop(event.cell, None)
             self.console.print(event_line(event), style=_STYLE[event.outcome], markup=False, highlight=False)
 
     def table(self) -> "Table":
+        """Return the table of the running stages, as of now."""
         from rich.spinner import Spinner
         from rich.table import Table
         from rich.text import Text
@@ -103,8 +109,8 @@ class _View:
         table.add_column(no_wrap=True)
         table.add_column(justify="right", no_wrap=True)
         table.add_column(no_wrap=True, overflow="ellipsis")
-        for cell, row in list(self._rows.items()):
-            seconds = format_duration(time.monotonic() - row.began)
+        for cell, row in list(self._rows.items()):  # a copy: another thread changes the rows meanwhile
+            seconds = format_duration(time.monotonic() - row.started)
             spinner = Spinner("dots", style="cyan")
-            table.add_row(spinner, Text(cell), Text(_DOING[row.stage]), Text(seconds), Text(row.detail, style="dim"))
+            table.add_row(spinner, Text(cell), Text(_RUNNING[row.stage]), Text(seconds), Text(row.detail, style="dim"))
         return table

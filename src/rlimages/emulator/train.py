@@ -30,6 +30,7 @@ from rlimages.emulator.training_job import (
 )
 from rlimages.errors import FactoryError, Interrupted, JobError
 from rlimages.project.lookup import find_image
+from rlimages.project.state import current_state_folder
 from rlimages.system.process import Stop
 from rlimages.system.tar import merge_tars, pack_tar, read_first_text
 from rlimages.system.units import format_duration
@@ -225,8 +226,6 @@ def _store_results(hosts: Sequence[TrainingHost], output: Path) -> None:
         raise FactoryError(f"cannot write results to {output}: {error.strerror}") from error
 
 
-JOBS = Path(".rlimages/jobs")
-"""Below the current folder: where results go that were sent nowhere else."""
 EXIT_CODES = {JobStatus.COMPLETED: 0, JobStatus.FAILED: 1, JobStatus.STOPPED: Interrupted.exit_code}
 
 
@@ -281,7 +280,7 @@ def train(
         for note in engine.remove_orphans():
             on_note(note)
         job = make_job(wishes, name, find_image(wishes.image, engine, matrix, Path.cwd()))
-        output = wishes.output or JOBS / name
+        output = wishes.output or current_state_folder().jobs / name
 
         def hear(host: str, line: str) -> None:
             metrics.hear(line)

@@ -17,11 +17,10 @@ from rlimages.emulator.serve import ServeOptions, prepare_endpoint
 from rlimages.emulator.training_job import JobStatus, make_job_name
 from rlimages.emulator.transform_job import InputFile, OutputOptions, clear_outputs, input_files, run_transform
 from rlimages.errors import Interrupted, JobError
+from rlimages.project.state import current_state_folder
 from rlimages.system.process import Stop
 from rlimages.system.units import format_duration
 
-TRANSFORMS = Path(".rlimages/transforms")
-"""Below the current folder: where outputs go that were sent nowhere else."""
 EXIT_CODES = {JobStatus.COMPLETED: 0, JobStatus.FAILED: 1, JobStatus.STOPPED: Interrupted.exit_code}
 
 
@@ -76,7 +75,7 @@ def transform(
     try:
         served = prepare_endpoint(serving, name, engine, matrix, on_note)
         served = replace(served, environment={**wishes.asked.variables, **served.environment})
-        output = wishes.output or TRANSFORMS / name
+        output = wishes.output or current_state_folder().transforms / name
         clear_outputs(files, output)
 
         def hear(file: TransformedFile) -> None:

@@ -1,4 +1,4 @@
-"""Past durations and sizes of each cell, and the estimates made from them."""
+"""Record how long the builds and checks of each cell took, and estimate the next ones from that."""
 
 import fcntl
 import json
@@ -6,121 +6,134 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from rlimages.matrix.cell import Cell
+from rlimages.project.state import StateFolder
 from rlimages.system.files import read_text, write_text
 
 KEPT = 5
-"""Builds, and checks, that are remembered of each cell; their median counts."""
+"""Number of builds, and of check suites, that are kept for each cell. Estimates are their median."""
 KEPT_IMAGES = 50
-"""Images of each cell of which is known that they were made here."""
-FILE = "history.json"
-_FORM = 1
+"""Number of image ids that are kept for each cell. Only these images are removed once they have no name."""
+_FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measurement:
-    """What one build took, or all checks of one image."""
+    """Duration and result size of one build, or the duration of all checks of one image."""
 
     seconds: float
-    on: str
+    date: str
     """ISO 8601, UTC."""
     size: int = 0
-    """Bytes of the image that was built, unpacked."""
+    """Unpacked size of the new image in bytes; 0 for checks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CellHistory:
-    """What is known of one cell, the newest last."""
+    """The measurements of one cell, oldest first."""
 
     toolkit: str
     builds: tuple[Measurement, ...] = ()
     checks: tuple[Measurement, ...] = ()
     images: tuple[str, ...] = ()
-    """Ids of what was built here."""
+    """Ids of the images that were built on this machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """What is known of all cells. Nothing here asks the disk."""
+    """The measurements of all cells, and estimates from them."""
 
     records: Mapping[str, CellHistory] = field(default_factory=lambda: MappingProxyType({}))
     """By cell id."""
     note: str = ""
-    """Why nothing is known, where the file is there and cannot be read."""
+    """Why the history is empty, if its file exists and cannot be read."""
 
-    def knows(self, cell: Cell) -> bool:
-        """True when this very cell was built before."""
+    def has_build(self, cell: Cell) -> bool:
+        """Return whether a build of this cell was measured."""
         return cell.id in self.records and bool(self.records[cell.id].builds)
 
     def estimate(self, cell: Cell) -> float | None:
-        """Seconds that a build of the cell and all its checks will take; None where nothing was ever built."""
+        """Return the seconds that a build of the cell and all its checks will take; None if no build was measured."""
         build = self.estimate_build(cell)
         return None if build is None else build + (self.estimate_checks(cell) or 0.0)
 
     def estimate_build(self, cell: Cell) -> float | None:
-        """Seconds: the cell's median, for an unknown one its toolkit's, else that of all; None where there is none."""
-        return self._find(self._builds, cell)
+        """Return the seconds that a build will take: the median of the cell, else of its toolkit, else of all cells.
+
+        Returns None if no build was measured.
+        """
+        return self._find(self._build_seconds, cell)
 
     def estimate_checks(self, cell: Cell) -> float | None:
-        """Seconds of all checks of an image, one after the other."""
-        return self._find(self._checks, cell)
+        """Return the seconds that all checks of an image take one after the other; None if none were measured."""
+        return self._find(self._check_seconds, cell)
 
     def estimate_size(self, cell: Cell) -> int | None:
-        """Bytes of the unpacked image."""
+        """Return the unpacked size of the image in bytes; None if no build was measured."""
         size = self._find(self._sizes, cell)
         return None if size is None else int(size)
 
     def images(self) -> frozenset[str]:
-        """Ids of all images that were made here, as far as is known."""
+        """Return the ids of all recorded images of all cells."""
         return frozenset(image for record in self.records.values() for image in record.images)
 
     @cached_property
-    def _builds(self) -> Mapping[str, float]:
+    def _build_seconds(self) -> Mapping[str, float]:
         return self._medians({name: [it.seconds for it in record.builds] for name, record in self.records.items()})
 
     @cached_property
-    def _checks(self) -> Mapping[str, float]:
+    def _check_seconds(self) -> Mapping[str, float]:
         return self._medians({name: [it.seconds for it in record.checks] for name, record in self.records.items()})
 
     @cached_property
     def _sizes(self) -> Mapping[str, float]:
         return self._medians({name: [it.size for it in record.builds] for name, record in self.records.items()})
 
-    def _medians(self, known: Mapping[str, Collection[float]]) -> Mapping[str, float]:
-        """By cell id; by `toolkit/` and by `/` the median of those below it."""
-        from statistics import median  # brings exact fractions, which take longer than reading the file
+    def _medians(self, values: Mapping[str, Collection[float]]) -> Mapping[str, float]:
+        """Return the median of each cell by id, of each toolkit by `toolkit/`, and of all cells by `/`.
 
-        cells = {name: median(values) for name, values in known.items() if values}
-        toolkits = {self.records[name].toolkit for name in cells}
-        below = {
+        The medians of toolkits and of all cells are taken from the medians of their cells.
+        """
+        from statistics import median  # imports fractions and decimal, which takes longer than reading the history
+
+        cells = {name: median(numbers) for name, numbers in values.items() if numbers}
+        toolkits = {
             f"{toolkit}/": median(value for name, value in cells.items() if self.records[name].toolkit == toolkit)
-            for toolkit in toolkits
+            for toolkit in {self.records[name].toolkit for name in cells}
         }
-        return {**cells, **below, **({"/": median(cells.values())} if cells else {})}
+        return {**cells, **toolkits, **({"/": median(cells.values())} if cells else {})}
 
     @staticmethod
     def _find(medians: Mapping[str, float], cell: Cell) -> float | None:
         return next((medians[key] for key in (cell.id, f"{cell.toolkit}/", "/") if key in medians), None)
 
 
-def read_history(folder: Path) -> History:
-    """What the folder `.rlimages` remembers. A broken file counts as none, and the note says so."""
-    records, note = _read(folder)
+def read_history(state: StateFolder) -> History:
+    """Read the history of a project. If the file cannot be read, return an empty history with a note."""
+    records, note = _read(state)
     return History(records=records, note=note)
 
 
 def record_measurements(
-    folder: Path, cell: Cell, *, build: Measurement | None = None, checks: Measurement | None = None, image: str = ""
+    state: StateFolder,
+    cell: Cell,
+    *,
+    build: Measurement | None = None,
+    checks: Measurement | None = None,
+    image: str = "",
 ) -> None:
-    """Write down what became of one cell. Two runs that do so at once both get in. Raises `OSError` for a full disk."""
+    """Add the measurements of one cell and the id of its new image to the history.
+
+    Several runs may write at the same time: each holds a file lock while it reads and writes. Raises `OSError` if the
+    file cannot be written.
+    """
     if not (build or checks or image):
         return
-    with _locked(folder):
-        records, _ = _read(folder)
+    with _locked(state):
+        records, _ = _read(state)
         old = records.get(cell.id, CellHistory(toolkit=cell.toolkit))
         new = replace(
             old,
@@ -129,57 +142,59 @@ def record_measurements(
             checks=(*old.checks, *([checks] if checks else []))[-KEPT:],
             images=(*(known for known in old.images if known != image), *([image] if image else []))[-KEPT_IMAGES:],
         )
-        write_text(folder / FILE, _text({**records, cell.id: new}))
+        write_text(state.history, _format({**records, cell.id: new}))
 
 
-def _read(folder: Path) -> tuple[Mapping[str, CellHistory], str]:
-    file = folder / FILE
+def _read(state: StateFolder) -> tuple[Mapping[str, CellHistory], str]:
+    """Return the records, or no records and the reason."""
     try:
-        text = read_text(file)
+        text = read_text(state.history)
         return (_parse(json.loads(text)) if text is not None else {}), ""
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return {}, f"{file}: not readable as a history ({error!r}); it is begun anew"
+        return {}, f"{state.history}: cannot be read as a history ({error!r}); a new one is started"
 
 
-def _text(records: Mapping[str, CellHistory]) -> str:
-    """JSON with a line for each cell: `json` is slow where it has to break lines itself."""
+def _format(records: Mapping[str, CellHistory]) -> str:
+    """Return the records as JSON, with one line for each cell."""
+    # `json` is slow with `indent`, so only the single records are formatted by it.
     lines = ",\n".join(
         f"{json.dumps(name)}: {json.dumps(_record_facts(record))}" for name, record in sorted(records.items())
     )
-    return f'{{"version": {_FORM}, "cells": {{\n{lines}\n}}}}\n'
+    return f'{{"version": {_FORMAT_VERSION}, "cells": {{\n{lines}\n}}}}\n'
 
 
 def _record_facts(record: CellHistory) -> Mapping[str, Any]:
     return {
         "toolkit": record.toolkit,
-        "builds": [{"seconds": it.seconds, "on": it.on, "size": it.size} for it in record.builds],
-        "checks": [{"seconds": it.seconds, "on": it.on, "size": it.size} for it in record.checks],
+        "builds": [{"seconds": it.seconds, "on": it.date, "size": it.size} for it in record.builds],
+        "checks": [{"seconds": it.seconds, "on": it.date, "size": it.size} for it in record.checks],
         "images": record.images,
     }
 
 
-def _parse(said: Any) -> Mapping[str, CellHistory]:
-    if said["version"] != _FORM:
-        raise ValueError(f"version {said['version']}")
-    return {str(name): _record(record) for name, record in said["cells"].items()}
+def _parse(document: Any) -> Mapping[str, CellHistory]:
+    if document["version"] != _FORMAT_VERSION:
+        raise ValueError(f"version {document['version']}")
+    return {str(name): _parse_record(record) for name, record in document["cells"].items()}
 
 
-def _record(said: Mapping[str, Any]) -> CellHistory:
+def _parse_record(record: Mapping[str, Any]) -> CellHistory:
     return CellHistory(
-        toolkit=str(said["toolkit"]),
-        builds=tuple(map(_measurement, said["builds"])),
-        checks=tuple(map(_measurement, said["checks"])),
-        images=tuple(map(str, said["images"])),
+        toolkit=str(record["toolkit"]),
+        builds=tuple(map(_parse_measurement, record["builds"])),
+        checks=tuple(map(_parse_measurement, record["checks"])),
+        images=tuple(map(str, record["images"])),
     )
 
 
-def _measurement(said: Mapping[str, Any]) -> Measurement:
-    return Measurement(seconds=float(said["seconds"]), on=str(said["on"]), size=int(said["size"]))
+def _parse_measurement(entry: Mapping[str, Any]) -> Measurement:
+    return Measurement(seconds=float(entry["seconds"]), date=str(entry["on"]), size=int(entry["size"]))
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{FILE}.lock").open("w") as file:
+def _locked(state: StateFolder) -> Iterator[None]:
+    """Hold the file lock of the history. It is a file of its own, as writing replaces the history file."""
+    state.root.mkdir(parents=True, exist_ok=True)
+    with state.history.with_name(f"{state.history.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -124,7 +124,7 @@ def longest_first(steps: Sequence[BuildStep], past: "History") -> tuple[str, ...
         name = step.cell.id
         if step.action is Action.BUILD:
             unknown, seconds = behind[name]
-            own = past.estimate(step.cell) if past.knows(step.cell) else None
+            own = past.estimate(step.cell) if past.has_build(step.cell) else None
             behind[name] = unknown or own is None, seconds + (_guess(step.cell) if own is None else own)
         for need in step.needs:
             if need in behind:

@@ -1,4 +1,4 @@
-"""The shape of `build_matrix.lock.yaml`, as pydantic models. Apart from `base_lock`, which every command loads."""
+"""Pydantic models of `build_matrix.lock.yaml`. `base_lock` is loaded by every command, so it must not import them."""
 
 from typing import Annotated
 
@@ -10,7 +10,7 @@ Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
 class RawLockedBase(StrictModel):
-    """What a registry said of one base."""
+    """The entry of one base image."""
 
     digest: Digest | None
     asked: Date
@@ -18,7 +18,7 @@ class RawLockedBase(StrictModel):
 
 
 class RawBaseLock(StrictModel):
-    """The whole of `build_matrix.lock.yaml`."""
+    """The whole file."""
 
     version: int = Field(ge=1, le=1)
     bases: dict[str, RawLockedBase]

@@ -10,14 +10,14 @@ from urllib.parse import unquote, urlsplit
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PipSettings:
-    """What a build has to know to find packages as this machine does."""
+    """Where pip on this machine finds packages, and which certificates it trusts."""
 
     index_url: str | None = None
     extra_index_urls: tuple[str, ...] = ()
     find_links: tuple[str, ...] = ()
-    """Folders or addresses."""
+    """Folders or URLs."""
     certificates: Path | None = None
-    """A file of certificates to trust."""
+    """A file with the certificates to trust."""
 
     @property
     def wheel_folders(self) -> tuple[Path, ...]:
@@ -32,19 +32,19 @@ class PipSettings:
         return tuple(path for path in paths if path is not None and path.is_dir())
 
     def for_uv(self) -> Mapping[str, str]:
-        """The same settings in uv's words, for resolving: uv does not read pip's configuration.
+        """Return these settings as environment variables of uv, which does not read pip's configuration.
 
-        Local indexes are left out: their files have no upload times, so nothing could be said as of a day.
+        Local indexes are left out: their files have no upload times, so uv cannot resolve them as of a date.
         """
         remote = [url for url in self.extra_index_urls if local_path(url) is None]
-        said = {
+        variables = {
             "UV_DEFAULT_INDEX": self.index_url if self.index_url and local_path(self.index_url) is None else "",
             "UV_INDEX": " ".join(remote),
-            "UV_INDEX_STRATEGY": "unsafe-best-match",  # all indexes together, as pip does
+            "UV_INDEX_STRATEGY": "unsafe-best-match",  # pip also takes the best version of all indexes
             "UV_FIND_LINKS": ",".join(link for link in self.find_links if _exists(link)),
             "SSL_CERT_FILE": str(self.certificates or ""),
         }
-        return {name: value for name, value in said.items() if value}
+        return {name: value for name, value in variables.items() if value}
 
 
 def _exists(link: str) -> bool:
@@ -53,7 +53,7 @@ def _exists(link: str) -> bool:
 
 
 def local_path(link: str) -> Path | None:
-    """The path of a folder or a `file:` address; None for an address elsewhere."""
+    """Return the path of a folder or `file:` URL; None for an http or https URL."""
     parts = urlsplit(link)
     if parts.scheme == "file":
         return Path(unquote(parts.path))
@@ -61,19 +61,25 @@ def local_path(link: str) -> Path | None:
 
 
 def configuration_files(environ: Mapping[str, str], home: Path) -> tuple[Path, ...]:
-    """Where pip looks, the weakest first: global, user (old and new place), PIP_CONFIG_FILE."""
+    """Return the configuration files that pip reads, the weakest first: global, user, PIP_CONFIG_FILE.
+
+    If PIP_CONFIG_FILE is `os.devnull`, pip reads none.
+    """
     dirs = environ.get("XDG_CONFIG_DIRS") or "/etc/xdg"
     config_home = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     files = [Path(folder) / "pip" / "pip.conf" for folder in reversed(dirs.split(":")) if folder]
     files += [Path("/etc/pip.conf"), home / ".pip" / "pip.conf", config_home / "pip" / "pip.conf"]
-    own = environ.get("PIP_CONFIG_FILE")
-    if own == os.devnull:
+    extra = environ.get("PIP_CONFIG_FILE")
+    if extra == os.devnull:
         return ()
-    return (*files, *([Path(own)] if own else []))
+    return (*files, *([Path(extra)] if extra else []))
 
 
 def read_pip_settings(environ: Mapping[str, str], files: Iterable[Path]) -> PipSettings:
-    """Merge the files, weakest first, and what PIP_… says. An unreadable file counts as none, as with pip."""
+    """Merge the settings of the files, weakest first, and of the environment variables `PIP_…`.
+
+    A file that cannot be read is ignored, as by pip.
+    """
     merged: dict[str, str] = {}
     for file in files:
         parser = configparser.RawConfigParser()

@@ -1,4 +1,4 @@
-"""The state folder of a project, `.rlimages`: every path below it is named here and nowhere else."""
+"""Name every path in the state folder of a project, `.rlimages`."""
 
 import os
 from dataclasses import dataclass
@@ -20,6 +20,11 @@ class StateFolder:
     def runs(self) -> Path:
         """One folder for each run, with its logs and reports; `latest` is a link to the newest."""
         return self.root / "runs"
+
+    @property
+    def history(self) -> Path:
+        """The file with the durations and sizes of earlier builds and checks."""
+        return self.root / "history.json"
 
     @property
     def check_cache(self) -> Path:
@@ -80,6 +85,14 @@ class StateFolder:
         link.symlink_to(folder.name)
         link.replace(self.runs / "latest")
         return folder
+
+
+def current_state_folder() -> StateFolder:
+    """Return the state folder in the current directory, for commands that work without a project.
+
+    Its paths are relative, as the results of these commands are shown to people.
+    """
+    return StateFolder(Path(STATE))
 
 
 def new_run_name() -> str:

@@ -19,7 +19,7 @@ from rlimages.system.process import run_program
 
 
 def find_stale_locks(project: Project, cells: tuple[Cell, ...], *, everything: bool) -> Iterator[str]:
-    """One sentence for each stale lock; with `everything`, also for locks that belong to no cell."""
+    """Yield one sentence for each stale lock; with `everything`, also for locks that belong to no cell."""
     toolkits = project.toolkits if everything else ()
     yield from stale_locks(project.lock_inputs(cells), project.root, toolkits)
 
@@ -27,111 +27,117 @@ def find_stale_locks(project: Project, cells: tuple[Cell, ...], *, everything: b
 def update_locks(
     project: Project, cells: tuple[Cell, ...], *, environ: Mapping[str, str], force: bool
 ) -> Iterator[str]:
-    """Resolve stale locks, all with `force`; one line for each. Raises `ToolError` with uv's words."""
+    """Resolve the stale locks of these cells, or all with `force`; yield one line for each.
+
+    Raises `ToolError` with uv's output if a cell cannot be resolved.
+    """
     from uv import find_uv_bin
 
-    done: dict[str, str] = {}  # cpu and gpu mostly ask for the same
-    # one by one: what a cell that extends another asks for is in the lock that its parent has just got
-    for asked in (asked for cell in cells for asked in project.lock_inputs((cell,))):
-        path = project.root / asked.cell.lock
-        if not force and asked.header in (read_text(path) or ""):
-            yield f"kept {asked.cell.lock}"
+    resolved: dict[str, str] = {}  # by digest: the cpu and gpu cells usually have the same inputs
+    # Inputs are read cell by cell: those of a derived cell depend on its parent's lock, which may just have changed.
+    for inputs in (inputs for cell in cells for inputs in project.lock_inputs((cell,))):
+        path = project.root / inputs.cell.lock
+        if not force and inputs.header in (read_text(path) or ""):
+            yield f"kept {inputs.cell.lock}"
             continue
-        if asked.digest not in done:
-            done[asked.digest] = _resolve(asked, find_uv_bin(), environ)
-        write_text(path, lock_text(asked, done[asked.digest]))
-        yield f"wrote {asked.cell.lock}"
+        if inputs.digest not in resolved:
+            resolved[inputs.digest] = _resolve(inputs, find_uv_bin(), environ)
+        write_text(path, lock_text(inputs, resolved[inputs.digest]))
+        yield f"wrote {inputs.cell.lock}"
 
 
-def _resolve(asked: LockInputs, uv: str, environ: Mapping[str, str]) -> str:
+def _resolve(inputs: LockInputs, uv: str, environ: Mapping[str, str]) -> str:
     from rlimages.project.pip_config import configuration_files, read_pip_settings
-    from rlimages.system.process import run_program
 
     with tempfile.TemporaryDirectory(prefix="rlimages-lock-") as name:
         folder = Path(name)
-        for file, content in asked.files().items():
+        for file, content in inputs.files().items():
             write_text(folder / file, content)
         settings = read_pip_settings(environ, configuration_files(environ, Path.home()))
-        env = {**settings.for_uv(), **environ, "TMPDIR": name}  # uv leaves lock files of its builds behind
-        env.pop("PYTHONPATH", None)  # it would leak into the builds of source packages
-        for command in uv_commands(uv, sys.executable, asked, folder):
-            said: list[str] = []
-            if not run_program(command, on_line=said.append, env=env).passed:
-                raise resolution_error(asked.cell, "\n".join(said))
+        env = {**settings.for_uv(), **environ, "TMPDIR": name}  # uv leaves lock files there
+        env.pop("PYTHONPATH", None)  # it would change the builds of source packages
+        for command in uv_commands(uv, sys.executable, inputs, folder):
+            output: list[str] = []
+            if not run_program(command, on_line=output.append, env=env).passed:
+                raise resolution_error(inputs.cell, "\n".join(output))
         return (folder / "lock.txt").read_text(encoding="utf-8").replace(f"{folder}/", "")
 
 
-PARALLEL_REQUESTS = 8
-PATIENCE = 30.0
-"""Seconds for one answer."""
+_PARALLEL_REQUESTS = 8
+_TIMEOUT = 30.0
+"""Seconds for one request to a registry."""
 _REASONS = {
     "no such host|server misbehaving|name resolution": "its registry cannot be found from here",
     "connection refused|i/o timeout|no route|unreachable|deadline": "its registry does not answer",
-    "unauthorized|forbidden|denied|no basic auth|authorization": "its registry wants a log-in: docker login",
+    "unauthorized|forbidden|denied|no basic auth|authorization": "its registry requires a login: docker login",
     "not found|manifest unknown|name unknown": "its registry has no such image",
 }
-"""What BuildKit's client says -> what that means."""
-AskRegistry = Callable[[str], tuple[str | None, str]]
-"""Reference -> its digest, or None and why there is none."""
+"""Pattern in the output of `docker buildx imagetools` -> the reason in our words.
+
+BuildKit's messages contain addresses of this machine. The reasons are committed, so they must be equal everywhere.
+"""
+FetchDigest = Callable[[str], tuple[str | None, str]]
+"""Takes a reference; returns its digest and an empty reason, or None and the reason."""
 
 
 def update_base_lock(
-    project: Project, cells: Sequence[Cell], *, region: str | None = None, ask: AskRegistry | None = None
+    project: Project, cells: Sequence[Cell], *, region: str | None = None, fetch: FetchDigest | None = None
 ) -> Mapping[str, LockedBase]:
-    """Ask for the bases of these cells, and write the file; what is not asked for stays. Base -> what was said.
+    """Ask registries for the digests of the base images of these cells, and write them to the base lock.
 
-    A base that does not answer keeps the digest it had, and says since when nobody answered. The images of other cells
-    are no bases: what is built here has no digest in a registry.
+    Return the new entries by base image, as the matrix names it. Other base images keep their entries; entries that no
+    cell uses are removed. A base image whose registry does not answer keeps its digest and gets the reason. Cells that
+    extend others have no base image in a registry.
     """
     registries = project.base_arguments(tuple(cells), region)
     wanted = {cell.base.image: image_reference(cell.base, registries) for cell in cells if not cell.extends}
     today = datetime.now(UTC).date().isoformat()
-    with ThreadPoolExecutor(max_workers=PARALLEL_REQUESTS) as pool:
-        answers = dict(zip(wanted, pool.map(ask or registry_digest, wanted.values()), strict=True))
+    with ThreadPoolExecutor(max_workers=_PARALLEL_REQUESTS) as pool:
+        answers = dict(zip(wanted, pool.map(fetch or registry_digest, wanted.values()), strict=True))
     known = dict(project.base_lock)
-    told = {
-        name: LockedBase(digest=digest, asked=today)
+    updated = {
+        name: LockedBase(digest=digest, date=today)
         if digest
-        else LockedBase(digest=known[name].digest if name in known else None, asked=today, unreachable=why)
-        for name, (digest, why) in answers.items()
+        else LockedBase(digest=known[name].digest if name in known else None, date=today, unreachable=reason)
+        for name, (digest, reason) in answers.items()
     }
     used = {cell.base.image for cell in project.cells if not cell.extends}
-    kept = {name: asked for name, asked in known.items() if name in used}
-    write_text(project.root / BASE_LOCK, format_base_lock({**kept, **told}))
-    return told
+    kept = {name: base for name, base in known.items() if name in used}
+    write_text(project.root / BASE_LOCK, format_base_lock({**kept, **updated}))
+    return updated
 
 
-def registry_digest(name: str) -> tuple[str | None, str]:
-    """The digest of what a reference names in its registry, or None and why: of an index, where it has one.
+def registry_digest(reference: str) -> tuple[str | None, str]:
+    """Return the digest of a reference in its registry, of the index if there is one; or None and the reason.
 
-    Asked as builds ask, with what `docker login` knows: what can be pulled can be locked.
+    The request is made by buildx with the credentials of `docker login`, as in a build.
     """
-    said: list[str] = []
-    argv = ["docker", "buildx", "imagetools", "inspect", "--format", "{{json .Manifest}}", name]
-    ended = run_program(argv, on_line=said.append, timeout=PATIENCE, remedy=ENGINE_REMEDY)
-    found = re.search(r'"digest": *"(sha256:[0-9a-f]{64})"', "\n".join(said))
-    if ended.passed and found:
+    output: list[str] = []
+    argv = ["docker", "buildx", "imagetools", "inspect", "--format", "{{json .Manifest}}", reference]
+    process = run_program(argv, on_line=output.append, timeout=_TIMEOUT, remedy=ENGINE_REMEDY)
+    found = re.search(r'"digest": *"(sha256:[0-9a-f]{64})"', "\n".join(output))
+    if process.passed and found:
         return found[1], ""
-    if ended.timed_out:
-        return None, f"no answer in {PATIENCE:.0f} s"
-    return None, _refusal_reason(said)
+    if process.timed_out:
+        return None, f"no answer in {_TIMEOUT:.0f} s"
+    return None, _failure_reason(output)
 
 
-def _refusal_reason(said: Sequence[str]) -> str:
-    """Why there was no answer, in words that are the same on every machine; else the end of what the client said."""
-    text = "\n".join(said)
-    for pattern, words in _REASONS.items():
+def _failure_reason(output: Sequence[str]) -> str:
+    """Return the reason in words that are equal on every machine, or else the end of the last line of output."""
+    text = "\n".join(output)
+    for pattern, reason in _REASONS.items():
         if re.search(pattern, text, re.IGNORECASE):
-            return words
-    line = next((line.strip() for line in reversed(said) if line.strip()), "no answer")
+            return reason
+    line = next((line.strip() for line in reversed(output) if line.strip()), "no answer")
     return line.rpartition(": ")[2]
 
 
-def base_lock_lines(told: Mapping[str, LockedBase]) -> Iterator[str]:
-    """One for each base; what could not be reached is said, not hidden."""
-    for name, asked in told.items():
-        if asked.unreachable is None:
-            yield f"{name}: {asked.digest}"
+def base_lock_lines(bases: Mapping[str, LockedBase]) -> Iterator[str]:
+    """Yield one line for each base image: its digest, or why its registry did not answer."""
+    for name, base in bases.items():
+        if base.unreachable is None:
+            yield f"{name}: {base.digest}"
         else:
-            kept = f"stays at {asked.digest}" if asked.digest else "is not locked"
-            yield f"{name}: {kept}; unreachable: {asked.unreachable}"
+            kept = f"stays at {base.digest}" if base.digest else "is not locked"
+            yield f"{name}: {kept}; unreachable: {base.unreachable}"

@@ -19,6 +19,7 @@ from rlimages.plan.history import History, read_history
 from rlimages.plan.planner import longest_first
 from rlimages.plan.results import BuildResult, CellReport, Outcome, PublishResult, RunReport, SmokeResult
 from rlimages.plan.step import Action, BuildPlan, BuildStep, Stage
+from rlimages.project.state import StateFolder
 from rlimages.run.stages import ReportStage, StageContext, run_stages, skipped_build
 from rlimages.system.process import Stop
 
@@ -39,7 +40,7 @@ def run_plan(
     elsewhere: Mapping[str, CellReport] = MappingProxyType({}),
     check_timeout: float = CHECK_TIMEOUT,
     booking: ResourceBudget | None = None,
-    state: Path | None = None,
+    state: StateFolder | None = None,
     on_passed: Callable[[CellReport], None] | None = None,
     command: str = "",
     notes: Sequence[str] = (),

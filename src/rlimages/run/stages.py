@@ -17,6 +17,7 @@ from rlimages.plan.history import History, Measurement, read_history, record_mea
 from rlimages.plan.planner import reused_result
 from rlimages.plan.results import BuildResult, CellReport, Failure, FailureKind, Outcome, SmokeResult, tally
 from rlimages.plan.step import Action, BuildStep, Stage
+from rlimages.project.state import StateFolder
 from rlimages.system.process import Stop
 
 _GONE_WELL = (Outcome.PASSED, Outcome.NOT_APPLICABLE)
@@ -47,7 +48,7 @@ class StageContext:
     stop: Stop = field(default_factory=Stop)
     booking: ResourceBudget = field(default_factory=ResourceBudget)
     """Lets builds and checks begin when there is room for them."""
-    state: Path | None = None
+    state: StateFolder | None = None
     """The folder `.rlimages`, where it is written down what each cell took; None writes nothing down."""
     past: History = field(default_factory=History)
     """What was written down before."""
@@ -99,7 +100,7 @@ def _build(step: BuildStep, report: CellReport, place: StageContext, tell: Repor
         return replace(report, build=result)
     size = expected_disk(place.past.estimate_size(step.cell))
     try:
-        with place.booking.build(size, clock.moved):
+        with place.booking.reserve_build(size, clock.moved):
             result = build_cell(
                 step, place.engine, place.logs(step.cell), root=place.root, stop=place.stop, on_progress=clock.moved
             )
@@ -116,7 +117,7 @@ def _record_build(cell: Cell, result: BuildResult, place: StageContext) -> None:
     """Remember what it took and which image it made; of those made before, remove what nobody can name any more."""
     if place.state is None or result.image is None:
         return
-    made = Measurement(seconds=result.worked, size=result.image.size, on=_now()) if result.worked else None
+    made = Measurement(seconds=result.worked, size=result.image.size, date=_now()) if result.worked else None
     with suppress(OSError):  # a history that can't be written costs a good estimate, not a good image
         record_measurements(place.state, cell, build=made, image=result.image.id)
     place.booking.notes += place.engine.remove_dangling(read_history(place.state).images() - place.held)
@@ -126,7 +127,7 @@ def _record_checks(cell: Cell, results: tuple[SmokeResult, ...], place: StageCon
     if place.state is not None and all(result.outcome in _GONE_WELL and result.log for result in results):
         with suppress(OSError):
             record_measurements(
-                place.state, cell, checks=Measurement(seconds=sum(r.seconds for r in results), on=_now())
+                place.state, cell, checks=Measurement(seconds=sum(r.seconds for r in results), date=_now())
             )
 
 
@@ -156,7 +157,7 @@ def _check(
 ) -> CellReport:
     clock = _Clock(Stage.SMOKE, tell)
     checks = find_checks((place.root, *place.parents), step.cell, place.matrix)
-    with place.booking.check(clock.moved):
+    with place.booking.reserve_check(clock.moved):
         results = run_checks(
             step.cell,
             image,

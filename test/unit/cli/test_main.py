@@ -12,8 +12,8 @@ from rlimages.cli.main import main
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def say(*words: str, root: Path = ROOT) -> Result:
-    return CliRunner().invoke(main, ["--matrix", str(root / "build_matrix.yaml"), *words])
+def invoke(*arguments: str, root: Path = ROOT) -> Result:
+    return CliRunner().invoke(main, ["--matrix", str(root / "build_matrix.yaml"), *arguments])
 
 
 @pytest.fixture
@@ -25,13 +25,13 @@ def copy(tmp_path: Path) -> Path:
 
 
 def test_list_shows_every_cell_once() -> None:
-    lines = say("list").stdout.splitlines()
+    lines = invoke("list").stdout.splitlines()
     assert len(lines) == 41  # and a head
     assert lines[0].split() == ["CELL", "IMAGE", "ALIASES", "BASE"]
 
 
 def test_list_in_json_says_id_tags_base_recipe_and_lock() -> None:
-    (cell,) = json.loads(say("list", "--json", "--select", "vw-8.7.0-cpu").stdout)
+    (cell,) = json.loads(invoke("list", "--json", "--select", "vw-8.7.0-cpu").stdout)
     assert cell == {
         "id": "vw-8.7.0-cpu",
         "repository": "sagemaker-rl-vw-container",
@@ -43,13 +43,13 @@ def test_list_in_json_says_id_tags_base_recipe_and_lock() -> None:
 
 
 def test_show_says_what_a_cell_stands_on() -> None:
-    page = say("show", "ray-2.60.0-torch-gpu").stdout
+    page = invoke("show", "ray-2.60.0-torch-gpu").stdout
     assert "  cuda: 13.0\n" in page
     assert "  base: pytorch-training:2.10.0-gpu-py313-cu130-ubuntu22.04-sagemaker\n" in page
 
 
 def test_uri_is_one_line() -> None:
-    result = say("uri", "--toolkit", "ray", "--version", "1.6.0", "--framework", "torch", "--processor", "gpu", "--region", "us-west-2")  # fmt: skip
+    result = invoke("uri", "--toolkit", "ray", "--version", "1.6.0", "--framework", "torch", "--processor", "gpu", "--region", "us-west-2")  # fmt: skip
     assert result.stdout == (
         "462105765813.dkr.ecr.us-west-2.amazonaws.com/sagemaker-rl-ray-container:ray-1.6.0-torch-gpu-py36\n"
     )
@@ -57,14 +57,14 @@ def test_uri_is_one_line() -> None:
 
 def test_uri_understands_the_sdks_names_of_frameworks() -> None:
     words = ("uri", "--toolkit", "ray", "--version", "1.6.0", "--processor", "gpu")
-    assert say(*words, "--framework", "pytorch").stdout == say(*words, "--framework", "torch").stdout
+    assert invoke(*words, "--framework", "pytorch").stdout == invoke(*words, "--framework", "torch").stdout
 
 
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
         (["list", "--select", "ray-1.6.0-torch-gppu"], 5, "rlimages: no cell matches 'ray-1.6.0-torch-gppu'; did you mean 'ray-1.6.0-torch-gpu'?"),
-        (["uri", "--toolkit", "vw", "--processor", "gpu"], 5, "rlimages: there is no toolkit 'vw' here, only coach, ray"),
+        (["uri", "--toolkit", "vw", "--processor", "gpu"], 5, "rlimages: no matching image has the toolkit 'vw', only coach, ray"),
         (["lock", "--check", "--select", "nothing"], 5, "rlimages: no cell matches 'nothing'"),
         (["train", "vw:1", "--metric", "m=none"], 2, "rlimages: --metric m: 'none' has no group (…) for the value"),
         (["train", "vw:1", "--instance-count", "0"], 2, "Error: Invalid value for '--instance-count'"),
@@ -83,13 +83,13 @@ def test_uri_understands_the_sdks_names_of_frameworks() -> None:
     ],
 )  # fmt: skip
 def test_bad_words_are_answered_with_a_sentence_and_a_code(words: list[str], code: int, sentence: str) -> None:
-    result = say(*words)
+    result = invoke(*words)
     assert result.exit_code == code
     assert sentence in result.stderr
 
 
 def test_a_missing_matrix_is_exit_2(tmp_path: Path) -> None:
-    result = say("list", root=tmp_path)
+    result = invoke("list", root=tmp_path)
     assert result.exit_code == 2
     assert "cannot be read" in result.stderr
 
@@ -97,37 +97,37 @@ def test_a_missing_matrix_is_exit_2(tmp_path: Path) -> None:
 def test_a_broken_matrix_is_answered_with_all_its_mistakes(copy: Path) -> None:
     matrix = copy / "build_matrix.yaml"
     matrix.write_text(matrix.read_text().replace("version: 1\n", "version: 2\n", 1).replace("aliases:", "alias:"))
-    result = say("list", root=copy)
+    result = invoke("list", root=copy)
     assert result.exit_code == 2
     assert all(re.match(r"build_matrix\.yaml:\d+:\d+: .", line) for line in result.stderr.splitlines())
     assert len(result.stderr.splitlines()) == 6
 
 
 def test_render_check_shows_the_difference_and_exits_with_3(copy: Path) -> None:
-    assert say("render", root=copy).exit_code == 0
-    assert say("render", "--check", root=copy).exit_code == 0
+    assert invoke("render", root=copy).exit_code == 0
+    assert invoke("render", "--check", root=copy).exit_code == 0
     recipe = copy / "ray/docker/2.9.3/Dockerfile.tf"
     recipe.write_text(recipe.read_text().replace("AS os", "AS so"))
-    result = say("render", "--check", root=copy)
+    result = invoke("render", "--check", root=copy)
     assert result.exit_code == 3
     assert "-FROM base-${processor} AS so\n+FROM base-${processor} AS os\n" in result.stdout
 
 
 def test_a_recipe_without_a_cell_is_stale_and_render_removes_it(copy: Path) -> None:
-    say("render", root=copy)
+    invoke("render", root=copy)
     orphan = copy / "ray/docker/0.0.1/Dockerfile.tf"
     orphan.parent.mkdir()
     shutil.copy(copy / "ray/docker/2.9.3/Dockerfile.tf", orphan)
     by_hand = copy / "ray/docker/0.0.1/Dockerfile.mine"
     by_hand.write_text("FROM scratch\n")
-    assert "ray/docker/0.0.1/Dockerfile.tf: belongs to no cell" in say("render", "--check", root=copy).stdout
-    assert "removed ray/docker/0.0.1/Dockerfile.tf" in say("render", root=copy).stdout
+    assert "ray/docker/0.0.1/Dockerfile.tf: belongs to no cell" in invoke("render", "--check", root=copy).stdout
+    assert "removed ray/docker/0.0.1/Dockerfile.tf" in invoke("render", root=copy).stdout
     assert not orphan.exists()
     assert by_hand.exists()
 
 
 def test_render_of_some_cells_writes_only_theirs(copy: Path) -> None:
-    result = say("render", "--select", "ray-0.8.5-*", root=copy)
+    result = invoke("render", "--select", "ray-0.8.5-*", root=copy)
     assert result.stdout.splitlines() == [
         "wrote ray/docker/0.8.5/Dockerfile.tf",
         "wrote ray/docker/0.8.5/Dockerfile.torch",
@@ -135,20 +135,20 @@ def test_render_of_some_cells_writes_only_theirs(copy: Path) -> None:
 
 
 def test_a_missing_lock_is_exit_3(copy: Path) -> None:
-    result = say("lock", "--check", "--select", "vw-9*", root=copy)
+    result = invoke("lock", "--check", "--select", "vw-9*", root=copy)
     assert result.exit_code == 3
     assert "vw/lock/vw-9.11.9-cpu-debian.txt: missing; run `rlimages lock" in result.stdout
 
 
 def test_nothing_is_built_from_a_stale_recipe(copy: Path) -> None:
-    result = say("build", "--select", "vw-9*", root=copy)
+    result = invoke("build", "--select", "vw-9*", root=copy)
     assert result.exit_code == 3
     assert "is not what the matrix and the templates give; run `rlimages render`" in result.stderr
 
 
 def test_every_verb_has_help() -> None:
     for name in main.list_commands(click.Context(main)):
-        assert say(name, "--help").exit_code == 0
+        assert invoke(name, "--help").exit_code == 0
 
 
 def commands_in(page: Path) -> list[str]:
@@ -178,5 +178,5 @@ def test_the_commands_of_the_documentation_are_understood(page: Path) -> None:
     ],
 )
 def test_an_option_that_makes_no_sense_is_one_sentence(words, sentence) -> None:
-    result = say("plan", "--select", "vw-9.11.9-cpu-debian", "--commands", *words)
+    result = invoke("plan", "--select", "vw-9.11.9-cpu-debian", "--commands", *words)
     assert (result.exit_code, result.stderr) == (2, f"rlimages: {sentence}\n")

@@ -132,7 +132,7 @@ def test_parents_always_come_first(cell, shape) -> None:
 def past_of(durations) -> History:
     """A history in which the cells of these ids took so many seconds to build."""
     records = {
-        name: CellHistory(toolkit="ray", builds=(Measurement(seconds=seconds, on="2026-01-01"),))
+        name: CellHistory(toolkit="ray", builds=(Measurement(seconds=seconds, date="2026-01-01"),))
         for name, seconds in durations.items()
     }
     return History(records=records)

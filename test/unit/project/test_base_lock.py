@@ -23,7 +23,7 @@ def project(tmp_path: Path) -> Project:
 
 def test_what_answers_is_locked_and_what_does_not_is_said(project: Project) -> None:
     cells = [cell for cell in project.cells if cell.line == "debian"]
-    told = update_base_lock(project, cells, ask=lambda name: (ONE, "") if "bookworm" in name else (None, "no answer"))
+    told = update_base_lock(project, cells, fetch=lambda name: (ONE, "") if "bookworm" in name else (None, "no answer"))
     assert told["debian:bookworm-slim"].digest == ONE
     assert list(base_lock_lines(told)) == [
         "debian:bullseye-slim: is not locked; unreachable: no answer",
@@ -39,9 +39,9 @@ def test_a_digest_outlives_a_registry_that_is_gone_and_the_others_stay(project: 
         [cell for cell in project.cells if cell.base.image == f"debian:{suite}-slim"]
         for suite in ("bookworm", "bullseye")
     )
-    update_base_lock(project, [*bookworm, *bullseye], ask=lambda _name: (ONE, ""))
+    update_base_lock(project, [*bookworm, *bullseye], fetch=lambda _name: (ONE, ""))
     again = load_project(project.root / "build_matrix.yaml", project.root)
-    told = update_base_lock(again, bookworm, ask=lambda _name: (None, "gone"))
+    told = update_base_lock(again, bookworm, fetch=lambda _name: (None, "gone"))
     assert list(base_lock_lines(told)) == [f"debian:bookworm-slim: stays at {ONE}; unreachable: gone"]
     last = load_project(project.root / "build_matrix.yaml", project.root)
     assert last.locked_bases == {"debian:bookworm-slim": ONE, "debian:bullseye-slim": ONE}
@@ -50,7 +50,7 @@ def test_a_digest_outlives_a_registry_that_is_gone_and_the_others_stay(project: 
 def test_ecr_is_asked_in_the_region_that_is_named(project: Project) -> None:
     asked: list[str] = []
     cells = [cell for cell in project.cells if cell.id == "ray-1.6.0-torch-gpu"]
-    update_base_lock(project, cells, region="eu-west-1", ask=lambda name: (asked.append(name), (TWO, ""))[1])
+    update_base_lock(project, cells, region="eu-west-1", fetch=lambda name: (asked.append(name), (TWO, ""))[1])
     assert asked == ["763104351884.dkr.ecr.eu-west-1.amazonaws.com/pytorch-training:1.8.1-gpu-py36-cu111-ubuntu18.04"]
     assert list(load_project(project.root / "build_matrix.yaml", project.root).locked_bases) == [
         "pytorch-training:1.8.1-gpu-py36-cu111-ubuntu18.04"
@@ -62,7 +62,7 @@ def test_ecr_is_asked_in_the_region_that_is_named(project: Project) -> None:
     [
         ("dial tcp: lookup a.example on 10.0.0.1:53: no such host", "its registry cannot be found from here"),
         ("dial tcp 127.0.0.1:1: connect: connection refused", "its registry does not answer"),
-        ("unexpected status: 401 Unauthorized", "its registry wants a log-in: docker login"),
+        ("unexpected status: 401 Unauthorized", "its registry requires a login: docker login"),
         ("a.example/b:c: not found", "its registry has no such image"),
         ("something: quite else", "quite else"),
     ],
@@ -92,8 +92,8 @@ def test_a_broken_file_is_one_sentence_with_its_place(text: str, place: str) -> 
 
 def test_what_is_written_is_read_back() -> None:
     told = {
-        "b": LockedBase(digest=ONE, asked="2026-01-01"),
-        "a": LockedBase(digest=None, asked="2026-01-02", unreachable="x: y"),
+        "b": LockedBase(digest=ONE, date="2026-01-01"),
+        "a": LockedBase(digest=None, date="2026-01-02", unreachable="x: y"),
     }
     assert parse_base_lock(format_base_lock(told)) == told
     assert format_base_lock(told).index("  a:") < format_base_lock(told).index("  b:")

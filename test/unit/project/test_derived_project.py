@@ -117,7 +117,7 @@ def test_files_for_the_image_are_copied_only_where_there_are_any(child: Project)
 def test_all_that_the_parent_has_binds_the_childs_lock_and_is_not_in_it(child: Project) -> None:
     asked = child.lock_inputs(child.cells)[0]
     parents = locked_packages(read_text(ROOT / "ray/lock/ray-2.9.3-tf-cpu-debian.txt"))
-    assert {f"{name}=={version}" for name, version in parents.items()} <= set(asked.brought)
+    assert {f"{name}=={version}" for name, version in parents.items()} <= set(asked.provided)
     *_, last = uv_commands("uv", "python3.11", asked, Path("/x"))
     left_out = [last[place + 1] for place, word in enumerate(last) if word == "--no-emit-package"]
     assert set(parents) <= set(left_out)
@@ -143,7 +143,7 @@ def test_what_no_resolver_reads_is_left_out_of_the_childs_too(tmp_path: Path) ->
     text = MATRIX.replace("ray-2.9.3-tf-cpu-debian", "coach-0.11.0-mxnet-cpu")
     asked = make(tmp_path, text).lock_inputs(load_project(None, tmp_path).cells)[0]
     assert asked.files()["excludes.txt"] == "pandas\n"
-    assert not [pin for pin in asked.brought if pin.startswith("pandas==")]
+    assert not [pin for pin in asked.provided if pin.startswith("pandas==")]
 
 
 def test_a_cell_that_asks_for_no_package_has_no_lock(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_what_extends_may_be_extended(tmp_path: Path) -> None:
     grandchild = load_project(tmp_path / "b" / "build_matrix.yaml", tmp_path)
     (cell,) = grandchild.cells
     assert (cell.id, cell.base.image) == ("tower-1.0-tf-cpu-debian", "my-maze:1.0")
-    assert "gymnasium==0.28.1" in grandchild.lock_inputs((cell,))[0].brought
+    assert "gymnasium==0.28.1" in grandchild.lock_inputs((cell,))[0].provided
     checks = find_checks(grandchild.roots, cell, grandchild.cells_by_id)
     assert {check.cell.toolkit for check in checks} == {"tower", "ray"}
 

@@ -100,7 +100,7 @@ def test_every_lock_has_what_its_cell_pins(project: Project) -> None:
     for cell in project.cells:
         locked = locked_packages((project.root / cell.lock).read_text())
         (asked,) = project.lock_inputs((cell,))
-        brought = {Requirement(text).name for text in asked.brought}
+        brought = {Requirement(text).name for text in asked.provided}
         wrong += [
             f"{cell.id}: {name} {version} but {locked.get(name)}"
             for name, version in cell.inventory.items()

@@ -10,9 +10,10 @@ from rlimages.build.resources import ResourceBudget
 from rlimages.engine.container import ContainerRun
 from rlimages.engine.protocol import BuildOutcome
 from rlimages.errors import ToolError
-from rlimages.plan.history import FILE, Measurement, read_history, record_measurements
+from rlimages.plan.history import Measurement, read_history, record_measurements
 from rlimages.plan.results import CellReport, FailureKind, Outcome
 from rlimages.plan.step import Action, BuildPlan, Stage
+from rlimages.project.state import StateFolder
 from rlimages.run.scheduler import run_plan
 from rlimages.run.stages import skipped_build
 from rlimages.system.process import ProgramResult, Stop
@@ -234,8 +235,10 @@ def real(engine, step, seconds: float = 1.0):
 def test_of_the_ready_cells_the_longest_is_begun_first(run, make_step, engine, tmp_path) -> None:
     steps = [make_step(f"{number}.0") for number in range(4)]
     for step, seconds in zip(steps, (5, 60, 7, 600), strict=True):
-        record_measurements(tmp_path / "state", step.cell, build=Measurement(seconds=seconds, on="2026-01-01"))
-    run(*steps, jobs=1, stages=(Stage.BUILD,), state=tmp_path / "state")
+        record_measurements(
+            StateFolder(tmp_path / "state"), step.cell, build=Measurement(seconds=seconds, date="2026-01-01")
+        )
+    run(*steps, jobs=1, stages=(Stage.BUILD,), state=StateFolder(tmp_path / "state"))
     begun = [call[1] for call in engine.calls if call[0] == "build"]
     assert begun == [steps[number].cell.id for number in (3, 1, 2, 0)]
 
@@ -244,16 +247,18 @@ def test_a_long_child_brings_its_short_parent_forward(run, make_step, engine, tm
     alone, parent = make_step("1.0"), make_step("2.0")
     child = make_step("3.0", needs=(parent.cell.id,))
     for step, seconds in ((alone, 50), (parent, 1), (child, 90)):
-        record_measurements(tmp_path / "state", step.cell, build=Measurement(seconds=seconds, on="2026-01-01"))
-    run(alone, parent, child, jobs=1, stages=(Stage.BUILD,), state=tmp_path / "state")
+        record_measurements(
+            StateFolder(tmp_path / "state"), step.cell, build=Measurement(seconds=seconds, date="2026-01-01")
+        )
+    run(alone, parent, child, jobs=1, stages=(Stage.BUILD,), state=StateFolder(tmp_path / "state"))
     begun = [call[1] for call in engine.calls if call[0] == "build"]
     assert begun == [parent.cell.id, child.cell.id, alone.cell.id]
 
 
 def test_what_a_cell_took_is_written_down(run, step, engine, tmp_path) -> None:
     engine.builds[step.cell.id] = [real(engine, step, 41.5)]
-    run(step, state=tmp_path)
-    record = read_history(tmp_path).records[step.cell.id]
+    run(step, state=StateFolder(tmp_path))
+    record = read_history(StateFolder(tmp_path)).records[step.cell.id]
     assert [(build.seconds, build.size) for build in record.builds] == [(41.5, 227_000_000)]
     assert [check.seconds for check in record.checks] == [0.5]
     assert record.images == (f"sha256:{step.cell.id}",)
@@ -261,56 +266,56 @@ def test_what_a_cell_took_is_written_down(run, step, engine, tmp_path) -> None:
 
 def test_what_came_from_a_cache_says_nothing_about_the_next_time(run, step, tmp_path) -> None:
     for _ in range(2):
-        run(step, state=tmp_path, proofs=tmp_path / "proofs")
-    record = read_history(tmp_path).records[step.cell.id]
+        run(step, state=StateFolder(tmp_path), proofs=tmp_path / "proofs")
+    record = read_history(StateFolder(tmp_path)).records[step.cell.id]
     assert not record.builds
     assert len(record.checks) == 1
 
 
 def test_a_broken_build_is_not_written_down(run, step, engine, tmp_path) -> None:
     engine.builds[step.cell.id] = [BROKEN]
-    run(step, state=tmp_path)
-    assert not read_history(tmp_path).records
+    run(step, state=StateFolder(tmp_path))
+    assert not read_history(StateFolder(tmp_path)).records
 
 
 def test_a_check_that_failed_says_nothing_about_how_long_checks_take(run, step, engine, tmp_path) -> None:
     engine.checks["check_x.py"] = ContainerRun(process=ProgramResult(code=1, seconds=0.1), last_line="wrong")
-    run(step, state=tmp_path)
-    assert not read_history(tmp_path).records[step.cell.id].checks
+    run(step, state=StateFolder(tmp_path))
+    assert not read_history(StateFolder(tmp_path)).records[step.cell.id].checks
 
 
 def test_a_history_that_cannot_be_read_is_noted(run, step, tmp_path) -> None:
-    (tmp_path / FILE).write_text("{")
-    report = run(step, state=tmp_path)
+    (StateFolder(tmp_path).history).write_text("{")
+    report = run(step, state=StateFolder(tmp_path))
     assert report.outcome is Outcome.PASSED
-    assert any("begun anew" in note for note in report.notes)
+    assert any("a new one is started" in note for note in report.notes)
 
 
 def test_a_history_that_cannot_be_written_costs_no_image(run, step, tmp_path) -> None:
     (tmp_path / "state").write_text("a file, not a folder")
-    assert run(step, state=tmp_path / "state").outcome is Outcome.PASSED
+    assert run(step, state=StateFolder(tmp_path / "state")).outcome is Outcome.PASSED
 
 
 def test_images_made_here_before_are_looked_after_when_a_run_begins_and_after_each_build(
     run, step, engine, tmp_path
 ) -> None:
-    record_measurements(tmp_path, step.cell, image="sha256:old")
-    run(step, state=tmp_path)
+    record_measurements(StateFolder(tmp_path), step.cell, image="sha256:old")
+    run(step, state=StateFolder(tmp_path))
     assert engine.dangling == {"sha256:old", f"sha256:{step.cell.id}"}
 
 
 def test_an_image_that_is_about_to_get_a_name_is_not_removed_for_having_none(run, make_step, engine, tmp_path) -> None:
     built, kept = make_step("1.0"), make_step("2.0", action=Action.REUSE, image_id="sha256:kept")
     engine.store["sha256:kept"] = engine.passes(kept) and engine.store[kept.request.tag]
-    record_measurements(tmp_path, kept.cell, image="sha256:kept")
-    run(built, kept, state=tmp_path)
+    record_measurements(StateFolder(tmp_path), kept.cell, image="sha256:kept")
+    run(built, kept, state=StateFolder(tmp_path))
     assert engine.dangling == {f"sha256:{built.cell.id}"}
 
 
 def test_a_build_for_which_there_is_no_disk_fails_in_one_sentence_and_its_child_is_skipped(run, make_step) -> None:
     parent = make_step("1.0")
     child = make_step("2.0", needs=(parent.cell.id,))
-    report = run(parent, child, booking=ResourceBudget(free=lambda: 10**9))
+    report = run(parent, child, booking=ResourceBudget(free_disk=lambda: 10**9))
     assert outcomes(report) == [Outcome.FAILED, Outcome.SKIPPED]
     assert report.cells[0].build.failure.kind is FailureKind.DISK_FULL
     assert report.cells[0].build.reason.startswith("disk full: 9 GB are needed")
@@ -319,11 +324,11 @@ def test_a_build_for_which_there_is_no_disk_fails_in_one_sentence_and_its_child_
 def test_what_was_removed_to_make_room_is_noted(run, step) -> None:
     free = [10**9]
 
-    def relieve(wanted: int) -> list[str]:
+    def clean(wanted: int) -> list[str]:
         free[0] += wanted
         return ["removed 8.0 GB of old build cache"]
 
-    report = run(step, booking=ResourceBudget(free=lambda: free[0], reliefs=(relieve,)))
+    report = run(step, booking=ResourceBudget(free_disk=lambda: free[0], cleanups=(clean,)))
     assert report.outcome is Outcome.PASSED
     assert report.notes == ("removed 8.0 GB of old build cache",)
 
