@@ -13,10 +13,9 @@ import pytest
 from click.testing import CliRunner, Result
 from faults import Proxy
 
-from rlimages.checks.acceptance import judge_local_image
+from rlimages.checks.acceptance import check_local_image
 from rlimages.checks.profiles import parse_profiles
 from rlimages.cli.main import main
-from rlimages.oci.archive import PackedCache, PackedImage, pack_image
 from rlimages.oci.manifest import (
     DOCKER_CONFIG,
     DOCKER_LAYER,
@@ -31,6 +30,7 @@ from rlimages.oci.manifest import (
     parse_manifest,
     sha256_digest,
 )
+from rlimages.oci.packing import PackedCache, PackedImage, pack_image
 from rlimages.project.project import load_project
 from rlimages.registry.client import RegistryClient
 
@@ -260,10 +260,10 @@ def test_an_image_says_the_same_in_the_store_and_in_a_registry(bench, make, engi
 def test_the_gate_of_a_publisher_judges_by_the_packed_manifest(engine, make) -> None:
     name = make()
     training = parse_profiles().find("sagemaker-training")
-    (verdict,) = judge_local_image(engine, name, ("1.0",), (replace(training, unpacked=1),))
+    (verdict,) = check_local_image(engine, name, ("1.0",), (replace(training, unpacked=1),))
     assert [finding.rule for finding in verdict.refused] == ["unpacked-size"]
     odd = Manifest(content=b"{}", media_type=OCI_MANIFEST, config=None)
-    (verdict,) = judge_local_image(engine, name, ("1.0",), (training,), manifest=odd)
+    (verdict,) = check_local_image(engine, name, ("1.0",), (training,), manifest=odd)
     assert [finding.rule for finding in verdict.refused] == ["manifest"]
 
 

@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 
 from rlimages.errors import Interrupted, RegistryError
+from rlimages.oci.labels import SIGNED_ANNOTATION
 from rlimages.oci.manifest import DOCKER_CONFIG, DOCKER_LAYER, Blob, compose_manifest, sha256_digest
 from rlimages.registry.auth import CONFIG_PREFIX, Credentials, RegistryLogin, secrets_folder, temporary_docker_config
 from rlimages.registry.client import RegistryClient
 from rlimages.registry.http import is_reachable
 from rlimages.supplychain.cosign import SignedImage, signature_repository, signed_digest
-from rlimages.supplychain.signing import SIGNED, Cosign, Key, public_key, sign_image, verify_image
+from rlimages.supplychain.signing import Cosign, Key, public_key, sign_image, verify_image
 from rlimages.system.process import Stop
 
 PASSWORD = "correct-horse-battery"
@@ -155,7 +156,7 @@ def test_what_was_signed_verifies(signed, program, keys) -> None:
     told = verify_image(program, signed, keys.public)
     assert told.bom == BOM
     assert told.annotations["rlimages.cell"] == "vw-9.11.9-cpu"
-    assert told.signed == told.annotations[SIGNED] > "2026"
+    assert told.signed == told.annotations[SIGNED_ANNOTATION] > "2026"
     assert told.fingerprint.startswith("sha256:")
 
 

@@ -17,6 +17,7 @@ from rlimages.emulator.training_job import Job
 from rlimages.engine.container import engine_errors
 from rlimages.engine.docker import DockerEngine, translating_errors
 from rlimages.errors import FactoryError, JobError
+from rlimages.oci.labels import ENDPOINT_LABEL
 from rlimages.system.process import run_with_input
 
 if TYPE_CHECKING:
@@ -315,10 +316,6 @@ def _model(volume: str, *, read_only: bool = False) -> Any:
     from docker.types import Mount
 
     return Mount(MODEL_FOLDER, volume, type="volume", no_copy=True, read_only=read_only)
-
-
-ENDPOINT_LABEL = "rlimages.endpoint"
-"""On the containers of endpoints that anyone may invoke: the name of the endpoint."""
 
 
 class JobEngine(DockerEngine):

@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path, PurePath
 
 from rlimages.errors import JobError
+from rlimages.oci.labels import BIND_TO_PORT_LABEL
 
 
 class EndpointStatus(StrEnum):
@@ -40,8 +41,6 @@ MODEL_FOLDER = "/opt/ml/model"
 PORT = 8080
 """Where a container listens, if it has not been told otherwise."""
 BIND_TO_PORT = "SAGEMAKER_BIND_TO_PORT"
-BIND_LABEL = "com.amazonaws.sagemaker.capabilities.accept-bind-to-port"
-"""An image whose label of this name is `true` listens where `SAGEMAKER_BIND_TO_PORT` says."""
 STARTUP_TIMEOUT = 480
 """Seconds until the first ping must have passed: 8 minutes."""
 PING_TIMEOUT = 2.0
@@ -102,8 +101,8 @@ class Endpoint:
 
 def require_bind_label(labels: Mapping[str, str], endpoint: Endpoint) -> None:
     """Raises `JobError` where an image has not promised to listen where it is told to."""
-    if endpoint.bind_to and labels.get(BIND_LABEL) != "true":
-        raise JobError(f"--bind-to-port {endpoint.bind_to}: {endpoint.image} has no label {BIND_LABEL}=true")
+    if endpoint.bind_to and labels.get(BIND_TO_PORT_LABEL) != "true":
+        raise JobError(f"--bind-to-port {endpoint.bind_to}: {endpoint.image} has no label {BIND_TO_PORT_LABEL}=true")
 
 
 def content_type(name: str, said: str | None) -> str:

@@ -30,8 +30,9 @@ from rlimages.system.process import Stop, run_program, this_process
 if TYPE_CHECKING:
     from docker import DockerClient
 
-    from rlimages.oci.layers import PathKind, StoredImage
+    from rlimages.oci.history import StoredImage
     from rlimages.oci.manifest import ImageConfig
+    from rlimages.oci.path_index import PathKind
 
 
 _SAVE_CHUNK = 1 << 20

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from rlimages.oci.labels import BUILD_LABEL
-from rlimages.oci.layers import PathKind
 from rlimages.oci.manifest import ImageConfig
+from rlimages.oci.path_index import PathKind
 
 if TYPE_CHECKING:
     from rlimages.engine.container import ContainerRun

@@ -5,8 +5,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from rlimages.engine.container import engine_errors
-from rlimages.oci.layers import PathKind, StoredImage
+from rlimages.oci.history import StoredImage
 from rlimages.oci.manifest import ImageConfig
+from rlimages.oci.path_index import PathKind
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -8,18 +8,20 @@ from typing import Any
 
 from rlimages.oci.contents import FileEntry, ImageContents
 
-_RUNS = ("Cmd", "Entrypoint", "Env", "ExposedPorts", "Healthcheck", "StopSignal", "User", "Volumes", "WorkingDir")
-"""What of a configuration changes how a container runs."""
+_RUN_KEYS = ("Cmd", "Entrypoint", "Env", "ExposedPorts", "Healthcheck", "StopSignal", "User", "Volumes", "WorkingDir")
+"""Keys of an image configuration that change how a container runs."""
+_VALUE_WIDTH = 60
+"""Characters of a value that are printed."""
 
 
 class Similarity(IntEnum):
-    """How alike two images are; the greater, the more."""
+    """How similar two images are, from different to identical."""
 
     DIFFERENT = 0
     PACKAGES = 1
     """The same packages of the distribution and of Python, in the same versions."""
     FILES = 2
-    """The same at every path, time stamps apart, and the same way to run it."""
+    """The same files, apart from their time stamps, and the same configuration for containers."""
     DIGEST = 3
     """The same bytes."""
 
@@ -29,39 +31,40 @@ class Similarity(IntEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """Something in which two images are not alike."""
+    """One difference between two images."""
 
     where: str
-    """A path, `configuration <key>`, or the name of a package."""
+    """A path, `configuration <key>`, `label <name>`, or the name of a package."""
     what: str
+    """The two values, as `before -> after`, or a few words."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """How alike two images are."""
+    """How similar two images are, and all their differences."""
 
     level: Similarity
     files: tuple[Difference, ...] = ()
-    """Paths and ways to run it, sorted."""
+    """Differences in the configuration for containers, then in files, sorted by path."""
     packages: tuple[Difference, ...] = ()
     times: int = 0
-    """Paths that differ in nothing but their time stamp."""
+    """Number of paths whose time stamps differ."""
     labels: tuple[Difference, ...] = ()
-    """They do not lower the level: a label may say where and from what it was built."""
+    """They do not lower the level: labels describe where an image comes from."""
 
 
 def compare_images(first: ImageContents, second: ImageContents) -> Comparison:
-    """Hold two images against each other."""
+    """Return the similarity of two images and their differences."""
     if first.id == second.id:
         return Comparison(level=Similarity.DIGEST)
-    files = (*_run_differences(first.config, second.config), *_file_differences(first.files, second.files))
+    files = (*_config_differences(first.config, second.config), *_file_differences(first.files, second.files))
     packages = tuple(_differences("", first.packages, second.packages))
-    both = first.files.keys() & second.files.keys()
+    common = first.files.keys() & second.files.keys()
     return Comparison(
         level=Similarity.DIFFERENT if packages else Similarity.PACKAGES if files else Similarity.FILES,
         files=files,
         packages=packages,
-        times=sum(first.files[path].time != second.files[path].time for path in both),
+        times=sum(first.files[path].time != second.files[path].time for path in common),
         labels=tuple(_differences("label ", _labels(first.config), _labels(second.config))),
     )
 
@@ -70,41 +73,43 @@ def _labels(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return (config.get("config") or {}).get("Labels") or {}
 
 
-def _run_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[Difference]:
+def _config_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[Difference]:
     for key in ("architecture", "os"):
         yield from _differences("configuration ", {key: first.get(key)}, {key: second.get(key)})
-    one, other = first.get("config") or {}, second.get("config") or {}
-    for key in _RUNS:
-        if (one.get(key) or None) != (other.get(key) or None):
-            yield Difference(where=f"configuration {key}", what=f"{_short(one.get(key))} -> {_short(other.get(key))}")
+    before, after = first.get("config") or {}, second.get("config") or {}
+    for key in _RUN_KEYS:
+        # Builders write a missing value as null, as an empty list, or not at all.
+        if (before.get(key) or None) != (after.get(key) or None):
+            what = f"{_short(before.get(key))} -> {_short(after.get(key))}"
+            yield Difference(where=f"configuration {key}", what=what)
 
 
 def _file_differences(first: Mapping[str, FileEntry], second: Mapping[str, FileEntry]) -> Iterator[Difference]:
     for path in sorted(first.keys() | second.keys()):
-        one, other = first.get(path), second.get(path)
-        if one is None or other is None:
-            yield Difference(where=path, what="only in the second" if one is None else "only in the first")
-        elif what := _unlike(one, other):
+        before, after = first.get(path), second.get(path)
+        if before is None or after is None:
+            yield Difference(where=path, what="only in the second" if before is None else "only in the first")
+        elif what := _entry_difference(before, after):
             yield Difference(where=path, what=what)
 
 
-def _unlike(one: FileEntry, other: FileEntry) -> str:
-    if one.kind != other.kind:
-        return f"{one.kind} -> {other.kind}"
-    said = []
-    if one.mode != other.mode:
-        said.append(f"mode {one.mode:04o} -> {other.mode:04o}")
-    if one.owner != other.owner:
-        said.append(f"owner {one.owner[0]}:{one.owner[1]} -> {other.owner[0]}:{other.owner[1]}")
-    if one.size != other.size:
-        said.append(f"size {one.size} -> {other.size}")
-    elif one.content != other.content:
-        said.append("content")
-    if one.target != other.target:
-        said.append(f"target {one.target} -> {other.target}")
-    if one.attributes != other.attributes:
-        said.append("extended attributes")
-    return ", ".join(said)
+def _entry_difference(before: FileEntry, after: FileEntry) -> str:
+    if before.kind != after.kind:
+        return f"{before.kind} -> {after.kind}"
+    differences = []
+    if before.mode != after.mode:
+        differences.append(f"mode {before.mode:04o} -> {after.mode:04o}")
+    if before.owner != after.owner:
+        differences.append(f"owner {before.owner[0]}:{before.owner[1]} -> {after.owner[0]}:{after.owner[1]}")
+    if before.size != after.size:
+        differences.append(f"size {before.size} -> {after.size}")
+    elif before.content != after.content:
+        differences.append("content")
+    if before.target != after.target:
+        differences.append(f"target {before.target} -> {after.target}")
+    if before.attributes != after.attributes:
+        differences.append("extended attributes")
+    return ", ".join(differences)
 
 
 def _differences(prefix: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[Difference]:
@@ -117,4 +122,4 @@ def _short(value: Any) -> str:
     if value is None:
         return "none"
     text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= _VALUE_WIDTH else f"{text[: _VALUE_WIDTH - 3]}..."

@@ -1,4 +1,4 @@
-"""OCI and Docker values: references, descriptors, manifests, indexes and image configurations. No network."""
+"""Parse and compose OCI and Docker values: references, manifests, indexes and image configurations. No network."""
 
 import hashlib
 import json
@@ -16,104 +16,108 @@ OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 IN_TOTO = "application/vnd.in-toto+json"
-"""A layer of an attestation."""
+"""Media type of a layer that is an attestation and contains no files."""
 REFERENCE_TYPE = "vnd.docker.reference.type"
-"""The annotation by which an index tells BuildKit's attestations from images."""
+"""Annotation in an index that marks the attestations that BuildKit adds to an image."""
 MEDIA_TYPES = (DOCKER_MANIFEST, OCI_MANIFEST, DOCKER_LIST, OCI_INDEX)
 INDEXES = (DOCKER_LIST, OCI_INDEX)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Blob:
-    """Content that a manifest names."""
+    """A descriptor: the media type, digest and size of content that a manifest refers to."""
 
     media_type: str
     digest: str
     """`sha256:…` of its bytes."""
     size: int
-    """In bytes, as stored: layers are compressed."""
+    """Bytes as stored in a registry, where layers are compressed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """What a registry holds under a reference, byte for byte."""
+    """An image manifest or index as a registry stores it."""
 
     content: bytes
+    """The exact bytes: the digest depends on white space too."""
     media_type: str
     config: Blob | None
-    """The configuration, whose digest is the image's id in a local store; None for an index."""
+    """The configuration; its digest is the image's id in a local store. None for an index."""
     layers: tuple[Blob, ...] = ()
-    """The base's first."""
+    """The oldest first."""
 
     @property
     def digest(self) -> str:
-        """`sha256:…` of its bytes."""
+        """Return `sha256:…` of the content."""
         return sha256_digest(self.content)
 
     @property
     def blobs(self) -> tuple[Blob, ...]:
-        """All that must be there before the manifest may come: layers, then the configuration; each once."""
+        """Return the layers, then the configuration, each once. A registry needs them before it takes the manifest."""
         return tuple({blob.digest: blob for blob in (*self.layers, *((self.config,) if self.config else ()))}.values())
 
     @property
     def image(self) -> str:
-        """Id of the image in a local store; empty for an index."""
+        """Return the id that the image has in a local store; empty for an index."""
         return self.config.digest if self.config else ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IndexEntry:
-    """A manifest that an index names."""
+    """One manifest in an index."""
 
     digest: str
     platform: str
-    """`linux/amd64`; `unknown/unknown` for what is no image, empty where the index does not say."""
+    """`linux/amd64`; `unknown/unknown` for an attestation; empty if the index gives none."""
     is_attestation: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageConfig:
-    """What an image says about itself."""
+    """An image configuration: platform, labels, and how a container runs."""
 
     os: str
     architecture: str
     created: str
-    """RFC 3339; empty where it does not say."""
+    """Creation date in RFC 3339; empty if it is missing."""
     labels: Mapping[str, str]
     env: tuple[str, ...]
     """`NAME=value`."""
     entrypoint: tuple[str, ...]
     user: str
     history: tuple[str, ...] = ()
-    """What made each layer, with its build arguments; the first one first."""
+    """The instruction of each step, with its build arguments; the oldest first."""
 
 
-def parse_config(content: bytes, where: str) -> ImageConfig:
-    """Read an image's configuration. Raises `RegistryError` naming `where` for anything else."""
+def parse_config(content: bytes, name: str) -> ImageConfig:
+    """Parse an image configuration. Raise `RegistryError` with the image's `name` if it is not one."""
     try:
-        told: dict[str, Any] = json.loads(content)
-        run: dict[str, Any] = told.get("config") or {}
+        parsed: dict[str, Any] = json.loads(content)
+        config: dict[str, Any] = parsed.get("config") or {}
         return ImageConfig(
-            os=str(told["os"]),
-            architecture=str(told["architecture"]),
-            created=str(told.get("created") or ""),
-            labels={str(name): str(value) for name, value in (run.get("Labels") or {}).items()},
-            env=tuple(map(str, run.get("Env") or ())),
-            entrypoint=tuple(map(str, run.get("Entrypoint") or ())),
-            user=str(run.get("User") or ""),
-            history=tuple(str(step.get("created_by") or "") for step in told.get("history") or ()),
+            os=str(parsed["os"]),
+            architecture=str(parsed["architecture"]),
+            created=str(parsed.get("created") or ""),
+            labels={str(label): str(value) for label, value in (config.get("Labels") or {}).items()},
+            env=tuple(map(str, config.get("Env") or ())),
+            entrypoint=tuple(map(str, config.get("Entrypoint") or ())),
+            user=str(config.get("User") or ""),
+            history=tuple(str(step.get("created_by") or "") for step in parsed.get("history") or ()),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RegistryError(f"{where}: this is no configuration of an image ({error!r})") from error
+        raise RegistryError(f"{name}: this is not an image configuration ({error!r})") from error
 
 
 def sha256_digest(content: bytes) -> str:
-    """`sha256:…` of some bytes."""
+    """Return `sha256:…` of some bytes."""
     return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
 def compose_manifest(config: Blob, layers: Sequence[Blob]) -> Manifest:
-    """The manifest of an image, of the one type that SageMaker takes: Docker's schema 2, no index."""
+    """Return the manifest of an image, in Docker's format (schema 2).
+
+    Users report that SageMaker rejects indexes and OCI manifests (mlflow/mlflow#13834).
+    """
     content = json.dumps(
         {
             "schemaVersion": 2,
@@ -126,44 +130,46 @@ def compose_manifest(config: Blob, layers: Sequence[Blob]) -> Manifest:
     return Manifest(content=content, media_type=DOCKER_MANIFEST, config=config, layers=tuple(layers))
 
 
-def parse_manifest(content: bytes, announced: str, where: str) -> Manifest:
-    """Take a manifest apart; `announced` is the media type of the answer that brought it.
+def parse_manifest(content: bytes, content_type: str, name: str) -> Manifest:
+    """Parse a manifest or index. Raise `RegistryError` with the image's `name` if it is neither.
 
-    Raises `RegistryError` naming `where` for anything else than a manifest.
+    `content_type` is the media type in the registry's response. An OCI manifest may lack its own.
     """
     try:
-        told: dict[str, Any] = json.loads(content)
-        config = told.get("config")
+        parsed: dict[str, Any] = json.loads(content)
+        config = parsed.get("config")
         return Manifest(
             content=content,
-            media_type=told.get("mediaType") or announced,
+            media_type=parsed.get("mediaType") or content_type,
             config=_parse_blob(config) if config else None,
-            layers=tuple(_parse_blob(layer) for layer in told.get("layers", ())),
+            layers=tuple(_parse_blob(layer) for layer in parsed.get("layers", ())),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RegistryError(f"{where}: what answers there is not a registry ({error})") from error
+        raise RegistryError(
+            f"{name}: the host is not a registry, for its response is not a manifest ({error})"
+        ) from error
 
 
 def subject_digest(manifest: Manifest) -> str:
-    """The digest of the manifest that this one is about; empty where it is about none."""
-    told = json.loads(manifest.content).get("subject") or {}
-    return str(told.get("digest", "")) if isinstance(told, dict) else ""
+    """Return the digest of the manifest that this one refers to as its subject; empty if it has none."""
+    subject = json.loads(manifest.content).get("subject") or {}
+    return str(subject.get("digest", "")) if isinstance(subject, dict) else ""
 
 
-def index_entries(index: Manifest, where: str) -> tuple[IndexEntry, ...]:
-    """What an index names. Raises `RegistryError` naming `where` for anything else than an index."""
+def index_entries(index: Manifest, name: str) -> tuple[IndexEntry, ...]:
+    """Return the manifests in an index. Raise `RegistryError` with the index's `name` if it is not one."""
     try:
-        return tuple(_index_entry(told) for told in json.loads(index.content).get("manifests", ()))
+        return tuple(_index_entry(descriptor) for descriptor in json.loads(index.content).get("manifests", ()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RegistryError(f"{where}: this is no index of images ({error!r})") from error
+        raise RegistryError(f"{name}: this is not an index of images ({error!r})") from error
 
 
-def _index_entry(told: dict[str, Any]) -> IndexEntry:
-    runs_on: dict[str, Any] = told.get("platform") or {}
+def _index_entry(descriptor: dict[str, Any]) -> IndexEntry:
+    platform: dict[str, Any] = descriptor.get("platform") or {}
     return IndexEntry(
-        digest=str(told["digest"]),
-        platform="/".join(str(runs_on[word]) for word in ("os", "architecture") if word in runs_on),
-        is_attestation=(told.get("annotations") or {}).get(REFERENCE_TYPE) == "attestation-manifest",
+        digest=str(descriptor["digest"]),
+        platform="/".join(str(platform[key]) for key in ("os", "architecture") if key in platform),
+        is_attestation=(descriptor.get("annotations") or {}).get(REFERENCE_TYPE) == "attestation-manifest",
     )
 
 
@@ -171,36 +177,39 @@ def _descriptor(blob: Blob) -> dict[str, Any]:
     return {"mediaType": blob.media_type, "size": blob.size, "digest": blob.digest}
 
 
-def _parse_blob(told: dict[str, Any]) -> Blob:
-    return Blob(media_type=str(told["mediaType"]), digest=str(told["digest"]), size=int(told["size"]))
+def _parse_blob(descriptor: dict[str, Any]) -> Blob:
+    return Blob(media_type=str(descriptor["mediaType"]), digest=str(descriptor["digest"]), size=int(descriptor["size"]))
 
 
 class PackedContent(Protocol):
-    """An image that can be brought to a registry."""
+    """An image that can be uploaded: its manifest, and the content of its blobs."""
 
     @property
     def manifest(self) -> Manifest:
-        """What it is."""
+        """Return the manifest."""
 
     def chunks(self, blob: Blob) -> Iterator[bytes]:
-        """A blob, piece by piece."""
+        """Yield the content of one blob of the manifest."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reference:
-    """`host[:port]/repository:tag` or `…@sha256:…`, taken apart."""
+    """The parts of an image reference, `host[:port]/repository:tag` or `host[:port]/repository@sha256:…`."""
 
     host: str
     repository: str
-    version: str
-    """A tag or a digest."""
+    tag_or_digest: str
 
 
 def parse_reference(text: str) -> Reference:
-    """Take a reference apart. Raises `RegistryError` where no registry is named: we guess none."""
+    """Split an image reference. The default tag is `latest`. Raise `RegistryError` if it names no registry.
+
+    Docker would take `team/image` from Docker Hub; here a reference without a registry is an error.
+    """
     host, slash, rest = text.partition("/")
+    # The rule by which Docker tells a host from the first part of a repository's name.
     if not slash or not ("." in host or ":" in host or host == "localhost"):
         raise RegistryError(f"'{text}' names no registry; write it as host[:port]/repository:tag")
-    name, _, version = rest.partition("@")
+    name, _, digest = rest.partition("@")
     repository, _, tag = name.partition(":")
-    return Reference(host=host, repository=repository, version=version or tag or "latest")
+    return Reference(host=host, repository=repository, tag_or_digest=digest or tag or "latest")

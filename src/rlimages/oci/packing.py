@@ -1,16 +1,16 @@
-"""Pack the output of `docker save` into compressed layers and a manifest, as a registry stores them."""
+"""Pack images of the local store as registries store them: compressed layers, a configuration and a manifest."""
 
 import hashlib
 import json
 import os
-import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from rlimages.errors import ToolError
+from rlimages.oci.archive import read_saved_image
 from rlimages.oci.manifest import (
     DOCKER_CONFIG,
     DOCKER_LAYER,
@@ -23,185 +23,144 @@ from rlimages.oci.manifest import (
 )
 from rlimages.system.files import write_atomically
 
-_PIECE = 1 << 20
-_LEVEL = 6
-"""As engines do: a smaller image is pulled faster, each time."""
-_SMALL = 1 << 20
-"""Bytes up to which a file of the archive may be its JSON."""
+_CHUNK_SIZE = 1 << 20
+_COMPRESSION_LEVEL = 6
+"""The level that engines use. Each layer is compressed once and pulled many times, so speed matters less than size."""
 SaveImage = Callable[[], Iterator[bytes]]
-"""Gives an image as `docker image save` does."""
+"""Returns the archive of an image as `docker image save` writes it, in chunks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PackedImage:
-    """An image as registries take it."""
+    """An image that can be uploaded to a registry."""
 
     manifest: Manifest
     config: bytes
     folder: Path
-    """Where the packed layers lie, each under its digest without `sha256:`."""
+    """Contains the packed layers; the name of each file is the layer's digest without `sha256:`."""
 
     def chunks(self, blob: Blob) -> Iterator[bytes]:
-        """A blob, piece by piece. Raises `ToolError` where it was not packed."""
+        """Yield the content of a blob. Raise `ToolError` if the layer was not packed or cannot be read."""
         if blob.digest == self.manifest.image:
             yield self.config
             return
         try:
-            with (self.folder / _bare_digest(blob.digest)).open("rb") as file:
-                while piece := file.read(_PIECE):
-                    yield piece
+            with (self.folder / _hex_digest(blob.digest)).open("rb") as file:
+                while chunk := file.read(_CHUNK_SIZE):
+                    yield chunk
         except OSError as error:
             raise ToolError(f"{error.filename}: a packed layer cannot be read: {error.strerror}") from error
 
 
 class PackedCache:
-    """What packing gave before: image -> manifest and configuration, layer -> blob. A folder that may be lost."""
+    """The results of earlier packing: manifest and configuration by image, compressed blob by layer.
+
+    It saves compressing a layer only to learn its digest. Its folder may be deleted at any time.
+    """
 
     def __init__(self, folder: Path) -> None:
-        """`folder` is made when there is something to put in it."""
+        """Use a folder, which is created with the first entry."""
         self._folder = folder
 
-    def image(self, name: str) -> tuple[Manifest, bytes] | None:
-        """What an image became, by its id."""
-        config, content = self._read(name, "config"), self._read(name, "manifest")
-        if config is None or content is None or sha256_digest(config) != name:
+    def image(self, image_id: str) -> tuple[Manifest, bytes] | None:
+        """Return the manifest and the configuration of an image; None if it was never packed."""
+        config, content = self._read(image_id, "config"), self._read(image_id, "manifest")
+        if config is None or content is None or sha256_digest(config) != image_id:
             return None
-        return parse_manifest(content, DOCKER_MANIFEST, name), config
+        return parse_manifest(content, DOCKER_MANIFEST, image_id), config
 
-    def layer(self, name: str) -> Blob | None:
-        """What a layer became, by the digest of its unpacked bytes."""
-        content = self._read(name, "layer")
+    def layer(self, diff_id: str) -> Blob | None:
+        """Return the compressed blob of a layer by the digest of its unpacked bytes; None if it was never packed."""
+        content = self._read(diff_id, "layer")
         try:
             return Blob(**json.loads(content)) if content else None
         except (ValueError, TypeError):
             return None
 
     def keep_image(self, manifest: Manifest, config: bytes) -> None:
-        """Remember an image."""
+        """Store the manifest and the configuration of an image."""
         self._write(manifest.image, "config", config)
         self._write(manifest.image, "manifest", manifest.content)
 
-    def keep_layer(self, name: str, blob: Blob) -> None:
-        """Remember a layer."""
-        words = {"media_type": blob.media_type, "digest": blob.digest, "size": blob.size}
-        self._write(name, "layer", json.dumps(words).encode())
+    def keep_layer(self, diff_id: str, blob: Blob) -> None:
+        """Store the compressed blob of a layer."""
+        fields = {"media_type": blob.media_type, "digest": blob.digest, "size": blob.size}
+        self._write(diff_id, "layer", json.dumps(fields).encode())
 
-    def _read(self, name: str, kind: str) -> bytes | None:
+    def _read(self, digest: str, kind: str) -> bytes | None:
         try:
-            return (self._folder / f"{_bare_digest(name)}.{kind}").read_bytes()
+            return (self._folder / f"{_hex_digest(digest)}.{kind}").read_bytes()
         except OSError:
             return None
 
-    def _write(self, name: str, kind: str, content: bytes) -> None:
-        write_atomically(self._folder / f"{_bare_digest(name)}.{kind}", content)
+    def _write(self, digest: str, kind: str, content: bytes) -> None:
+        write_atomically(self._folder / f"{_hex_digest(digest)}.{kind}", content)
 
 
 def pack_image(
-    image: str,
+    image_id: str,
     save: SaveImage,
     folder: Path,
-    shelf: PackedCache,
+    cache: PackedCache,
     *,
-    wanted: Callable[[Blob], bool] = lambda _blob: True,
+    is_wanted: Callable[[Blob], bool] = lambda _blob: True,
 ) -> PackedImage:
-    """Pack an image of the local store. Layers that were packed before, and that `wanted` says no to, are not again.
+    """Pack an image of the local store into `folder`, and store the results in the cache.
 
-    Raises `ToolError` when what the engine saves is not that image, or the disk is full.
+    A layer in the cache is packed again only if `is_wanted` returns True for it and its file is missing. If that is so
+    for no layer, the image is not saved at all. Raise `ToolError` if the engine saves another image, or the disk is
+    full.
     """
-    known = shelf.image(image)
-    if known is not None and not any(wanted(layer) and not _is_stored(folder, layer) for layer in known[0].layers):
-        return PackedImage(manifest=known[0], config=known[1], folder=folder)
-    packer = _Packer(folder, shelf, wanted)
+    cached = cache.image(image_id)
+    if cached is not None and not any(is_wanted(layer) and not _is_stored(folder, layer) for layer in cached[0].layers):
+        return PackedImage(manifest=cached[0], config=cached[1], folder=folder)
+
+    def pack_layer(diff_id: str, content: IO[bytes]) -> tuple[str, Blob]:
+        known = cache.layer(diff_id) if diff_id else None
+        if known and (_is_stored(folder, known) or not is_wanted(known)):
+            return diff_id, known
+        diff_id, blob = _compress_layer(content, folder)
+        cache.keep_layer(diff_id, blob)
+        return diff_id, blob
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(fileobj=cast(IO[bytes], _Stream(save())), mode="r|") as archive:
-            packer.take(archive)
-        manifest, config = packer.compose(image)
-        shelf.keep_image(manifest, config)
-    except tarfile.TarError as error:
-        raise ToolError(f"{image}: what the engine saved is not an archive of an image: {error}") from error
+        saved = read_saved_image(save(), image_id, pack_layer)
+        if saved.diff_ids != tuple(diff_id for diff_id, _ in saved.layers) or sha256_digest(saved.config) != image_id:
+            raise ToolError(f"{image_id}: the engine saved another content; its store may be damaged")
+        config = Blob(media_type=DOCKER_CONFIG, digest=image_id, size=len(saved.config))
+        manifest = compose_manifest(config, [blob for _, blob in saved.layers])
+        cache.keep_image(manifest, saved.config)
     except OSError as error:
-        raise ToolError(f"{folder}: cannot pack the layers of {image}: {error.strerror or error}") from error
-    return PackedImage(manifest=manifest, config=config, folder=folder)
+        raise ToolError(f"{folder}: cannot pack the layers of {image_id}: {error.strerror or error}") from error
+    return PackedImage(manifest=manifest, config=saved.config, folder=folder)
 
 
-class _Packer:
-    """Reads an archive once, from its beginning to its end, in whatever order its files come."""
+def _compress_layer(content: IO[bytes], folder: Path) -> tuple[str, Blob]:
+    """Compress a layer into a file of the folder. Return the digest of the unpacked bytes, and the packed blob."""
+    from zlib_ng import gzip_ng_threaded
 
-    def __init__(self, folder: Path, shelf: PackedCache, wanted: Callable[[Blob], bool]) -> None:
-        self._folder = folder
-        self._shelf = shelf
-        self._wanted = wanted
-        self._small: dict[str, bytes] = {}
-        self._layers: dict[str, tuple[str, Blob]] = {}
-        """Name in the archive -> digest of the unpacked layer, and the packed one."""
-        self._links: dict[str, str] = {}
-
-    def take(self, archive: tarfile.TarFile) -> None:
-        for member in archive:
-            if member.issym() or member.islnk():  # engines before 25 save a layer once, and point at it
-                target = member.linkname if member.islnk() else os.path.join(member.name, "..", member.linkname)
-                self._links[member.name] = os.path.normpath(target)
-            elif member.isfile():
-                content = cast(IO[bytes], archive.extractfile(member))
-                if member.size <= _SMALL:
-                    self._small[member.name] = content.read()
-                else:
-                    pieces = iter(lambda content=content: content.read(_PIECE), b"")  # type: ignore[misc]
-                    self._layers[member.name] = self._layer(member.name, pieces)
-
-    def compose(self, image: str) -> tuple[Manifest, bytes]:
-        """The manifest and the configuration. Raises `ToolError` where a layer is not what the configuration says."""
+    content_hash, output = hashlib.sha256(), _HashingWriter()
+    with NamedTemporaryFile(dir=folder, prefix="part-", delete=False) as file:
         try:
-            told = json.loads(self._small["manifest.json"])[0]
-            config = self._small[told["Config"]]
-            promised = json.loads(config)["rootfs"]["diff_ids"]
-            found = [self._found(name) for name in told["Layers"]]
-        except (KeyError, ValueError, IndexError, TypeError) as error:
-            raise ToolError(f"{image}: what the engine saved is not an archive of an image ({error!r})") from error
-        if [name for name, _ in found] != promised or sha256_digest(config) != image:
-            raise ToolError(f"{image}: the engine saved something else; is its store damaged?")
-        own = Blob(media_type=DOCKER_CONFIG, digest=image, size=len(config))
-        return compose_manifest(own, [blob for _, blob in found]), config
-
-    def _found(self, name: str) -> tuple[str, Blob]:
-        name = self._links.get(name, name)
-        if name not in self._layers:
-            self._layers[name] = self._layer(name, iter([self._small[name]]))
-        return self._layers[name]
-
-    def _layer(self, name: str, pieces: Iterator[bytes]) -> tuple[str, Blob]:
-        promised = f"sha256:{name.rpartition('/')[2]}"
-        known = self._shelf.layer(promised)
-        if known and (_is_stored(self._folder, known) or not self._wanted(known)):
-            return promised, known
-        unpacked, blob = self._compress(pieces)
-        self._shelf.keep_layer(unpacked, blob)
-        return unpacked, blob
-
-    def _compress(self, pieces: Iterator[bytes]) -> tuple[str, Blob]:
-        from zlib_ng import gzip_ng_threaded
-
-        before, after = hashlib.sha256(), _Hashing()
-        with NamedTemporaryFile(dir=self._folder, prefix="part-", delete=False) as file:
-            try:
-                after.file = file
-                threads = os.cpu_count() or 1
-                with gzip_ng_threaded.open(after, "wb", compresslevel=_LEVEL, threads=threads) as packed:  # type: ignore[no-untyped-call]
-                    for piece in pieces:
-                        before.update(piece)
-                        packed.write(piece)
-                file.flush()
-                blob = Blob(media_type=DOCKER_LAYER, digest=f"sha256:{after.hash.hexdigest()}", size=file.tell())
-                os.replace(file.name, self._folder / _bare_digest(blob.digest))
-            except BaseException:
-                os.unlink(file.name)
-                raise
-        return f"sha256:{before.hexdigest()}", blob
+            output.file = file
+            with gzip_ng_threaded.open(  # type: ignore[no-untyped-call]
+                output, "wb", compresslevel=_COMPRESSION_LEVEL, threads=os.cpu_count() or 1
+            ) as packed:
+                while chunk := content.read(_CHUNK_SIZE):
+                    content_hash.update(chunk)
+                    packed.write(chunk)
+            file.flush()
+            blob = Blob(media_type=DOCKER_LAYER, digest=f"sha256:{output.hash.hexdigest()}", size=file.tell())
+            os.replace(file.name, folder / _hex_digest(blob.digest))
+        except BaseException:
+            os.unlink(file.name)
+            raise
+    return f"sha256:{content_hash.hexdigest()}", blob
 
 
-class _Hashing:
-    """A file to write to that takes the digest of what passes."""
+class _HashingWriter:
+    """A writable file that computes the digest of what is written."""
 
     def __init__(self) -> None:
         self.hash = hashlib.sha256()
@@ -215,33 +174,13 @@ class _Hashing:
         self.file.flush()
 
     def close(self) -> None:
-        """The file is closed by who opened it."""
+        """Keep the file open: it is closed by the caller."""
 
 
-class _Stream:
-    """Pieces as a file that can be read from its beginning to its end."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._rest = memoryview(b"")
-
-    def read(self, size: int) -> bytes:
-        parts = []
-        while size > 0:
-            if not self._rest:
-                self._rest = memoryview(next(self._pieces, b""))
-                if not self._rest:
-                    break
-            parts.append(self._rest[:size])
-            self._rest = self._rest[len(parts[-1]) :]
-            size -= len(parts[-1])
-        return b"".join(parts)
-
-
-def _bare_digest(name: str) -> str:
-    return name.removeprefix("sha256:")
+def _hex_digest(digest: str) -> str:
+    return digest.removeprefix("sha256:")
 
 
 def _is_stored(folder: Path, blob: Blob) -> bool:
-    path = folder / _bare_digest(blob.digest)
+    path = folder / _hex_digest(blob.digest)
     return path.is_file() and path.stat().st_size == blob.size

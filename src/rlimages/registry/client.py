@@ -163,7 +163,7 @@ def resolve_reference(reference: str, *, login: Login | None = None, patience: f
     """What a registry holds under a reference; None when it holds nothing there. Raises `RegistryError`."""
     place = parse_reference(reference)
     with RegistryClient(place.host, login=login, patience=patience) as registry:
-        return registry.manifest(place.repository, place.version)
+        return registry.manifest(place.repository, place.tag_or_digest)
 
 
 PARALLEL_UPLOADS = 4

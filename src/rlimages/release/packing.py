@@ -10,9 +10,9 @@ from functools import partial
 
 from rlimages.errors import FactoryError, Interrupted, RegistryError
 from rlimages.matrix.cell import Cell
-from rlimages.oci.archive import PackedCache
-from rlimages.oci.layers import StoredImage, explain_layers
+from rlimages.oci.history import StoredImage, explain_layers
 from rlimages.oci.manifest import Blob, Manifest
+from rlimages.oci.packing import PackedCache
 from rlimages.plan.results import CellReport
 from rlimages.project.state import StateFolder
 from rlimages.registry.client import upload_image
@@ -108,7 +108,7 @@ def upload_size(
     sizes: dict[str, int] = {}
     cells: dict[str, list[Cell]] = {}
     for cell, image in images:
-        for layer in explain_layers(image, {}).strata:
+        for layer in explain_layers(image, {}).layers:
             sizes[layer.digest] = layer.size
             cells.setdefault(layer.digest, []).append(cell)
     packed = {digest: blob for digest in sizes if (blob := cache.layer(digest)) is not None}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from rlimages.checks.acceptance import apply_profile, require_accepted
 from rlimages.checks.inspection import read_remote_facts
-from rlimages.checks.pass_record import PassRecord, find_record, suite_digest
+from rlimages.checks.pass_record import PassRecord, find_record
+from rlimages.checks.suite import check_programs, suite_digest
 from rlimages.checks.profiles import Profile, load_profiles
-from rlimages.checks.smoke import checks_of
 from rlimages.errors import RegistryError, UsageError
 from rlimages.matrix.cell import Cell
 from rlimages.oci.manifest import Reference
@@ -56,7 +56,7 @@ def promote(
     # All regions of a target get the same images, so the first one is enough to choose them.
     source = connect(source_name, source_rules, cells, environ=context.environ)[0]
     try:
-        candidates = find_candidates(cells, source, checks_of(project), project.state.pass_records)
+        candidates = find_candidates(cells, source, check_programs(project), project.state.pass_records)
         added = [profile for profile in target.rules.accept if profile not in source_rules.accept]
         profiles = [load_profiles(project.root).find(profile) for profile in added]
         _require_accepted(candidates, source, profiles, context)
@@ -112,9 +112,9 @@ def _require_accepted(
     for item in (candidate.item for candidate in candidates if profiles):
         context.note(f"{item.cell}: reading its layers for the profiles that {source.registry.name} does not have")
         reference = Reference(
-            host=source.registry.host, repository=source.registry.repository(item), version=item.tags[0]
+            host=source.registry.host, repository=source.registry.repository(item), tag_or_digest=item.tags[0]
         )
-        facts = read_remote_facts(source.client, reference, profiles, stop=context.stop)
+        facts = read_remote_facts(source.client, reference, profiles, context=context)
         facts = replace(facts, reference=item.cell, tags=item.tags)
         results += [apply_profile(facts, profile) for profile in profiles]
     require_accepted(results)

@@ -7,8 +7,8 @@ from threading import Lock
 from typing import Protocol
 
 from rlimages.errors import RegistryError
-from rlimages.oci.archive import PackedCache, pack_image
 from rlimages.oci.manifest import Blob, Manifest, PackedContent
+from rlimages.oci.packing import PackedCache, pack_image
 from rlimages.project.state import StateFolder
 from rlimages.registry.client import RegistryClient
 from rlimages.release.model import RegistryConnection, ReleaseItem
@@ -20,7 +20,7 @@ IsWanted = Callable[[Blob], bool]
 class ImageSource(Protocol):
     """Gives the images of a release as a registry stores them."""
 
-    def fetch(self, item: ReleaseItem, destination: RegistryConnection, wanted: IsWanted) -> PackedContent:
+    def fetch(self, item: ReleaseItem, destination: RegistryConnection, is_is_wanted: IsWanted) -> PackedContent:
         """Return the manifest of an item, and the content of the blobs that are wanted for a destination."""
 
     def mountable_from(self, destination: RegistryConnection) -> Sequence[str]:
@@ -38,16 +38,18 @@ class LocalStoreSource:
         self._locks: dict[str, Lock] = {}
         self._guard = Lock()
 
-    def pack(self, item: ReleaseItem, wanted: IsWanted) -> PackedContent:
+    def pack(self, item: ReleaseItem, is_is_wanted: IsWanted) -> PackedContent:
         """Pack an image. Layers that were packed before or are not wanted are not compressed again."""
         with self._guard:
             lock = self._locks.setdefault(item.image, Lock())
         with lock:
-            return pack_image(item.image, partial(self._save, item.image), self._blobs, self._cache, wanted=wanted)
+            return pack_image(
+                item.image, partial(self._save, item.image), self._blobs, self._cache, is_wanted=is_wanted
+            )
 
-    def fetch(self, item: ReleaseItem, _destination: RegistryConnection, wanted: IsWanted) -> PackedContent:
+    def fetch(self, item: ReleaseItem, _destination: RegistryConnection, is_is_wanted: IsWanted) -> PackedContent:
         """Pack an image; the same for all destinations."""
-        return self.pack(item, wanted)
+        return self.pack(item, is_wanted)
 
     def mountable_from(self, _destination: RegistryConnection) -> Sequence[str]:
         """Return no repository: the local store is not a registry."""
@@ -77,7 +79,7 @@ class RegistrySource:
     tags: Mapping[str, str]
     """Cell -> the tag that its image has in the source."""
 
-    def fetch(self, item: ReleaseItem, destination: RegistryConnection, _wanted: IsWanted) -> PackedContent:
+    def fetch(self, item: ReleaseItem, destination: RegistryConnection, _is_wanted: IsWanted) -> PackedContent:
         """Return an item's image in the nearest registry. Raises `RegistryError` if its tag has another image now."""
         source = nearest_connection(self.connections, destination)
         tag = self.tags[item.cell]
@@ -108,10 +110,10 @@ class MixedSource:
     in_registry: Collection[str]
     """Ids of the cells whose images are taken from the registry."""
 
-    def fetch(self, item: ReleaseItem, destination: RegistryConnection, wanted: IsWanted) -> PackedContent:
+    def fetch(self, item: ReleaseItem, destination: RegistryConnection, is_is_wanted: IsWanted) -> PackedContent:
         """Return an image from the source that has it."""
         source: ImageSource = self.registry if item.cell in self.in_registry else self.local
-        return source.fetch(item, destination, wanted)
+        return source.fetch(item, destination, is_wanted)
 
     def mountable_from(self, destination: RegistryConnection) -> Sequence[str]:
         """Return the repositories of the registry that has some of the images."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rlimages.build.resources import expected_disk
-from rlimages.checks.smoke import Check, cached_result, find_checks
+from rlimages.checks.smoke import cached_result
+from rlimages.checks.suite import SmokeCheck, find_checks
 from rlimages.engine.docker import DockerEngine
 from rlimages.engine.protocol import LocalImages
 from rlimages.errors import ToolError
@@ -212,7 +213,7 @@ def make_forecast(
         jobs=decided.jobs,
         free=None if since or not holdings.images else _engine_free_disk(engine),
         send=send,
-        unknown=tuple(step.cell.id for step in decided.of(Action.BUILD)) if names else (),
+        unknown=tuple(step.cell.id for step in decided.steps_with(Action.BUILD)) if names else (),
         notes=tuple(notes),
     )
 
@@ -263,7 +264,7 @@ def _published_names(cell: Cell, target: "ReleaseTarget") -> Iterator[str]:
 def _cached_checks(plan: BuildPlan, engine: DockerEngine, project: Project) -> Iterator[tuple[str, frozenset[str]]]:
     """Cell -> its checks that passed before for the image that it keeps."""
     suites = _Suites(project)
-    for step in plan.of(Action.REUSE, Action.RETAG):
+    for step in plan.steps_with(Action.REUSE, Action.RETAG):
         image = engine.inspect(step.image_id)
         if image is not None:
             proofs = project.state.check_cache
@@ -300,10 +301,10 @@ def _bytes_to_upload(
     project: Project,
 ) -> int:
     """Bytes of layers that the places lack of the images that are here."""
-    from rlimages.oci.archive import PackedCache
+    from rlimages.oci.packing import PackedCache
     from rlimages.release.packing import upload_size
 
-    kept = [step for step in plan.of(Action.REUSE, Action.RETAG) if step.cell.id not in recalled]
+    kept = [step for step in plan.steps_with(Action.REUSE, Action.RETAG) if step.cell.id not in recalled]
     images = [(step.cell, image) for step in kept if (image := engine.read_layers(step.image_id)) is not None]
     return upload_size(images, target.connections, PackedCache(project.state.packed))
 
@@ -319,9 +320,9 @@ class _Suites:
     def __init__(self, project: Project) -> None:
         self._roots = project.roots
         self._matrix = project.cells_by_id
-        self._known: dict[str, tuple[Check, ...]] = {}
+        self._known: dict[str, tuple[SmokeCheck, ...]] = {}
 
-    def of(self, cell: Cell) -> tuple[Check, ...]:
+    def of(self, cell: Cell) -> tuple[SmokeCheck, ...]:
         if cell.extends:
             return find_checks(self._roots, cell, self._matrix)
         if cell.toolkit not in self._known:

@@ -1,9 +1,6 @@
 """Rebuild an image from the commit and date in its labels, and compare the two."""
 
-import hashlib
-import io
 import json
-import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
@@ -22,8 +19,9 @@ from rlimages.matrix.cell import Cell
 from rlimages.oci.compare import Comparison, Similarity, compare_images
 from rlimages.oci.contents import ImageContents, LayerContents, merge_layers, read_archive, read_layer
 from rlimages.oci.labels import REVISION_LABEL, BuildOrigin, base_differences, read_origin, source_difference
+from rlimages.oci.layers import open_layer
 from rlimages.oci.manifest import DOCKER_CONFIG, OCI_CONFIG, Blob, Manifest, Reference, parse_config
-from rlimages.plan.planner import decide_actions, make_plan, with_host_contexts, with_labels
+from rlimages.plan.planner import decide_actions, make_plan, add_host_contexts, add_input_labels
 from rlimages.plan.results import Outcome
 from rlimages.plan.step import Action, BuildStep, RunOptions
 from rlimages.project.lookup import resolve_image
@@ -35,9 +33,7 @@ from rlimages.registry.ecr import HostCredentials
 from rlimages.run.prepare import bootstrappable_bases, read_overrides, without_orphans
 from rlimages.system.files import read_text
 from rlimages.system.process import Stop
-from rlimages.system.tar import ChunkStream
 
-_PIECE = 1 << 20
 Read = Callable[[Callable[[], None], MutableMapping[str, LayerContents]], ImageContents]
 """Reads an image: what is called for each path and may raise, and the layers that are known."""
 
@@ -74,13 +70,13 @@ def open_local_image(name: str, engine: DockerEngine) -> SourceImage:
     image = found.image.id
 
     def read(check: Callable[[], None], known: MutableMapping[str, LayerContents]) -> ImageContents:
-        return read_archive(engine.save(image), name, check=check, known=known)
+        return read_archive(engine.save(image), name, check_stop=check, known=known)
 
     return SourceImage(origin=read_origin(name, image, found.created, found.labels), read=read)
 
 
 def _open_remote_image(registry: RegistryClient, place: Reference, word: str) -> SourceImage:
-    manifest = registry.manifest(place.repository, place.version)
+    manifest = registry.manifest(place.repository, place.tag_or_digest)
     if manifest is None:
         raise RegistryError(f"{place.host} holds nothing under {word.partition('/')[2]}")
     if manifest.config is None or manifest.config.media_type not in (DOCKER_CONFIG, OCI_CONFIG):
@@ -110,25 +106,9 @@ def _layers(
 
 
 def _layer(registry: RegistryClient, repository: str, blob: Blob, check: Callable[[], None]) -> LayerContents:
-    """Read one layer as it comes, and hold it against its digest at the end."""
-    hashed = hashlib.sha256()
-
-    def checked() -> Iterator[bytes]:
-        for piece in registry.read_blob(repository, blob.digest):
-            check()
-            hashed.update(piece)
-            yield piece
-
-    stream = io.BufferedReader(ChunkStream(checked()), _PIECE)
-    try:
-        layer = read_layer(stream, check)
-        while stream.read(_PIECE):
-            pass
-    except (tarfile.TarError, EOFError) as error:
-        raise RegistryError(f"layer {blob.digest} is not what its media type says: {error}") from error
-    if f"sha256:{hashed.hexdigest()}" != blob.digest:
-        raise RegistryError(f"layer {blob.digest} came as sha256:{hashed.hexdigest()}; is a proxy between?")
-    return layer
+    """Read the contents of one layer, and check its digest."""
+    with open_layer(blob, registry.read_blob(repository, blob.digest), check) as archive:
+        return read_layer(archive, check)
 
 
 REPOSITORY = "rlimages-reproduction"
@@ -183,7 +163,7 @@ def _source_project(here: Project, origin: BuildOrigin, as_is: bool) -> Iterator
         return
     if not origin.revision:
         raise UsageError(
-            f"{origin.called} was built from files that no commit has (no label {REVISION_LABEL}); "
+            f"{origin.name} was built from files that no commit has (no label {REVISION_LABEL}); "
             "--as-is builds it from this checkout"
         )
     with tempfile.TemporaryDirectory(prefix="rlimages-") as folder:
@@ -226,7 +206,7 @@ def _cell(source: Project, origin: BuildOrigin, as_is: bool) -> Cell:
     for cell in source.cells:
         if cell.id == origin.cell:
             return cell
-    raise UsageError(f"{where} has no cell {origin.cell}, which {origin.called} says it is")
+    raise UsageError(f"{where} has no cell {origin.cell}, which {origin.name} says it is")
 
 
 def _step(
@@ -257,17 +237,17 @@ def _step(
     if plan.steps[0].action is Action.SKIP:
         raise ToolError(plan.steps[0].reason)
     labels = revision_labels(source.root) if as_is else {REVISION_LABEL: origin.revision}
-    plan = decide_actions(plan, source.root, holdings, bases=source.locked_bases, afresh=True)
-    plan = with_labels(plan, source.root, labels)
+    plan = decide_actions(plan, source.root, holdings, bases=source.locked_bases, no_cache=True)
+    plan = add_input_labels(plan, source.root, labels)
     own = dict(plan.steps[0].request.labels)
     unlike = source_difference(origin, own)
     if unlike and not as_is:
-        raise UsageError(f"{origin.called} was not built from commit {origin.revision[:12]}: {unlike}")
+        raise UsageError(f"{origin.name} was not built from commit {origin.revision[:12]}: {unlike}")
     if unlike:
-        on_note(f"this checkout is not what {origin.called} was built from: {unlike}")
+        on_note(f"this checkout is not what {origin.name} was built from: {unlike}")
     locks = {cell.id: read_text(source.root / cell.lock) or ""}
     hosts = prepare_contexts(source.state.host_contexts, locks, environ=environ, home=Path.home(), wheels=wishes.wheels)
-    (step,) = with_host_contexts(plan, hosts.folders).steps
+    (step,) = add_host_contexts(plan, hosts.folders).steps
     return step.with_request(tag=f"{REPOSITORY}:{cell.id}", epoch=origin.epoch), base_differences(origin, own)
 
 

@@ -17,7 +17,7 @@ from rlimages.engine.container import CHECKS_FOLDER
 from rlimages.engine.docker import DockerEngine
 from rlimages.engine.protocol import Engine, InspectedImage
 from rlimages.errors import Interrupted, ToolError
-from rlimages.oci.labels import CELL_LABEL, VERSION_LABEL
+from rlimages.oci.labels import CELL_LABEL, TITLE_LABEL, VERSION_LABEL
 from rlimages.project.lookup import find_image
 from rlimages.project.project import load_project
 from rlimages.system.process import Stop
@@ -174,7 +174,6 @@ def _licenses(names: tuple[str, ...]) -> "Iterator[License]":
 INVENTORY_PROGRAM = Path("templates/inventory/list_packages.py")
 PREFIX = "rlimages-inventory: "
 """How the program's lines begin: an entrypoint may print lines of its own."""
-TITLE_LABEL = "org.opencontainers.image.title"
 INVENTORY_TIMEOUT = 300.0
 """Seconds; measured: 1.5 s for an image of 2 GB with a hundred Python packages, on two busy cores."""
 

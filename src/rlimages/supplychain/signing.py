@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rlimages.errors import Interrupted, RegistryError, UsageError
+from rlimages.oci.labels import SIGNED_ANNOTATION
 from rlimages.oci.manifest import parse_reference
 from rlimages.registry.auth import Credentials, RegistryLogin, temporary_docker_config
 from rlimages.registry.client import resolve_reference
@@ -34,8 +35,6 @@ from rlimages.system.files import write_text
 from rlimages.system.process import Stop, run_program
 
 COSIGN_REMEDY = 'install cosign 2 or newer, or: scripts/engine tools && eval "$(scripts/engine env)"'
-SIGNED = "rlimages.signed"
-"""Annotation with the time at which an image was signed, as the signer's clock had it; it is signed too."""
 TIMEOUT = 180.0
 """Seconds for one command: what cosign itself allows."""
 _UNSIGNED = ("no signatures found", "no matching signatures", "no matching attestations", "none of the attestations")
@@ -103,7 +102,7 @@ class Cosign:
     def sign(self, subject: SignedImage, key: Key, annotations: Mapping[str, str]) -> None:
         """Sign a digest, and with it these annotations and the time."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        argv = sign_argv(subject, key.name, {**annotations, SIGNED: now}, self._known("sign"))
+        argv = sign_argv(subject, key.name, {**annotations, SIGNED_ANNOTATION: now}, self._known("sign"))
         self._run(argv, subject, password=key.password, log=self._log)
 
     def attest(self, subject: SignedImage, key: Key, bom: Path) -> None:
@@ -115,7 +114,7 @@ class Cosign:
         """The newest good signature by a key (file or URI); None where there is none."""
         said = self._look(verify_argv(subject, public, self._known("verify")), subject)
         found = parse_signatures(said, subject.digest)
-        return max(found, key=lambda signature: signature.annotations.get(SIGNED, ""), default=None)
+        return max(found, key=lambda signature: signature.annotations.get(SIGNED_ANNOTATION, ""), default=None)
 
     def bom(self, subject: SignedImage, public: str) -> Mapping[str, Any] | None:
         """The bill of materials that a good attestation by a key carries; None where there is none."""
@@ -213,7 +212,7 @@ def verify_image(program: Cosign, subject: SignedImage, public: str, *, with_bom
     return Verification(
         subject=subject,
         fingerprint=fingerprint(_pem(program, public)),
-        signed=signature.annotations.get(SIGNED, ""),
+        signed=signature.annotations.get(SIGNED_ANNOTATION, ""),
         annotations=signature.annotations,
         bom=bom,
     )

@@ -1,7 +1,8 @@
 import pytest
 
-from rlimages.emulator.endpoint_config import BIND_LABEL, Endpoint, content_type, require_bind_label
+from rlimages.emulator.endpoint_config import Endpoint, content_type, require_bind_label
 from rlimages.errors import JobError
+from rlimages.oci.labels import BIND_TO_PORT_LABEL
 
 
 def make(**words) -> Endpoint:
@@ -34,8 +35,8 @@ def test_an_environment_that_sagemaker_would_refuse_is_refused(environment) -> N
 
 def test_an_image_must_promise_to_listen_where_it_is_told_to() -> None:
     require_bind_label({}, make())
-    require_bind_label({BIND_LABEL: "true"}, make(bind_to=9000))
-    with pytest.raises(JobError, match=f"--bind-to-port 9000: i:1 has no label {BIND_LABEL}=true"):
+    require_bind_label({BIND_TO_PORT_LABEL: "true"}, make(bind_to=9000))
+    with pytest.raises(JobError, match=f"--bind-to-port 9000: i:1 has no label {BIND_TO_PORT_LABEL}=true"):
         require_bind_label({}, make(bind_to=9000))
 
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from rlimages.emulator.endpoint_config import BIND_LABEL, Endpoint, EndpointState, EndpointStatus
+from rlimages.emulator.endpoint_config import Endpoint, EndpointState, EndpointStatus
 from rlimages.emulator.invoke import Response
 from rlimages.emulator.serve import (
     ServeOptions,
@@ -13,6 +13,7 @@ from rlimages.emulator.serve import (
     make_endpoint,
 )
 from rlimages.errors import JobError
+from rlimages.oci.labels import BIND_TO_PORT_LABEL
 
 CREATING, IN_SERVICE, UNHEALTHY, FAILED, STOPPED = EndpointStatus
 ENDPOINT = Endpoint(name="e", image="i", region="r", model=None)
@@ -87,7 +88,7 @@ def test_wishes_become_an_endpoint(engine, step, tmp_path) -> None:
         ({"model": Path("/none")}, "--model /none: there is no such archive or folder"),
         ({"gpus": "some"}, "--gpus some: say a number, or all"),
         ({"environment": ("A",)}, "--env A: write it as name=value"),
-        ({"bind_to": 9000}, f"has no label {BIND_LABEL}=true"),
+        ({"bind_to": 9000}, f"has no label {BIND_TO_PORT_LABEL}=true"),
     ],
 )
 def test_wishes_that_cannot_be_are_named(engine, step, words, sentence) -> None:

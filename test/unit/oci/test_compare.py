@@ -222,4 +222,4 @@ def test_a_reader_can_be_stopped() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        read_archive(saved([BASE]), "it", check=stop)
+        read_archive(saved([BASE]), "it", check_stop=stop)

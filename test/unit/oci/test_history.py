@@ -1,6 +1,6 @@
 """An image layer by layer: which instruction made each, and who else has it."""
 
-from rlimages.oci.layers import LayerStack, StoredImage, explain_layers, layer_lines
+from rlimages.oci.history import LayerStack, StoredImage, explain_layers, layer_lines
 
 BASE = ("/bin/sh -c #(nop) ADD file:1 in / ", 100)
 CMD = ('/bin/sh -c #(nop)  CMD ["bash"]', 0)
@@ -15,7 +15,7 @@ def image(name: str, layers: str, *history: tuple[str, int]) -> StoredImage:
 
 
 def made_by(told: LayerStack) -> list[tuple[str, int]]:
-    return [(each.made_by, each.size) for each in told.strata]
+    return [(each.made_by, each.size) for each in told.layers]
 
 
 IMAGE = image("ray", "abcd", BASE, CMD, PACKAGES, ENVIRONMENT, LABEL, WORKDIR)
@@ -46,7 +46,7 @@ def test_a_layer_is_shared_only_on_the_same_layers_below() -> None:
         "stranger": image("stranger", "zbcd", BASE, PACKAGES, ENVIRONMENT, WORKDIR),
     }
     told = explain_layers(IMAGE, others)
-    assert [each.shared_with for each in told.strata] == [("sibling",), ("sibling",), (), ()]
+    assert [each.shared_with for each in told.layers] == [("sibling",), ("sibling",), (), ()]
     assert (told.size, told.shared) == (630, 130)
 
 

@@ -37,7 +37,7 @@ def test_an_image_of_nobody_is_refused() -> None:
 
 
 def test_an_image_without_a_date_is_refused() -> None:
-    with pytest.raises(UsageError, match="it does not say when it was made"):
+    with pytest.raises(UsageError, match="it has no creation date"):
         origin("")
 
 
@@ -52,7 +52,7 @@ def test_another_source_names_what_changed() -> None:
         "rlimages.inputs": json.dumps({**INPUTS, "lock numpy": "1.26.4 5678"}),
     }
     assert source_difference(origin(), now) == (
-        "the source digest is 666666666666, the image says 555555555555: lock numpy"
+        "the source digest is 666666666666, the image was built from 555555555555: lock numpy"
     )
 
 

@@ -3,7 +3,7 @@ import tarfile
 
 import pytest
 
-from rlimages.oci.layers import PathIndex, PathKind
+from rlimages.oci.path_index import PathIndex, PathKind
 
 RUNS, IS_FILE, IS_FOLDER = PathKind.PROGRAM, PathKind.FILE, PathKind.FOLDER
 
@@ -31,8 +31,8 @@ def layer(*names: str, links: dict[str, str] | None = None, size: int = 10) -> i
 def look(paths: tuple[str, ...], *newest_first: io.BytesIO) -> dict[str, PathKind]:
     contents = PathIndex(paths)
     for each in newest_first:
-        contents.add(each)
-    return dict(contents.entries())
+        contents.add_layer(each)
+    return dict(contents.kinds())
 
 
 TRAIN = "/usr/bin/train"
@@ -91,10 +91,10 @@ def test_a_link_of_a_newer_layer_hides_what_an_older_one_has_below_it() -> None:
 def test_the_size_is_that_of_all_files_of_all_layers() -> None:
     contents = PathIndex(())
     for each in (layer("a", "b/", size=7), layer("a", ".wh.c", size=5), layer("c-", links={"d": "a"}, size=3)):
-        contents.add(each)
+        contents.add_layer(each)
     assert contents.size == 7 + 5 + 3
 
 
 def test_what_is_no_archive_is_an_error() -> None:
     with pytest.raises(tarfile.TarError):
-        PathIndex(()).add(io.BytesIO(b"no archive" * 100))
+        PathIndex(()).add_layer(io.BytesIO(b"no archive" * 100))

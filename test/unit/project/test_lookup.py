@@ -39,7 +39,7 @@ def test_a_cell_id_outside_a_project_is_an_error_about_the_matrix(engine, tmp_pa
         find_image("vw", engine, None, tmp_path)
 
 
-REFERENCE = Reference(host="127.0.0.1:5000", repository="team/vw", version="1.0")
+REFERENCE = Reference(host="127.0.0.1:5000", repository="team/vw", tag_or_digest="1.0")
 ARGUMENT = "127.0.0.1:5000/team/vw:1.0"
 
 

@@ -185,7 +185,7 @@ def test_a_registry_answers_or_it_does_not(registry) -> None:
 )
 def test_a_reference_says_where_its_manifest_is(text, url) -> None:
     place = parse_reference(text)
-    assert f"{base_url(place.host)}/v2/{place.repository}/manifests/{place.version}" == url
+    assert f"{base_url(place.host)}/v2/{place.repository}/manifests/{place.tag_or_digest}" == url
 
 
 @pytest.mark.parametrize("text", ["debian", "debian:1", "team/x:1", ""])

@@ -11,8 +11,8 @@ import pytest
 
 from rlimages.engine.protocol import BuiltImage
 from rlimages.errors import AcceptanceError, Interrupted, ToolError
-from rlimages.oci.archive import PackedCache, pack_image
 from rlimages.oci.manifest import Manifest, sha256_digest
+from rlimages.oci.packing import PackedCache, pack_image
 from rlimages.plan.results import CellReport
 from rlimages.project.state import StateFolder
 from rlimages.registry.auth import DockerCredentials

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from rlimages.errors import RegistryError
-from rlimages.oci.archive import PackedCache
-from rlimages.oci.layers import StoredImage
+from rlimages.oci.history import StoredImage
 from rlimages.oci.manifest import DOCKER_LAYER, Blob
+from rlimages.oci.packing import PackedCache
 from rlimages.release import packing
 from rlimages.release.model import TargetRegistry
 from rlimages.release.packing import upload_size
