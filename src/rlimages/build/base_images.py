@@ -1,4 +1,7 @@
-"""Get base images: from the local store, by a pull, or bootstrapped from the distribution's packages."""
+"""Get base images: from the local store, by a pull, or bootstrapped from the distribution's packages.
+
+Bootstrapping makes `debian:<suite>-slim` on a machine that reaches a Debian mirror but no registry.
+"""
 
 import fcntl
 import os
@@ -17,27 +20,27 @@ from rlimages.system.process import run_program
 
 Origin = Literal["present", "pulled", "bootstrapped", "unavailable"]
 PULL_SECONDS = 60
-"""How long a pull may take before bootstrapping is the quicker way; a slim image has 30 MB to fetch."""
+"""Time limit of a pull that bootstrapping can replace; a slim image is about 30 MB to download."""
 EXCLUDED = ("doc", "groff", "info", "lintian", "linda", "locale", "man")
-"""What the published slim images leave out of /usr/share; they keep the copyright files."""
+"""Folders of /usr/share that the published slim images leave out, except for the copyright files."""
 APT_OPTIONS = (
     'Acquire::Languages "none"',
     'Acquire::GzipIndexes "true"',
     'Apt::AutoRemove::SuggestsImportant "false"',
 )
 HOOKS = (
-    # the name that Dockerfiles remove when they mount a cache for apt
+    # The published images have this file, and Dockerfiles that mount a cache for apt remove it by name.
     """echo 'APT::Keep-Downloaded-Packages "false";' >"$1"/etc/apt/apt.conf.d/docker-clean""",
-    # no service starts while an image is built
+    # Exit code 101 forbids packages to start their services during a build.
     r"""printf '#!/bin/sh\nexit 101\n' >"$1"/usr/sbin/policy-rc.d; chmod 755 "$1"/usr/sbin/policy-rc.d""",
-    # both come from this machine, Docker writes its own
+    # mmdebstrap copies both from this machine; Docker writes them for each container.
     """rm -f "$1"/etc/hostname "$1"/etc/resolv.conf""",
 )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BaseResult:
-    """How one base image came to be in the local store, or why it is not there."""
+    """The result for one base image: how it got into the local store, or why it did not."""
 
     reference: str
     origin: Origin
@@ -47,13 +50,13 @@ class BaseResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mirror:
-    """Where this machine's apt gets Debian from. The security archive may be missing."""
+    """The addresses from which this machine's apt gets Debian; None for security if there is no such archive."""
 
     archive: str
     security: str | None
 
     def pockets(self, suite: str) -> tuple[tuple[str, str], ...]:
-        """The (address, suite) pairs that a Debian machine subscribes to; not every mirror serves all of them."""
+        """Return the (address, suite) pairs of a release and its updates. A mirror may serve only some of them."""
         pairs = [(self.archive, suite), (self.archive, f"{suite}-updates")]
         if self.security is not None:
             pairs.append((self.security, f"{suite}-security"))
@@ -61,18 +64,18 @@ class Mirror:
 
 
 def slim_suite(reference: str) -> str | None:
-    """The suite of `debian:<suite>-slim`, the only references that can be bootstrapped."""
+    """Return the suite of `debian:<suite>-slim`; None for any other reference, which can't be bootstrapped."""
     match = re.fullmatch(r"debian:([a-z]+)-slim", reference)
     return match and match[1]
 
 
 def mirror_argv() -> list[str]:
-    """The command that lists the Debian archives apt reads, one `codename address` a line."""
+    """Return the command that prints apt's Debian archives, one `codename address` per line."""
     return ["apt-get", "indextargets", "--format", "$(CODENAME) $(REPO_URI)", "Created-By: Packages", "Origin: Debian"]
 
 
 def parse_mirror(listing: str) -> Mirror | None:
-    """Read what `mirror_argv` prints; None if apt knows no Debian archive."""
+    """Parse the output of `mirror_argv`. Return None if apt has no Debian archive."""
     pairs = re.findall(r"^(\S+) (\S+://\S+)$", listing, re.MULTILINE)
     archives = [uri.rstrip("/") for codename, uri in pairs if not codename.endswith("-security")]
     security = [uri.rstrip("/") for codename, uri in pairs if codename.endswith("-security")]
@@ -80,7 +83,10 @@ def parse_mirror(listing: str) -> Mirror | None:
 
 
 def release_epoch(release: str) -> int:
-    """When a suite was published, in seconds since 1970, from the text of its InRelease file."""
+    """Return when a suite was published, in seconds since 1970, from the text of its InRelease file.
+
+    Raises `ToolError` if the text has no date.
+    """
     from email.utils import parsedate_to_datetime
 
     date = re.search(r"^Date: (.+)$", release, re.MULTILINE)
@@ -90,9 +96,9 @@ def release_epoch(release: str) -> int:
 
 
 def mmdebstrap_argv(suite: str, pockets: Sequence[tuple[str, str]], epoch: int, tar: Path) -> list[str]:
-    """The exact command that makes the root file system of `debian:<suite>-slim`.
+    """Return the command that writes the root file system of `debian:<suite>-slim` to `tar`.
 
-    Nothing in it is younger than `epoch`: as long as the mirror stands still, every run writes the same bytes.
+    No file in it is younger than `epoch`, so that every run writes the same bytes until the mirror changes.
     """
     excludes = [f"path-exclude=/usr/share/{name}/*" for name in EXCLUDED]
     return [
@@ -112,7 +118,7 @@ def mmdebstrap_argv(suite: str, pockets: Sequence[tuple[str, str]], epoch: int, 
 
 
 def import_argv(reference: str, tar: Path, docker: Sequence[str]) -> list[str]:
-    """The command that turns the root file system into an image which answers like the published one."""
+    """Return the command that imports a root file system as an image, with the settings of the published one."""
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     changes = (f"ENV PATH={path}", 'CMD ["bash"]')
     options = [word for change in changes for word in ("--change", change)]
@@ -120,10 +126,10 @@ def import_argv(reference: str, tar: Path, docker: Sequence[str]) -> list[str]:
 
 
 def ensure_base(reference: str, docker: Sequence[str] = ("docker",)) -> BaseResult:
-    """Have a base image in the local store: it is there, or it is pulled, or it is bootstrapped under the same name.
+    """Make sure that a base image is in the local store: pull it if it is missing, or bootstrap it under the same name.
 
-    Two callers do the work once. Raises ToolError if a program is missing or breaks; a reference that cannot be had
-    is a result.
+    If two processes ask for the same image at once, the second waits for the first. An image that is not available is a
+    result. Raises `ToolError` if a program is missing or fails.
     """
     started = time.monotonic()
     with _reference_lock(reference):
@@ -138,21 +144,21 @@ def _obtain(reference: str, docker: Sequence[str]) -> tuple[Origin, str]:
     )
     if image is not None:
         return "present", image[0]
-    refusal = _pull(reference, docker, seconds=PULL_SECONDS if suite else None)
-    if refusal is None:
+    problem = _pull(reference, docker, seconds=PULL_SECONDS if suite else None)
+    if problem is None:
         return "pulled", f"docker pull {reference}"
     if suite is None:
-        return "unavailable", f"{refusal}; only debian:<suite>-slim can be bootstrapped"
+        return "unavailable", f"{problem}; only debian:<suite>-slim can be bootstrapped"
     return _bootstrap(reference, suite, docker)
 
 
 def _pull(reference: str, docker: Sequence[str], seconds: float | None) -> str | None:
-    """Pull, or say why not."""
-    said: list[str] = []
-    pull = run_program([*docker, "pull", "--quiet", reference], on_line=said.append, timeout=seconds)
+    """Pull an image. Return the reason if that fails, else None."""
+    lines: list[str] = []
+    pull = run_program([*docker, "pull", "--quiet", reference], on_line=lines.append, timeout=seconds)
     if pull.timed_out:
         return f"docker pull {reference} did not finish in {seconds} s"
-    return None if pull.passed else _last_words(said)
+    return None if pull.passed else _last_lines(lines)
 
 
 def _bootstrap(reference: str, suite: str, docker: Sequence[str]) -> tuple[Origin, str]:
@@ -165,7 +171,7 @@ def _bootstrap(reference: str, suite: str, docker: Sequence[str]) -> tuple[Origi
         served = {pocket: text for pocket, text in releases.items() if text is not None}
         if (mirror.archive, suite) not in served:
             return "unavailable", f"the mirror {mirror.archive} does not serve {suite}"
-        # A file, not a pipe: docker would import what a broken mmdebstrap had written so far.
+        # A file, not a pipe: if mmdebstrap failed, Docker would import what it had written so far.
         tar = Path(folder) / "rootfs.tar"
         epoch = max(map(release_epoch, served.values()))
         _output(mmdebstrap_argv(suite, tuple(served), epoch, tar))
@@ -174,14 +180,16 @@ def _bootstrap(reference: str, suite: str, docker: Sequence[str]) -> tuple[Origi
 
 
 def _read_release_file(uri: str, pocket: str, folder: Path) -> str | None:
-    """The InRelease file of a pocket, fetched as apt would fetch it; None if the mirror does not serve it."""
+    """Download the InRelease file of a suite with apt's own settings. Return None if the mirror has none."""
     target = folder / pocket
+    # As root: apt's own user can't write into a temporary folder of this process.
     apt = ["/usr/lib/apt/apt-helper", "-o", "APT::Sandbox::User=root"]
     fetch = run_program([*apt, "download-file", f"{uri}/dists/{pocket}/InRelease", str(target)])
     return target.read_text(encoding="utf-8") if fetch.passed else None
 
 
 def _install_mmdebstrap() -> None:
+    """Install mmdebstrap with apt if it is missing. Raises `ToolError` if this process is not root."""
     if shutil.which("mmdebstrap") is not None:
         return
     if os.geteuid() != 0:
@@ -193,25 +201,25 @@ def _install_mmdebstrap() -> None:
 
 @contextmanager
 def _reference_lock(reference: str) -> Iterator[None]:
-    """Hold the lock of one reference; the next caller waits and then finds the image."""
+    """Hold a lock file for one reference while the context is open; other processes wait for it."""
     name = re.sub(r"[^A-Za-z0-9.-]", "_", reference)
     lock = Path(tempfile.gettempdir()) / f"rlimages-{os.getuid()}-{name}.lock"
-    with lock.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def _output(argv: Sequence[str]) -> str:
-    """What a program printed; its failure is ours."""
-    said: list[str] = []
-    ended = run_program(argv, on_line=said.append)
-    if not ended.passed:
+    """Return the output of a program. Raises `ToolError` if it fails."""
+    lines: list[str] = []
+    process = run_program(argv, on_line=lines.append)
+    if not process.passed:
         program = next(word for word in argv if word != "env" and "=" not in word)
-        raise ToolError(f"{program} failed with exit code {ended.code}: {_last_words(said)}")
-    return "\n".join(said)
+        raise ToolError(f"{program} failed with exit code {process.code}: {_last_lines(lines)}")
+    return "\n".join(lines)
 
 
-def _last_words(said: Sequence[str]) -> str:
-    """The last words of a program: the reason is seldom in the very last line."""
-    lines = [line.strip() for line in said if line.strip()]
-    return "; ".join(lines[-3:]) or "it said nothing"
+def _last_lines(output: Sequence[str]) -> str:
+    """Return the last three lines of a program's output: the reason is seldom in the very last one."""
+    lines = [line.strip() for line in output if line.strip()]
+    return "; ".join(lines[-3:]) or "it printed nothing"

@@ -1,4 +1,4 @@
-"""Build one cell, and retry when the failure may be transient."""
+"""Build one cell, and try again if the failure may be transient."""
 
 import time
 from collections.abc import Callable
@@ -11,9 +11,9 @@ from rlimages.system.machine import DISK_REMEDY
 from rlimages.system.process import Stop
 
 ATTEMPTS = 3
-"""How often a build is tried that failed for something that may pass by itself."""
+"""Maximum number of attempts for a build whose failure may be transient."""
 FIRST_WAIT = 5.0
-"""Seconds before the second attempt; each further wait is four times as long."""
+"""Seconds before the second attempt; each further wait is four times as long, so 5 s and then 20 s."""
 
 
 def build_cell(
@@ -23,10 +23,13 @@ def build_cell(
     *,
     root: Path,
     stop: Stop,
-    on_progress: Callable[[str], None] = lambda _name: None,
+    on_progress: Callable[[str], None] = lambda _detail: None,
     first_wait: float = FIRST_WAIT,
 ) -> BuildResult:
-    """Build one cell with `root` as context, and again if what broke it may pass; `folder` gets `build.log`."""
+    """Build the image of one cell with `root` as build context, and return the result. A failed build is a result.
+
+    A build that fails for a transient reason is tried again. The log of all attempts is `folder/build.log`.
+    """
     started = time.monotonic()
     log = folder / "build.log"
     folder.mkdir(parents=True, exist_ok=True)
@@ -34,17 +37,18 @@ def build_cell(
         built = engine.build(step.request, root, log, on_progress)
         seconds = time.monotonic() - started
         if built.process.passed:
-            found = engine.inspect(built.image) or engine.inspect(step.request.tag)
+            # By id first: another build may have taken the tag by now.
+            image = engine.inspect(built.image) or engine.inspect(step.request.tag)
             return BuildResult(
                 cell=step.cell,
                 outcome=Outcome.PASSED,
                 reason=f"at attempt {attempt}" if attempt > 1 else "",
                 seconds=seconds,
                 log=str(log),
-                image=found.image if found else None,
-                worked=built.process.seconds if built.ran_steps else 0.0,
+                image=image.image if image else None,
+                work_seconds=built.process.seconds if built.ran_steps else 0.0,
             )
-        # Importing the failure patterns compiles dozens of regular expressions: only a failed build pays for that.
+        # Imported here because it compiles dozens of regular expressions, which only a failed build needs.
         from rlimages.build.failures import diagnose_failure, is_transient
 
         ended = built.process

@@ -1,4 +1,4 @@
-"""Ask git for the project's commit, and export a commit into a folder."""
+"""Read the commit of the project's checkout, and export a commit into a folder."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,33 +10,42 @@ from rlimages.system.process import run_program
 
 
 def export_commit(root: Path, commit: str, folder: Path) -> Path:
-    """Write what a commit has into a folder; where `root` is in there. Raises `UsageError`."""
-    top = Path(_git(root, "rev-parse", "--show-toplevel", remedy="this needs the project's git repository"))
-    _git(root, "rev-parse", "--verify", f"{commit}^{{commit}}", remedy=f"there is no commit '{commit}' here")
+    """Write the files of a commit into `folder`, and return the path there that corresponds to `root`.
+
+    The checkout is not changed. Raises `UsageError` if `root` is in no git repository, or the commit does not exist.
+    """
+    top = Path(_git(root, "rev-parse", "--show-toplevel", problem="this needs the project's git repository"))
+    _git(root, "rev-parse", "--verify", f"{commit}^{{commit}}", problem=f"there is no commit '{commit}' here")
     archive = folder / "archive.tar"
-    _git(top, "archive", "--format=tar", f"--output={archive}", commit, remedy=f"'{commit}' cannot be taken out")
+    _git(top, "archive", "--format=tar", f"--output={archive}", commit, problem=f"cannot export commit '{commit}'")
     tree = folder / "tree"
     tree.mkdir()
     run_program(["tar", "-xf", str(archive), "-C", str(tree)])
     archive.unlink()
+    # The project may be a subfolder of its repository.
     return tree / root.resolve().relative_to(top.resolve())
 
 
-def _git(root: Path, *words: str, remedy: str) -> str:
-    said: list[str] = []
-    if not run_program(["git", *words], on_line=said.append, cwd=root, remedy="install git").passed:
-        raise UsageError(f"{remedy}: {said[-1] if said else 'git said nothing'}")
-    return "\n".join(said)
-
-
 def revision_labels(root: Path) -> Mapping[str, str]:
-    """The label of a clean checkout; none for a changed one, or where there is no git: no commit says what it has."""
+    """Return the label with the commit of the checkout at `root`.
+
+    It is empty if files below `root` differ from the commit, which then does not describe them, and if `root` is in no
+    git repository or git is not installed.
+    """
     try:
-        said: list[str] = []
-        if not run_program(["git", "rev-parse", "HEAD"], on_line=said.append, cwd=root).passed:
+        head: list[str] = []
+        if not run_program(["git", "rev-parse", "HEAD"], on_line=head.append, cwd=root).passed:
             return EMPTY
-        changed: list[str] = []
-        status = run_program(["git", "status", "--porcelain", "--", "."], on_line=changed.append, cwd=root)
+        changes: list[str] = []
+        status = run_program(["git", "status", "--porcelain", "--", "."], on_line=changes.append, cwd=root)
     except ToolError:
         return EMPTY
-    return {REVISION_LABEL: said[0]} if status.passed and not changed else EMPTY
+    return {REVISION_LABEL: head[0]} if status.passed and not changes else EMPTY
+
+
+def _git(root: Path, *arguments: str, problem: str) -> str:
+    """Return the output of a git command. Raises `UsageError` with `problem` and git's last line if it fails."""
+    lines: list[str] = []
+    if not run_program(["git", *arguments], on_line=lines.append, cwd=root, remedy="install git").passed:
+        raise UsageError(f"{problem}: {lines[-1] if lines else 'git printed nothing'}")
+    return "\n".join(lines)

@@ -1,4 +1,7 @@
-"""Pass this machine's certificates, pip configuration and wheels to builds, without a trace in the image."""
+"""Pass this machine's certificates, pip configuration and wheels to builds, without a trace in the image.
+
+Each cell gets a folder that its build mounts as the named context `buildhost`. Nothing of it becomes part of a layer.
+"""
 
 import hashlib
 import os
@@ -23,7 +26,7 @@ from rlimages.project.pip_config import PipSettings, configuration_files, local_
 from rlimages.system.files import read_text, write_text
 
 TOOLS = ("pip", "setuptools", "uv", "wheel")
-"""What installs the others, and is named in no lock."""
+"""The packages that install the others. No lock names them."""
 _PIN = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(\[[^]]*\])?==(?P<version>[^\s;\\]+)")
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 _LINK = re.compile(r"""<a\s[^>]*?href\s*=\s*["']([^"']+)["']""", re.IGNORECASE)
@@ -31,22 +34,25 @@ _LINK = re.compile(r"""<a\s[^>]*?href\s*=\s*["']([^"']+)["']""", re.IGNORECASE)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HostContexts:
-    """The folders of a run, one for each cell so that one cell's wheels never disturb another's cache."""
+    """The folders with this machine's files, one for each cell.
+
+    A folder shared by all cells would change with the wheels of any cell, and the builder's cache with it.
+    """
 
     folders: Mapping[str, Path]
-    """By cell id; a cell to which this machine lends nothing has none."""
+    """By cell id; a cell for which this machine has no files is missing."""
     notes: tuple[str, ...]
-    """What was taken from this machine, without credentials."""
+    """Sentences that say what builds get from this machine, without credentials."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pin:
-    """One line of a lock."""
+    """An exact version in a lock."""
 
     name: str
     version: Version
     hashes: frozenset[str]
-    """SHA-256 in hexadecimal; empty where the lock has none."""
+    """SHA-256 in hexadecimal; empty if the lock has no hashes."""
 
 
 def prepare_contexts(
@@ -58,35 +64,36 @@ def prepare_contexts(
     wheels: Sequence[Path] = (),
     config_files: Sequence[Path] | None = None,
 ) -> HostContexts:
-    """Write one folder below `folder` for each cell of `locks` (cell id -> text of its lock).
+    """Write one folder below `folder` for each cell of `locks` (cell id -> text of its lock), and return them.
 
-    Only files that the lock names are taken, by version and hash: from `wheels`, the machine's find-links folders
-    and its `file:` indexes. What a folder held before and does not need now is removed.
+    A folder gets only the wheels and source packages that the lock names by version and hash. They come from `wheels`,
+    the find-links folders of this machine's pip configuration and its `file:` indexes. `config_files` replaces the
+    files of that configuration. Files that a folder has from an earlier run and does not need now are removed.
     """
     files = configuration_files(environ, home) if config_files is None else config_files
     settings = read_pip_settings(environ, files)
-    lenders, indexes = (*wheels, *settings.wheel_folders), settings.local_indexes
+    wheel_folders, indexes = (*wheels, *settings.wheel_folders), settings.local_indexes
     folders: dict[str, Path] = {}
-    lent: set[Path] = set()
+    passed: set[Path] = set()
 
     @cache
-    def offered(name: str) -> tuple[tuple[Path, str], ...]:
-        return tuple(_offered(name, lenders, indexes))
+    def available(name: str) -> tuple[tuple[Path, str], ...]:
+        return tuple(_available_files(name, wheel_folders, indexes))
 
-    for name, lock in locks.items():
-        wanted = parse_pins(lock) if lenders or indexes else ()
-        found = {path.name: path for pin in wanted for path in _files(pin, offered(pin.name))}
-        if found:
-            found.update({path.name: path for tool in TOOLS for path in _wheels(offered(tool))})
-        lent.update(found.values())
-        if _fill(folder / name, settings, found):
-            folders[name] = folder / name
-    return HostContexts(folders=folders, notes=tuple(_notes(settings, lent)))
+    for cell, lock in locks.items():
+        pins = parse_pins(lock) if wheel_folders or indexes else ()
+        chosen = {path.name: path for pin in pins for path in _matching_files(pin, available(pin.name))}
+        if chosen:
+            chosen.update({path.name: path for tool in TOOLS for path in _only_wheels(available(tool))})
+        passed.update(chosen.values())
+        if _write_folder(folder / cell, settings, chosen):
+            folders[cell] = folder / cell
+    return HostContexts(folders=folders, notes=tuple(_notes(settings, passed)))
 
 
 def parse_pins(lock: str) -> tuple[Pin, ...]:
-    """The exact pins of a lock, with the hashes that follow each. Lines of another kind are passed over."""
-    found: list[Pin] = []
+    """Return the exact pins (`name==version`) of a lock with their hashes. All other lines are ignored."""
+    pins: list[Pin] = []
     for line in lock.replace("\\\n", " ").splitlines():
         match = _PIN.match(line.strip())
         if match:
@@ -95,12 +102,12 @@ def parse_pins(lock: str) -> tuple[Pin, ...]:
             except InvalidVersion:
                 continue
             hashes = frozenset(_HASH.findall(line))
-            found.append(Pin(name=canonicalize_name(match["name"]), version=version, hashes=hashes))
-    return tuple(found)
+            pins.append(Pin(name=canonicalize_name(match["name"]), version=version, hashes=hashes))
+    return tuple(pins)
 
 
 def pip_conf(settings: PipSettings) -> str:
-    """The settings that mean something inside a build: addresses. Local folders travel as wheels."""
+    """Return the text of a `pip.conf` for builds. It has only remote addresses: local folders are passed as wheels."""
     remote = {
         "index-url": [settings.index_url or ""],
         "extra-index-url": list(settings.extra_index_urls),
@@ -115,51 +122,53 @@ def pip_conf(settings: PipSettings) -> str:
 
 
 def without_credentials(url: str) -> str:
-    """An address as it may be printed."""
+    """Return an address that may be printed: `***` in place of user and password, and no query."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit((parts.scheme, host if host == parts.netloc else f"***@{host}", parts.path, "", ""))
 
 
-def _files(pin: Pin, offered: Iterable[tuple[Path, str]]) -> Iterator[Path]:
-    for path, digest in offered:
-        if _names(path) == (pin.name, pin.version) and (not pin.hashes or (digest or _sha256(path)) in pin.hashes):
+def _matching_files(pin: Pin, files: Iterable[tuple[Path, str]]) -> Iterator[Path]:
+    """Yield the files of a pin's version that have one of its hashes."""
+    for path, digest in files:
+        same_version = _name_and_version(path) == (pin.name, pin.version)
+        if same_version and (not pin.hashes or (digest or _sha256(path)) in pin.hashes):
             yield path
 
 
-def _wheels(offered: Iterable[tuple[Path, str]]) -> Iterator[Path]:
-    return (path for path, _ in offered if path.suffix == ".whl")
+def _only_wheels(files: Iterable[tuple[Path, str]]) -> Iterator[Path]:
+    return (path for path, _ in files if path.suffix == ".whl")
 
 
-def _offered(name: str, folders: Sequence[Path], indexes: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    """The files of one distribution, with their SHA-256 where the index says it."""
+def _available_files(name: str, folders: Sequence[Path], indexes: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """Yield this machine's files of one distribution, each with its SHA-256 if the index names it, else with ''."""
     for folder in folders:
-        yield from ((path, "") for path in _by_name(folder).get(name, ()))
+        yield from ((path, "") for path in _files_by_name(folder).get(name, ()))
     for index in indexes:
         page = read_text(index / name / "index.html")
         if page is None:
-            yield from ((path, "") for path in _by_name(index / name).get(name, ()))
+            yield from ((path, "") for path in _files_by_name(index / name).get(name, ()))
             continue
         for link in _LINK.findall(page):
             parts = urlsplit(link)
             path = (index / name / unquote(parts.path)).resolve()
-            if not parts.netloc and path.is_file() and (_names(path) or ("",))[0] == name:
+            if not parts.netloc and path.is_file() and (_name_and_version(path) or ("",))[0] == name:
                 yield path, parts.fragment.removeprefix("sha256=") if parts.fragment.startswith("sha256=") else ""
 
 
 @cache
-def _by_name(folder: Path) -> Mapping[str, tuple[Path, ...]]:
-    """The distributions' files of a folder, by canonical name."""
-    found: dict[str, tuple[Path, ...]] = {}
+def _files_by_name(folder: Path) -> Mapping[str, tuple[Path, ...]]:
+    """Return the wheels and source packages of a folder by canonical name of the distribution."""
+    files: dict[str, tuple[Path, ...]] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        names = _names(path)
-        if names:
-            found[names[0]] = (*found.get(names[0], ()), path)
-    return found
+        parsed = _name_and_version(path)
+        if parsed:
+            files[parsed[0]] = (*files.get(parsed[0], ()), path)
+    return files
 
 
-def _names(path: Path) -> tuple[str, Version] | None:
-    """Name and version of a wheel or source package; None for any other file."""
+def _name_and_version(path: Path) -> tuple[str, Version] | None:
+    """Return name and version of a wheel or source package; None for any other file."""
     try:
         if path.suffix == ".whl":
             return parse_wheel_filename(path.name)[:2]
@@ -176,15 +185,15 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _fill(folder: Path, settings: PipSettings, wheels: Mapping[str, Path]) -> bool:
-    """Bring one folder up to date; False when it has nothing to say."""
-    shelf = folder / "wheels"
-    shelf.mkdir(parents=True, exist_ok=True)
-    for old in shelf.iterdir():
-        if old.name not in wheels:
+def _write_folder(folder: Path, settings: PipSettings, files: Mapping[str, Path]) -> bool:
+    """Bring the folder of one cell up to date. Return False if there is nothing in it."""
+    wheels = folder / "wheels"
+    wheels.mkdir(parents=True, exist_ok=True)
+    for old in wheels.iterdir():
+        if old.name not in files:
             old.unlink()
-    for name, path in wheels.items():
-        _link_or_copy(path, shelf / name)
+    for name, path in files.items():
+        _link_or_copy(path, wheels / name)
     conf = pip_conf(settings)
     if conf:
         write_text(folder / "pip.conf", conf)
@@ -196,33 +205,33 @@ def _fill(folder: Path, settings: PipSettings, wheels: Mapping[str, Path]) -> bo
         _link_or_copy(settings.certificates.resolve(), certificates)
     else:
         certificates.unlink(missing_ok=True)
-    return bool(conf or wheels or settings.certificates)
+    return bool(conf or files or settings.certificates)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
-    """Have the same file there: by a hard link where that is possible, for wheels are large."""
-    if target.exists() and (target.samefile(source) or _stamp(target) == _stamp(source)):
+    """Make `target` the same file as `source`, by a hard link if possible: wheels can have hundreds of megabytes."""
+    if target.exists() and (target.samefile(source) or _size_and_time(target) == _size_and_time(source)):
         return
     part = target.with_name(f".{target.name}.{os.getpid()}")
     part.unlink(missing_ok=True)
     try:
         os.link(source, part)
-    except OSError:  # another file system, or not ours to link
+    except OSError:  # another file system, or a file of another user (the kernel's protected_hardlinks)
         shutil.copy2(source, part)
     part.replace(target)
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    facts = path.stat()
-    return facts.st_size, facts.st_mtime_ns
+def _size_and_time(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
-def _notes(settings: PipSettings, lent: set[Path]) -> Iterator[str]:
+def _notes(settings: PipSettings, files: set[Path]) -> Iterator[str]:
     if settings.certificates:
         yield f"builds trust the certificates of {settings.certificates}"
     addresses = [*filter(None, [settings.index_url]), *settings.extra_index_urls]
     for address in addresses:
         if local_path(address) is None:
-            yield f"builds ask the package index {without_credentials(address)}"
-    if lent:
-        yield f"builds get {len(lent)} files of {', '.join(sorted({str(path.parent) for path in lent}))}"
+            yield f"builds use the package index {without_credentials(address)}"
+    if files:
+        yield f"builds get {len(files)} files of {', '.join(sorted({str(path.parent) for path in files}))}"

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rlimages.build.git import export_commit
-from rlimages.checks.pass_record import suite_digest
-from rlimages.checks.smoke import checks_of
+from rlimages.checks.suite import check_programs, suite_digest
 from rlimages.errors import FactoryError
 from rlimages.matrix.cell import Cell
 from rlimages.plan.inputs import InputReader, Inputs, explain_changes
@@ -52,7 +51,7 @@ def cell_inputs(at: Project) -> Mapping[str, Inputs]:
                 }
             else:
                 ground = {f"base {cell.base.image}": owner.locked_bases.get(cell.base.image, "")}
-            known[cell.id] = ledgers.setdefault(owner.root, InputReader(owner.root)).inputs(cell, ground)
+            known[cell.id] = ledgers.setdefault(owner.root, InputReader(owner.root)).read(cell, ground)
         return known[cell.id]
 
     return {cell.id: of(at, cell) for cell in at.cells}
@@ -60,5 +59,5 @@ def cell_inputs(at: Project) -> Mapping[str, Inputs]:
 
 def _check_suites(at: Project) -> Mapping[str, str]:
     """Cell -> what names its checks."""
-    find = checks_of(at)
+    find = check_programs(at)
     return {cell.id: suite_digest(find(cell)) for cell in at.cells}

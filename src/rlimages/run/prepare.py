@@ -9,14 +9,8 @@ from rlimages.build.resources import default_jobs
 from rlimages.engine.protocol import LocalImages
 from rlimages.errors import ConfigError, StaleError
 from rlimages.matrix.cell import Cell
-from rlimages.plan.planner import (
-    BaseOverride,
-    decide_actions,
-    make_plan,
-    parse_override,
-    with_host_contexts,
-    with_labels,
-)
+from rlimages.plan.decisions import add_input_labels, decide_actions
+from rlimages.plan.planner import BaseOverride, add_host_contexts, make_plan, parse_override
 from rlimages.plan.step import Action, BuildPlan, RunOptions, Stage
 from rlimages.project.generated import first_stale_file
 from rlimages.project.project import MATRIX, Project
@@ -57,13 +51,13 @@ def decide_plan(project: Project, todo: BuildPlan, holdings: LocalImages, wishes
         project.root,
         holdings,
         bases=project.locked_bases,
-        afresh=wishes.no_cache,
+        no_cache=wishes.no_cache,
     )
 
 
 def with_host_files(project: Project, todo: BuildPlan, wishes: RunOptions, *, environ: Mapping[str, str]) -> Prepared:
     """The same, with what images say of themselves, and what this machine lends to builds."""
-    builds = todo.of(Action.BUILD)
+    builds = todo.steps_with(Action.BUILD)
     if not builds:
         return Prepared(plan=todo, notes=())
     from rlimages.build.git import revision_labels
@@ -73,8 +67,8 @@ def with_host_files(project: Project, todo: BuildPlan, wishes: RunOptions, *, en
     hosts = prepare_contexts(
         project.state.host_contexts, locks, environ=environ, home=Path.home(), wheels=wishes.wheels
     )
-    told = with_labels(todo, project.root, revision_labels(project.root))
-    return Prepared(plan=with_host_contexts(told, hosts.folders), notes=hosts.notes)
+    told = add_input_labels(todo, project.root, revision_labels(project.root))
+    return Prepared(plan=add_host_contexts(told, hosts.folders), notes=hosts.notes)
 
 
 def with_epoch(todo: BuildPlan, epoch: int) -> BuildPlan:

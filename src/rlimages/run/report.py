@@ -129,7 +129,7 @@ def _cases(report: CellReport) -> Iterable[tuple[str, Result]]:
     if report.build:
         yield "build", report.build
     yield from ((f"check {result.check}", result) for result in report.smoke)
-    yield from ((f"{result.demand} in {result.place}", result) for result in report.demands)
+    yield from ((f"{result.requirement} in {result.registry}", result) for result in report.requirements)
     yield from ((f"push {result.reference}", result) for result in report.publish)
 
 
@@ -163,7 +163,7 @@ def _cell_facts(report: CellReport) -> dict[str, Any]:
             for r in report.smoke
         ],
         "demands": [
-            {"demand": r.demand, "place": r.place, "outcome": r.outcome, "reason": r.reason} for r in report.demands
+            {"demand": r.requirement, "place": r.registry, "outcome": r.outcome, "reason": r.reason} for r in report.requirements
         ],
         "publish": [
             {

@@ -21,7 +21,8 @@ from rlimages.oci.contents import ImageContents, LayerContents, merge_layers, re
 from rlimages.oci.labels import REVISION_LABEL, BuildOrigin, base_differences, read_origin, source_difference
 from rlimages.oci.layers import open_layer
 from rlimages.oci.manifest import DOCKER_CONFIG, OCI_CONFIG, Blob, Manifest, Reference, parse_config
-from rlimages.plan.planner import decide_actions, make_plan, add_host_contexts, add_input_labels
+from rlimages.plan.decisions import add_input_labels, decide_actions
+from rlimages.plan.planner import add_host_contexts, make_plan
 from rlimages.plan.results import Outcome
 from rlimages.plan.step import Action, BuildStep, RunOptions
 from rlimages.project.lookup import resolve_image

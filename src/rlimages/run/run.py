@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from rlimages.engine.docker import DockerEngine
 from rlimages.engine.protocol import Engine, LocalImages
 from rlimages.matrix.cell import Cell
+from rlimages.plan.decisions import reused_result
 from rlimages.plan.events import Event
-from rlimages.plan.planner import reused_result
 from rlimages.plan.results import CellReport, RunReport
 from rlimages.plan.step import Action, BuildPlan, RunOptions, Stage
 from rlimages.project.project import Project
@@ -71,7 +71,7 @@ def run_cells(
             from rlimages.release.reuse import find_reusable
 
             todo, reused = find_reusable(todo, target.connections[0], project)
-        if todo.of(Action.BUILD):
+        if todo.steps_with(Action.BUILD):
             engine.version()
         prepared = with_host_files(project, todo, wishes, environ=environ)
         todo = with_epoch(prepared.plan, int(time.time()))
@@ -86,7 +86,7 @@ def run_cells(
     from rlimages.run.scheduler import run_plan
 
     booking = _resource_budget(project, todo, engine, wishes, stop)
-    if Stage.BUILD in wishes.stages and todo.of(Action.BUILD) and booking.free_disk() is None:
+    if Stage.BUILD in wishes.stages and todo.steps_with(Action.BUILD) and booking.free_disk() is None:
         note("the engine's data is not on this machine, so its disk is not watched")
     on_passed: Callable[[CellReport], None] | None = None
     if target:

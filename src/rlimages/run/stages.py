@@ -9,12 +9,13 @@ from pathlib import Path
 
 from rlimages.build.builder import build_cell
 from rlimages.build.resources import DiskFullError, ResourceBudget, expected_disk
-from rlimages.checks.smoke import CHECK_TIMEOUT, find_checks, run_checks
+from rlimages.checks.smoke import CHECK_TIMEOUT, run_checks
+from rlimages.checks.suite import find_checks
 from rlimages.engine.protocol import Engine, InspectedImage
 from rlimages.errors import FactoryError
 from rlimages.matrix.cell import Cell
+from rlimages.plan.decisions import reused_result
 from rlimages.plan.history import History, Measurement, read_history, record_measurements
-from rlimages.plan.planner import reused_result
 from rlimages.plan.results import BuildResult, CellReport, Failure, FailureKind, Outcome, SmokeResult, tally
 from rlimages.plan.step import Action, BuildStep, Stage
 from rlimages.project.state import StateFolder
@@ -117,7 +118,7 @@ def _record_build(cell: Cell, result: BuildResult, place: StageContext) -> None:
     """Remember what it took and which image it made; of those made before, remove what nobody can name any more."""
     if place.state is None or result.image is None:
         return
-    made = Measurement(seconds=result.worked, size=result.image.size, date=_now()) if result.worked else None
+    made = Measurement(seconds=result.work_seconds, size=result.image.size, date=_now()) if result.work_seconds else None
     with suppress(OSError):  # a history that can't be written costs a good estimate, not a good image
         record_measurements(place.state, cell, build=made, image=result.image.id)
     place.booking.notes += place.engine.remove_dangling(read_history(place.state).images() - place.held)
@@ -166,7 +167,7 @@ def _check(
             place.logs(step.cell),
             stop=place.stop,
             timeout=place.check_timeout,
-            proofs=place.proofs,
+            cache=place.proofs,
             on_progress=clock.moved,
         )
     _record_checks(step.cell, results, place)

@@ -46,7 +46,7 @@ def test_a_machine_without_debian_archives_has_no_mirror() -> None:
     assert parse_mirror("") is None
 
 
-def test_an_image_subscribes_to_updates_and_security() -> None:
+def test_a_bootstrapped_image_has_the_updates_and_security_archives() -> None:
     assert mmdebstrap_argv("bullseye", MIRROR.pockets("bullseye"), 1, Path("rootfs.tar"))[-5:] == [
         "bullseye",
         "rootfs.tar",
@@ -56,12 +56,12 @@ def test_an_image_subscribes_to_updates_and_security() -> None:
     ]
 
 
-def test_the_same_mirror_gives_the_same_bytes() -> None:
+def test_the_date_of_the_release_is_the_date_of_the_files() -> None:
     argv = mmdebstrap_argv("bookworm", MIRROR.pockets("bookworm"), 1783764997, Path("rootfs.tar"))
     assert argv[:3] == ["env", "SOURCE_DATE_EPOCH=1783764997", "mmdebstrap"]
 
 
-def test_what_apt_warns_about_is_no_mirror() -> None:
+def test_warnings_of_apt_are_ignored() -> None:
     assert parse_mirror("W: Target Packages (main) is configured multiple times in x:1\n" + LISTING) == MIRROR
 
 
@@ -90,7 +90,7 @@ def test_an_image_is_imported_under_the_reference_that_dockerfiles_name() -> Non
     ]
 
 
-def test_files_are_as_old_as_the_release() -> None:
+def test_the_date_of_a_release_is_read_from_its_text() -> None:
     assert release_epoch("Origin: Debian\nDate: Sat, 11 Jul 2026 10:16:37 UTC\n") == 1783764997
 
 

@@ -40,20 +40,20 @@ def test_a_broken_build_is_a_result_with_its_kind_and_evidence(run, step, engine
     assert result.image is None
 
 
-def test_a_broken_build_is_tried_once(run, step, engine) -> None:
+def test_a_permanent_failure_is_tried_once(run, step, engine) -> None:
     engine.builds[step.cell.id] = [BROKEN, BROKEN]
     assert run().failure.attempts == 1
     assert engine.calls == [("build", step.cell.id)]
 
 
-def test_what_may_pass_is_tried_again_and_says_so(run, step, engine) -> None:
+def test_a_transient_failure_is_tried_again_and_the_result_names_the_attempt(run, step, engine) -> None:
     engine.builds[step.cell.id] = [FLAKE]
     result = run()
     assert result.outcome is Outcome.PASSED
     assert "attempt 2" in result.reason
 
 
-def test_patience_has_an_end(run, step, engine) -> None:
+def test_a_transient_failure_is_tried_three_times(run, step, engine) -> None:
     engine.builds[step.cell.id] = [FLAKE] * 9
     result = run()
     assert result.failure.kind is FailureKind.NETWORK
@@ -70,7 +70,7 @@ def test_the_wait_between_attempts_can_be_interrupted(run, step, engine) -> None
     assert result.outcome is Outcome.FAILED
 
 
-def test_a_build_that_takes_too_long_says_how_long(run, step, engine) -> None:
+def test_a_build_that_runs_into_its_time_limit_names_the_limit(run, step, engine) -> None:
     engine.builds[step.cell.id] = [BuildOutcome(process=ProgramResult(code=-15, seconds=60, timed_out=True), error="")]
     result = run()
     assert result.failure.kind is FailureKind.TIMEOUT
@@ -86,7 +86,7 @@ def test_an_interrupted_build_is_not_tried_again(run, step, engine) -> None:
     assert result.reason == "interrupted"
 
 
-def test_a_full_disk_says_what_to_do(run, step, engine) -> None:
+def test_a_full_disk_is_reported_with_a_remedy(run, step, engine) -> None:
     engine.builds[step.cell.id] = [replace(BROKEN, error="tar: /opt/x: No space left on device")]
     result = run()
     assert result.failure.kind is FailureKind.DISK_FULL

@@ -1,4 +1,4 @@
-"""A corpus of what tools really print when they fail, each with the kind that a person would name."""
+"""Failure messages as the tools print them, each with the kind that a person would choose."""
 
 import pytest
 from hypothesis import given
@@ -254,12 +254,12 @@ gcc -DERROR_H -Wno-error -c errors.c -o errors.o
 
 
 @pytest.mark.parametrize(("kind", "excerpt"), CORPUS)
-def test_a_log_is_of_the_kind_that_a_person_would_name(kind: FailureKind, excerpt: str) -> None:
+def test_a_log_gets_the_kind_that_a_person_would_choose(kind: FailureKind, excerpt: str) -> None:
     assert diagnose_failure(excerpt).kind is kind
 
 
 @pytest.mark.parametrize(("kind", "excerpt"), CORPUS)
-def test_what_went_well_before_changes_nothing(kind: FailureKind, excerpt: str) -> None:
+def test_output_of_successful_commands_does_not_change_the_kind(kind: FailureKind, excerpt: str) -> None:
     assert diagnose_failure(NOISE * 50 + excerpt).kind is kind
 
 
@@ -281,7 +281,7 @@ def test_evidence_is_a_few_lines_of_the_log(kind: FailureKind, excerpt: str) -> 
         "read tcp 10.0.0.3:41522->10.0.0.1:443: read: connection reset by peer",
     ],
 )
-def test_what_may_pass_by_itself_is_tried_again(excerpt: str) -> None:
+def test_a_cause_that_may_disappear_is_transient(excerpt: str) -> None:
     assert is_transient(diagnose_failure(excerpt))
 
 
@@ -298,11 +298,11 @@ def test_what_may_pass_by_itself_is_tried_again(excerpt: str) -> None:
         "something else",
     ],
 )
-def test_what_never_passes_by_itself_is_not(excerpt: str) -> None:
+def test_a_cause_that_stays_is_not_transient(excerpt: str) -> None:
     assert not is_transient(diagnose_failure(excerpt))
 
 
-def test_the_clock_needs_no_reading() -> None:
+def test_a_time_limit_is_the_cause_whatever_the_log_says() -> None:
     failure = diagnose_failure("compiling\nstill compiling\nno space left on device?", timed_out=True)
     assert failure == Failure(
         kind=FailureKind.TIMEOUT, evidence=("compiling", "still compiling", "no space left on device?")
@@ -310,7 +310,7 @@ def test_the_clock_needs_no_reading() -> None:
     assert not is_transient(failure)
 
 
-def test_an_interrupted_build_is_no_ones_fault() -> None:
+def test_an_interrupted_build_is_not_classified_by_its_log() -> None:
     assert diagnose_failure("connection reset by peer", cancelled=True).kind is FailureKind.INTERRUPTED
 
 

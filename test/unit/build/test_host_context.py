@@ -26,72 +26,74 @@ def wheels(tmp_path) -> Path:
 
 
 @pytest.fixture
-def lend(tmp_path):
-    def lend(locks, wheels=(), environ=None, config=""):
+def prepare(tmp_path):
+    """Prepare the folders of some cells from the wheels and settings of a machine."""
+
+    def prepare(locks, wheels=(), environ=None, config=""):
         (tmp_path / "pip.conf").write_text(config)
         return prepare_contexts(
             tmp_path / "out", locks, environ=environ or {}, home=tmp_path, wheels=wheels,
             config_files=(tmp_path / "pip.conf",),
         )  # fmt: skip
 
-    return lend
+    return prepare
 
 
-def lent(host, cell: str) -> set[str]:
+def passed_files(host, cell: str) -> set[str]:
     return {path.name for path in (host.folders[cell] / "wheels").iterdir()}
 
 
-def test_only_wheels_that_the_lock_names_are_lent(lend, wheels) -> None:
-    host = lend({"a": "numpy==1.24.3\n", "b": "torch==2.13.0+cpu\n"}, [wheels])
-    assert lent(host, "a") == {NUMPY, "uv-0.9.1-py3-none-any.whl"}
-    assert lent(host, "b") == {TORCH, "uv-0.9.1-py3-none-any.whl"}
+def test_only_wheels_that_the_lock_names_are_passed(prepare, wheels) -> None:
+    host = prepare({"a": "numpy==1.24.3\n", "b": "torch==2.13.0+cpu\n"}, [wheels])
+    assert passed_files(host, "a") == {NUMPY, "uv-0.9.1-py3-none-any.whl"}
+    assert passed_files(host, "b") == {TORCH, "uv-0.9.1-py3-none-any.whl"}
 
 
-def test_a_wheel_with_another_hash_is_not_lent(lend, wheels) -> None:
+def test_a_wheel_with_another_hash_is_not_passed(prepare, wheels) -> None:
     right = f"numpy==1.24.3 \\\n    --hash=sha256:{'0' * 64} \\\n    --hash=sha256:{digest(NUMPY)}\n"
-    assert NUMPY in lent(lend({"a": right}, [wheels]), "a")
-    assert not lend({"a": f"numpy==1.24.3 --hash=sha256:{'0' * 64}\n"}, [wheels]).folders
+    assert NUMPY in passed_files(prepare({"a": right}, [wheels]), "a")
+    assert not prepare({"a": f"numpy==1.24.3 --hash=sha256:{'0' * 64}\n"}, [wheels]).folders
 
 
-def test_the_machines_own_find_links_are_lenders(lend, wheels) -> None:
-    host = lend({"a": "numpy==1.24.3\n"}, config=f"[global]\nfind-links = {wheels}\n")
-    assert NUMPY in lent(host, "a")
+def test_wheels_come_from_the_find_links_of_the_machine_too(prepare, wheels) -> None:
+    host = prepare({"a": "numpy==1.24.3\n"}, config=f"[global]\nfind-links = {wheels}\n")
+    assert NUMPY in passed_files(host, "a")
     assert str(wheels) in host.notes[0]
 
 
-def test_an_index_of_local_files_is_turned_into_wheels(lend, wheels, tmp_path) -> None:
+def test_files_of_a_local_index_are_passed_as_wheels(prepare, wheels, tmp_path) -> None:
     page = tmp_path / "simple/numpy/index.html"
     page.parent.mkdir(parents=True)
     page.write_text(f'<a href="../../wheels/{NUMPY}#sha256={digest(NUMPY)}">x</a><a href="../../wheels/gone.whl">x</a>')
-    host = lend(
+    host = prepare(
         {"a": f"numpy==1.24.3 --hash=sha256:{digest(NUMPY)}\n"}, environ={"PIP_INDEX_URL": f"file://{tmp_path}/simple"}
     )
-    assert lent(host, "a") == {NUMPY}
+    assert passed_files(host, "a") == {NUMPY}
     assert not (host.folders["a"] / "pip.conf").exists()
 
 
-def test_what_is_not_wanted_any_more_is_removed(lend, wheels) -> None:
-    lend({"a": "numpy==1.24.3\n"}, [wheels])
-    host = lend({"a": "numpy==1.26.4\n"}, [wheels])
-    assert NUMPY not in lent(host, "a")
+def test_a_wheel_that_the_lock_names_no_more_is_removed(prepare, wheels) -> None:
+    prepare({"a": "numpy==1.24.3\n"}, [wheels])
+    host = prepare({"a": "numpy==1.26.4\n"}, [wheels])
+    assert NUMPY not in passed_files(host, "a")
 
 
-def test_lending_twice_changes_nothing(lend, wheels) -> None:
-    host = lend({"a": "numpy==1.24.3\n"}, [wheels])
+def test_preparing_twice_changes_nothing(prepare, wheels) -> None:
+    host = prepare({"a": "numpy==1.24.3\n"}, [wheels])
     before = {path: path.stat().st_ino for path in host.folders["a"].rglob("*")}
-    lend({"a": "numpy==1.24.3\n"}, [wheels])
+    prepare({"a": "numpy==1.24.3\n"}, [wheels])
     assert {path: path.stat().st_ino for path in host.folders["a"].rglob("*")} == before
 
 
-def test_certificates_are_lent_when_the_machine_names_some(lend, tmp_path) -> None:
+def test_certificates_are_passed_if_the_machine_names_some(prepare, tmp_path) -> None:
     (tmp_path / "ca.pem").write_text("one")
-    host = lend({"a": ""}, environ={"SSL_CERT_FILE": str(tmp_path / "ca.pem")})
+    host = prepare({"a": ""}, environ={"SSL_CERT_FILE": str(tmp_path / "ca.pem")})
     assert (host.folders["a"] / "ca-certificates.crt").read_text() == "one"
-    assert lend({"a": ""}).folders == {}
+    assert prepare({"a": ""}).folders == {}
     assert not (tmp_path / "out/a/ca-certificates.crt").exists()
 
 
-def test_addresses_of_indexes_travel_and_folders_do_not() -> None:
+def test_pip_conf_has_the_addresses_of_indexes_and_no_local_folders() -> None:
     settings = PipSettings(
         index_url="https://one.example.org/simple",
         extra_index_urls=("file:///local", "http://two.example.org"),
@@ -105,13 +107,15 @@ def test_addresses_of_indexes_travel_and_folders_do_not() -> None:
     )
 
 
-def test_a_machine_without_settings_lends_nothing(lend) -> None:
-    host = lend({"a": "numpy==1.24.3\n"})
+def test_a_machine_without_settings_passes_nothing(prepare) -> None:
+    host = prepare({"a": "numpy==1.24.3\n"})
     assert (host.folders, host.notes) == ({}, ())
 
 
-def test_no_password_of_an_index_is_ever_said(lend) -> None:
-    host = lend({"a": ""}, environ={"PIP_EXTRA_INDEX_URL": "https://me:hunter2@one.example.org/simple?token=hunter2"})
+def test_the_password_of_an_index_is_never_printed_and_only_the_owner_can_read_it(prepare) -> None:
+    host = prepare(
+        {"a": ""}, environ={"PIP_EXTRA_INDEX_URL": "https://me:hunter2@one.example.org/simple?token=hunter2"}
+    )
     assert "hunter2" not in " ".join(host.notes)
     assert "https://***@one.example.org/simple" in host.notes[0]
     conf = host.folders["a"] / "pip.conf"

@@ -39,10 +39,10 @@ def make(cell):
             for n, outcome in enumerate(publish)
         )
         asked = tuple(
-            RequirementResult(cell=cell, demand="scan", place=f"p/{n}", outcome=outcome, reason=f"found {n}")
+            RequirementResult(cell=cell, requirement="scan", registry=f"p/{n}", outcome=outcome, reason=f"found {n}")
             for n, outcome in enumerate(demands)
         )
-        cells = (CellReport(cell=cell, build=built, smoke=checks, demands=asked, publish=pushes, image=image),)
+        cells = (CellReport(cell=cell, build=built, smoke=checks, requirements=asked, publish=pushes, image=image),)
         return RunReport(
             run="r1", command="run", started="2026-01-01T00:00:00+00:00", seconds=50, cells=cells, notes=notes
         )
