@@ -7,8 +7,8 @@ from pathlib import Path
 from rlimages.checks.acceptance import apply_profile, require_accepted
 from rlimages.checks.inspection import read_remote_facts
 from rlimages.checks.pass_record import PassRecord, find_record
-from rlimages.checks.suite import check_programs, suite_digest
 from rlimages.checks.profiles import Profile, load_profiles
+from rlimages.checks.suite import check_programs, suite_digest
 from rlimages.errors import RegistryError, UsageError
 from rlimages.matrix.cell import Cell
 from rlimages.oci.manifest import Reference

@@ -13,19 +13,18 @@ A release goes like this:
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from threading import Lock
 from time import monotonic
 
-from rlimages.checks.acceptance import apply_profile, judge_local_image, require_accepted
+from rlimages.checks.acceptance import apply_profile, check_local_image, require_accepted
 from rlimages.checks.pass_record import PassRecord, make_record, store_record
 from rlimages.checks.profiles import Profile
-from rlimages.checks.smoke import checks_of
+from rlimages.checks.suite import check_programs
 from rlimages.engine.docker import DockerEngine
 from rlimages.errors import Interrupted
 from rlimages.matrix.cell import Cell
 from rlimages.oci.labels import BUILD_LABEL
 from rlimages.oci.manifest import Manifest
-from rlimages.plan.events import Event
+from rlimages.plan.events import Event, EventReporter
 from rlimages.plan.results import CellReport, Outcome, PublishResult, RequirementResult, RunReport
 from rlimages.plan.step import Stage
 from rlimages.project.project import Project
@@ -73,21 +72,22 @@ def publish_images(
     built = [cell for cell in passed if cell.cell.id not in reused]
     items = [_release_item(cell, reused, engine) for cell in passed]
     local = LocalStoreSource(engine.save, project.state)
-    reporter = _EventReporter(on_event, total=len(target.connections))
+    events = EventReporter(on_event, total=len(target.connections))
+
+    def report_progress(name: str, detail: str, outcome: Outcome | None = None) -> None:
+        events.report(name, Stage.PUBLISH, outcome, detail, monotonic() - started)
 
     profiles = target.profiles(project)
     if profiles:
         # Judged twice: packing takes minutes, and most rules do not depend on it.
         _require_accepted(built, reused.values(), profiles, engine, packed={})
         built_items = [item for item in items if item.cell not in reused]
-        packed = pack_all(
-            built_items, target.connections, local, stop=context.stop, on_progress=reporter.report_progress
-        )
+        packed = pack_all(built_items, target.connections, local, stop=context.stop, on_progress=report_progress)
         _require_accepted(built, (), profiles, engine, packed)
 
     release = start_release(project.state.releases, target.label, items)
     for connection in target.connections:
-        reporter.report_progress(connection.registry.name, "")
+        report_progress(connection.registry.name, "")
     sboms: Mapping[str, str] = {}
     if target.requirements.key is not None:
         sboms = {
@@ -114,10 +114,12 @@ def publish_images(
         ),
         allow_older=allow_older,
         stop=context.stop,
-        on_progress=reporter.report_progress,
+        on_progress=report_progress,
     )
     for result in results:
-        reporter.report_end(result)
+        events.count_finished()
+        released = result.state is ReleaseState.RELEASED
+        report_progress(result.registry, result.reason, Outcome.PASSED if released else Outcome.FAILED)
     if all(result.state is ReleaseState.RELEASED for result in results):
         clear_packed(project.state)
     return replace(
@@ -170,8 +172,8 @@ def _require_accepted(
         result
         for cell in built
         if cell.image
-        for result in judge_local_image(
-            engine, cell.image.id, cell.cell.tags, profiles, called=cell.cell.id, manifest=packed.get(cell.cell.id)
+        for result in check_local_image(
+            engine, cell.image.id, cell.cell.tags, profiles, name=cell.cell.id, manifest=packed.get(cell.cell.id)
         )
     )
     remote = (apply_profile(image.facts, profile) for image in reused for profile in profiles)
@@ -190,7 +192,7 @@ def _reused_sboms(
 
 def _store_pass_records(built: Sequence[CellReport], project: Project) -> Mapping[str, PassRecord]:
     """Store the pass records of the images on this machine, and return them by cell."""
-    programs_of = checks_of(project)
+    programs_of = check_programs(project)
     records = {}
     for cell in built:
         programs = programs_of(cell.cell)
@@ -206,7 +208,7 @@ def _with_results(cell: CellReport, results: Sequence[RegistryResult]) -> CellRe
     return replace(
         cell,
         publish=tuple(_publish_results(cell.cell, results)),
-        demands=tuple(_requirement_results(cell.cell, results)),
+        requirements=tuple(_requirement_results(cell.cell, results)),
     )
 
 
@@ -232,8 +234,8 @@ def _requirement_results(cell: Cell, results: Sequence[RegistryResult]) -> Itera
             if check.cell == cell.id:
                 yield RequirementResult(
                     cell=cell,
-                    demand=check.requirement,
-                    place=result.registry,
+                    requirement=check.requirement,
+                    registry=result.registry,
                     outcome=Outcome.PASSED if check.passed else Outcome.FAILED,
                     reason=check.detail,
                 )
@@ -246,36 +248,3 @@ def _release_notes(name: str, results: Sequence[RegistryResult]) -> Iterator[str
         yield f"resume it with `rlimages publish --resume {name}`"
     if any(result.state is ReleaseState.BETWEEN for result in results):
         yield f"or roll it back with `rlimages publish --rollback {name}`"
-
-
-class _EventReporter:
-    """Reports the registries of a release as events of the run, as if each registry were a cell."""
-
-    def __init__(self, on_event: Callable[[Event], None], total: int) -> None:
-        self._on_event = on_event
-        self._total = total
-        self._done = 0
-        self._started = monotonic()
-        self._lock = Lock()
-
-    def report_progress(self, name: str, detail: str) -> None:
-        self._report(name, None, detail)
-
-    def report_end(self, result: RegistryResult) -> None:
-        self._done += 1
-        released = result.state is ReleaseState.RELEASED
-        self._report(result.registry, Outcome.PASSED if released else Outcome.FAILED, result.reason)
-
-    def _report(self, name: str, outcome: Outcome | None, detail: str) -> None:
-        with self._lock:
-            self._on_event(
-                Event(
-                    cell=name,
-                    stage=Stage.PUBLISH,
-                    outcome=outcome,
-                    detail=detail,
-                    seconds=monotonic() - self._started,
-                    done=self._done,
-                    total=self._total,
-                )
-            )

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rlimages.checks.inspection import ImageFacts
-from rlimages.checks.pass_record import PassRecord, find_record, suite_digest
-from rlimages.checks.smoke import checks_of
+from rlimages.checks.pass_record import PassRecord, find_record
+from rlimages.checks.suite import check_programs, suite_digest
 from rlimages.engine.protocol import BuiltImage
 from rlimages.errors import RegistryError
 from rlimages.oci.labels import BUILD_LABEL
@@ -41,9 +41,9 @@ class ReusedImage:
             origin=self.host,
             id=self.manifest.digest,
             manifest=self.manifest,
-            configuration=self.config,
-            unpacked=None,
-            entries=None,
+            config=self.config,
+            unpacked_size=None,
+            path_kinds=None,
             tags=self.step.cell.tags,
         )
 
@@ -79,9 +79,9 @@ def find_reusable(
 
     The images are given by cell. Raises `RegistryError` if the registry does not answer.
     """
-    programs_of = checks_of(project)
+    programs_of = check_programs(project)
     records = project.state.pass_records
-    builds = [step for step in plan.of(Action.BUILD) if step.digest and not step.request.no_cache]
+    builds = [step for step in plan.steps_with(Action.BUILD) if step.digest and not step.request.no_cache]
     with ThreadPoolExecutor(max_workers=PARALLEL_LOOKUPS) as pool:
         found = pool.map(lambda step: _find_image(step, connection, programs_of(step.cell), records), builds)
         reused = {image.step.cell.id: image for image in found if image is not None}

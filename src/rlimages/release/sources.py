@@ -20,7 +20,7 @@ IsWanted = Callable[[Blob], bool]
 class ImageSource(Protocol):
     """Gives the images of a release as a registry stores them."""
 
-    def fetch(self, item: ReleaseItem, destination: RegistryConnection, is_is_wanted: IsWanted) -> PackedContent:
+    def fetch(self, item: ReleaseItem, destination: RegistryConnection, is_wanted: IsWanted) -> PackedContent:
         """Return the manifest of an item, and the content of the blobs that are wanted for a destination."""
 
     def mountable_from(self, destination: RegistryConnection) -> Sequence[str]:
@@ -38,7 +38,7 @@ class LocalStoreSource:
         self._locks: dict[str, Lock] = {}
         self._guard = Lock()
 
-    def pack(self, item: ReleaseItem, is_is_wanted: IsWanted) -> PackedContent:
+    def pack(self, item: ReleaseItem, is_wanted: IsWanted) -> PackedContent:
         """Pack an image. Layers that were packed before or are not wanted are not compressed again."""
         with self._guard:
             lock = self._locks.setdefault(item.image, Lock())
@@ -47,7 +47,7 @@ class LocalStoreSource:
                 item.image, partial(self._save, item.image), self._blobs, self._cache, is_wanted=is_wanted
             )
 
-    def fetch(self, item: ReleaseItem, _destination: RegistryConnection, is_is_wanted: IsWanted) -> PackedContent:
+    def fetch(self, item: ReleaseItem, _destination: RegistryConnection, is_wanted: IsWanted) -> PackedContent:
         """Pack an image; the same for all destinations."""
         return self.pack(item, is_wanted)
 
@@ -110,7 +110,7 @@ class MixedSource:
     in_registry: Collection[str]
     """Ids of the cells whose images are taken from the registry."""
 
-    def fetch(self, item: ReleaseItem, destination: RegistryConnection, is_is_wanted: IsWanted) -> PackedContent:
+    def fetch(self, item: ReleaseItem, destination: RegistryConnection, is_wanted: IsWanted) -> PackedContent:
         """Return an image from the source that has it."""
         source: ImageSource = self.registry if item.cell in self.in_registry else self.local
         return source.fetch(item, destination, is_wanted)

@@ -254,12 +254,15 @@ class ReleaseTransaction:
             raise Interrupted("interrupted")
 
 
-def require_not_older(client: RegistryClient, repository: str, name: str, present: Manifest, wanted: Manifest) -> None:
-    """Raise `RegistryError` if the tag `name` would move from the image `present` to an older one, `wanted`."""
-    if present.config is None or wanted.config is None:
+def require_not_older(
+    client: RegistryClient, repository: str, name: str, present: Manifest, replacement: Manifest
+) -> None:
+    """Raise `RegistryError` if the tag `name` would move from the image `present` to an older one, `replacement`."""
+    if present.config is None or replacement.config is None:
         return
     new, old = (
-        parse_config(client.blob(repository, image), f"{name} ({image})") for image in (wanted.image, present.image)
+        parse_config(client.blob(repository, image), f"{name} ({image})")
+        for image in (replacement.image, present.image)
     )
     if image_age(old) > image_age(new):
         raise RegistryError(
