@@ -53,7 +53,7 @@ def plan(
     target: str,
     commands: bool,
     as_json: bool,
-    **options: Any,
+    **arguments: Any,
 ) -> None:
     """Show what a run would do for each cell, and why.
 
@@ -66,10 +66,10 @@ def plan(
 
     project = command_project(ctx)
     cells = selected_cells(project, patterns)
-    wishes = run_options((), to=to, target=target, **options)
-    forecast = make_forecast(project, cells, wishes, patterns=patterns, since=since, environ=os.environ)
+    options = run_options((), to=to, target=target, **arguments)
+    forecast = make_forecast(project, cells, options, patterns=patterns, since=since, environ=os.environ)
     builds = (
-        with_host_files(project, forecast.plan, wishes, environ=os.environ).plan.steps_with(Action.BUILD)
+        with_host_files(project, forecast.plan, options, environ=os.environ).plan.steps_with(Action.BUILD)
         if commands or as_json
         else ()
     )
@@ -133,9 +133,9 @@ def run_(ctx: click.Context, /, patterns: tuple[str, ...], **options: Any) -> No
 @json_option
 @click.pass_context
 def bases(ctx: click.Context, /, patterns: tuple[str, ...], update: bool, region: str | None, as_json: bool) -> None:
-    """Pull or bootstrap the Debian base images; update their lock.
+    """Pull or bootstrap base images, or lock their digests.
 
-    A base image that cannot be pulled is bootstrapped with mmdebstrap.
+    The Debian base images of the selected cells are pulled. One that cannot be pulled is bootstrapped with mmdebstrap.
 
     With --update nothing is pulled. The current digest of each base image is written to build_matrix.lock.yaml, and
     later builds use exactly that image.

@@ -56,7 +56,7 @@ instance_options = combine(
         default=STARTUP_TIMEOUT,
         show_default=True,
         metavar="SECONDS",
-        help="Time limit until the first successful ping (ContainerStartupHealthCheckTimeoutInSeconds).",
+        help="Time limit until the first successful ping, as ContainerStartupHealthCheckTimeoutInSeconds of SageMaker.",
     ),
     region_option,
 )

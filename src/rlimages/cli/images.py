@@ -163,7 +163,7 @@ _SHOWN_DIFFERENCES = 20
     help="The exit code is 1 if the images are less alike than this.",
 )
 @click.option("--as-is", is_flag=True, help="Build from this checkout instead of the commit in the image's labels.")
-@click.option("--keep", is_flag=True, help="Keep the new image, as rlimages-reproduction:<cell>.")
+@click.option("--keep", is_flag=True, help="Keep the image rlimages-reproduction:<cell>.")
 @base_options
 @click.option(
     "--timeout",

@@ -136,7 +136,8 @@ def show(ctx: click.Context, /, patterns: tuple[str, ...], layers: bool, as_json
 def render(ctx: click.Context, /, patterns: tuple[str, ...], check: bool) -> None:
     """Write the Dockerfiles and the other generated files.
 
-    They are generated from the matrix and the templates. With --select, only the Dockerfiles of these cells are.
+    They are generated from the matrix and the templates. With --select, only the Dockerfiles of these cells are
+    written.
     """
     from rlimages.project.generated import diff_generated, write_generated
 
@@ -196,7 +197,7 @@ def lock(ctx: click.Context, /, patterns: tuple[str, ...], check: bool, force: b
     metavar="LINE",
     help="The line of base images: sagemaker, or a suffix of cell ids such as debian.",
 )
-@click.option("--region", metavar="REGION", help="The AWS region of the registry. The default is us-west-2.")
+@click.option("--region", metavar="REGION", help="AWS region of the registry; us-west-2 by default.")
 @click.option("--account", metavar="ACCOUNT", help="Your own AWS account, if the image is in its ECR registry.")
 @click.option("--registry", metavar="REGISTRY", help="Your own registry: host[:port][/prefix].")
 @click.pass_context

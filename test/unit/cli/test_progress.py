@@ -15,7 +15,7 @@ def event(outcome=None, detail="", stage=Stage.BUILD, done=2) -> Event:
 
 
 @pytest.mark.parametrize(
-    ("heard", "said"),
+    ("item", "line"),
     [
         (event(), "[ 2/12] ray-2.9.3-tf-cpu builds"),
         (event(detail="[os 2/5] RUN apt-get"), ""),
@@ -25,23 +25,23 @@ def event(outcome=None, detail="", stage=Stage.BUILD, done=2) -> Event:
         (event(Outcome.SKIPPED, "its parent"), "[ 2/12] ray-2.9.3-tf-cpu build skipped after 41 s: its parent"),
     ],
 )
-def test_a_line_for_the_beginning_and_the_end_of_a_stage(heard, said) -> None:
-    assert event_line(heard) == said
+def test_there_is_a_line_for_the_start_and_the_end_of_a_stage(item, line) -> None:
+    assert event_line(item) == line
 
 
-def test_without_a_terminal_there_are_plain_lines_only() -> None:
+def test_without_a_terminal_progress_is_plain_lines() -> None:
     stream = io.StringIO()
-    with progress_reporter(stream, live=False) as tell:
-        tell(event())
-        tell(event(detail="RUN x"))
-        tell(event(Outcome.PASSED))
+    with progress_reporter(stream, live=False) as show:
+        show(event())
+        show(event(detail="RUN x"))
+        show(event(Outcome.PASSED))
     assert stream.getvalue() == "[ 2/12] ray-2.9.3-tf-cpu builds\n[ 2/12] ray-2.9.3-tf-cpu built in 41 s\n"
 
 
-def test_on_a_terminal_what_ended_stays() -> None:
+def test_on_a_terminal_the_line_of_an_ended_stage_stays() -> None:
     stream = io.StringIO()
-    with progress_reporter(stream, live=True) as tell:
-        tell(event())
-        tell(event(detail="RUN [red]x"))
-        tell(event(Outcome.FAILED, "compile"))
+    with progress_reporter(stream, live=True) as show:
+        show(event())
+        show(event(detail="RUN [red]x"))
+        show(event(Outcome.FAILED, "compile"))
     assert "[ 2/12] ray-2.9.3-tf-cpu build failed after 41 s: compile" in stream.getvalue()
