@@ -101,7 +101,7 @@ def _gpu() -> Finding:
 
 
 def _disk(root: Path) -> Finding:
-    # of an engine on another machine there is no such folder here: then the disk of the project is what can be checked
+    # if the engine is on another machine, only the disk of this folder can be checked
     data = _program_output(["docker", "info", "--format", "{{.DockerRootDir}}"])
     folder = Path(data) if data and Path(data).is_dir() else root
     free = shutil.disk_usage(folder).free
@@ -146,8 +146,7 @@ def _bootstrap() -> Finding:
 def _credentials(environ: Mapping[str, str]) -> Finding:
     from botocore.session import Session
 
-    # Without a metadata service, asking for the credentials of an EC2 instance takes seconds until it times out. A
-    # container's address is set only if there are some.
+    # Asking a metadata service that does not exist takes seconds. So it is asked only in a container that has a role.
     session = Session()
     resolver = session.get_component("credential_provider")
     if not environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"):

@@ -30,7 +30,7 @@ ReadParents = Callable[[str], tuple[Cell, ...]]
 
 
 def _no_parents(path: str) -> tuple[Cell, ...]:
-    raise FactoryError(f"'{path}' is not read here")
+    raise FactoryError(f"'{path}' cannot be read: this matrix is parsed without other files")
 
 
 def parse_matrix(text: str, name: str, tables: Collection[str], read_parents: ReadParents = _no_parents) -> Matrix:
