@@ -12,27 +12,27 @@ _MOUNT = re.compile(r"--mount=(\S+)")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Instruction:
-    """One instruction, without comments; its lines joined by newlines."""
+    """One instruction of a Dockerfile, without comments; its lines joined by newlines."""
 
     line: int
-    """Where it begins, from 1."""
+    """Number of its first line, from 1."""
     text: str
 
     @property
-    def word(self) -> str:
-        """Its first word: `RUN`, `COPY` and so on."""
+    def keyword(self) -> str:
+        """Its keyword in capitals: `RUN`, `COPY` and so on."""
         return self.text.split(None, 1)[0].upper()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuildScript:
-    """What makes one image: the instructions of the stages that lead to the last one."""
+    """The part of a Dockerfile that one image is built from: the last stage and all stages that it uses."""
 
     instructions: tuple[Instruction, ...]
     bases: tuple[str, ...]
-    """References after FROM that are no stage, with what is not known left as `${name}`."""
+    """References after FROM that are no stages. Arguments without a known value stay as `${name}`."""
     sources: tuple[str, ...]
-    """Paths below the context that are copied or mounted: files and folders."""
+    """Files and folders below the build context that are copied or mounted."""
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ class _Stage:
 
 
 def read_dockerfile(text: str, arguments: Mapping[str, str]) -> BuildScript:
-    """What of a Dockerfile counts when it is built with these arguments; comments and other stages do not."""
+    """Parse a Dockerfile for a build with these arguments, without comments and stages that the build does not use."""
     head, stages = _parse_stages(text)
     used = _stages_to(list(stages)[-1], stages, arguments) if stages else {}
     bodies = [instruction for stage in used.values() for instruction in stage.instructions]
@@ -55,39 +55,39 @@ def read_dockerfile(text: str, arguments: Mapping[str, str]) -> BuildScript:
     )
 
 
-@lru_cache(maxsize=8)  # a text is read once for each processor, one right after the other
+@lru_cache(maxsize=8)  # the cells of both processors share a Dockerfile, and are read one after the other
 def _parse_stages(text: str) -> tuple[Sequence[Instruction], Mapping[str, _Stage]]:
-    """The instructions before the first FROM, and the stages by name."""
+    """Return the instructions before the first FROM, and the stages by name; a stage without name has its number."""
     head: list[Instruction] = []
     stages: dict[str, _Stage] = {}
-    inside = head
+    current = head
     for instruction in _instructions(text):
         found = _STAGE.match(instruction.text)
         if found:
             stage = _Stage(found["base"])
             stages[found["name"] or str(len(stages))] = stage
-            inside = stage.instructions
-        inside.append(instruction)
+            current = stage.instructions
+        current.append(instruction)
     return head, stages
 
 
 def _instructions(text: str) -> Iterator[Instruction]:
     lines: list[str] = []
-    begin = 0
+    start = 0
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        begin = begin if lines else number
+        start = start if lines else number
         lines.append(line.strip().removesuffix("\\").rstrip())
         if not line.rstrip().endswith("\\"):
-            yield Instruction(line=begin, text="\n".join(lines))
+            yield Instruction(line=start, text="\n".join(lines))
             lines = []
     if lines:
-        yield Instruction(line=begin, text="\n".join(lines))
+        yield Instruction(line=start, text="\n".join(lines))
 
 
 def _stages_to(last: str, stages: Mapping[str, _Stage], arguments: Mapping[str, str]) -> dict[str, _Stage]:
-    """The stages that a builder comes through on its way to the last, in the order of the file."""
+    """Return the last stage and all stages that it uses, in the order of the file."""
     used: set[str] = set()
     waiting = [last]
     while waiting:
@@ -97,19 +97,21 @@ def _stages_to(last: str, stages: Mapping[str, _Stage], arguments: Mapping[str, 
         used.add(name)
         stage = stages[name]
         waiting.append(_substitute(stage.base, arguments))
-        waiting += [_substitute(other, arguments) for each in stage.instructions for other in _copied_stages(each)]
+        waiting += [
+            _substitute(other, arguments) for instruction in stage.instructions for other in _copied_stages(instruction)
+        ]
     return {name: stage for name, stage in stages.items() if name in used}
 
 
 def _copied_stages(instruction: Instruction) -> Iterator[str]:
-    """The stages that an instruction takes files from."""
-    yield from re.findall(r"--from=(\S+)", instruction.text) if instruction.word in ("COPY", "ADD") else ()
+    """Yield the stages that an instruction copies or mounts files from."""
+    yield from re.findall(r"--from=(\S+)", instruction.text) if instruction.keyword in ("COPY", "ADD") else ()
     yield from (mount["from"] for mount in _mounts(instruction) if "from" in mount)
 
 
 def _sources(instruction: Instruction) -> Iterator[str]:
-    """The paths below the context that an instruction reads."""
-    if instruction.word in ("COPY", "ADD") and "--from=" not in instruction.text:
+    """Yield the paths below the build context that an instruction reads."""
+    if instruction.keyword in ("COPY", "ADD") and "--from=" not in instruction.text:
         yield from (word.rstrip("/") for word in instruction.text.split()[1:-1] if not word.startswith("--"))
     for mount in _mounts(instruction):
         if mount.get("type", "bind") == "bind" and "from" not in mount:
@@ -117,7 +119,7 @@ def _sources(instruction: Instruction) -> Iterator[str]:
 
 
 def _mounts(instruction: Instruction) -> Iterator[dict[str, str]]:
-    if instruction.word == "RUN":
+    if instruction.keyword == "RUN":
         for options in _MOUNT.findall(instruction.text):
             yield dict(option.partition("=")[::2] for option in options.split(","))
 

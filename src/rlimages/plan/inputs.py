@@ -1,4 +1,4 @@
-"""The inputs of an image and their digest, and how the inputs changed since an image was built."""
+"""Read the inputs of an image, compute their digests, and explain how they changed since an image was built."""
 
 import hashlib
 import json
@@ -14,61 +14,66 @@ from rlimages.plan.dockerfile import BuildScript, Instruction, read_dockerfile
 from rlimages.system.files import read_text
 
 IGNORED = (".gitkeep", "__pycache__")
-"""Names that the build context leaves out."""
-_COMMENT = re.compile(" #.*"), re.compile("\n#.*")
+"""File and folder names that are no inputs: `.dockerignore` leaves them out of the build context."""
+_COMMENTS = re.compile(" #.*"), re.compile("\n#.*")
+"""Two patterns that begin with fixed text: much faster than one for both."""
+_INSTRUCTIONS = "recipe"
+"""Entry with the digests of all Dockerfile instructions. The name is part of the labels and digests of every image."""
+_ORDER = {kind: number for number, kind in enumerate(("parent", "base", "argument", _INSTRUCTIONS, "lock", "file"))}
+"""Changes are listed in this order: what explains most comes first."""
 _DIGEST = re.compile("[0-9a-f]{64}")
 _SHORT = 12
-"""Hexadecimal digits of a digest in the label that explains: 48 bits, for eyes; the digests themselves are whole."""
+"""Digits of a digest in the label `rlimages.inputs`. Only people and `plan` read them; reuse compares whole digests."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What decides the image of one cell."""
+    """Everything that decides the content of one cell's image."""
 
     cell: Cell
     script: BuildScript
     files: Mapping[str, str]
-    """Path below the root -> digest."""
+    """Path below the root -> digest, of every file that the Dockerfile copies or mounts, except the lock."""
     lock: str
-    """What of the lock installs something: its lines but the comments; empty where the recipe takes none."""
-    ground: Mapping[str, str]
-    """`base …` and `parent …` -> digest; empty where it is not known."""
+    """The lines of the lock without comments; empty if the Dockerfile does not use it."""
+    base_digests: Mapping[str, str]
+    """`base <reference>` or `parent <cell id>` -> digest; an empty digest is not known."""
 
     @cached_property
     def source(self) -> str:
-        """SHA-256 of what we wrote, in hexadecimal."""
-        return _digest_of({**self._written(), "lock": _sha256(self.lock.encode())})
+        """The source digest: hexadecimal SHA-256 of the project's own inputs."""
+        return _digest_of({**self._source_entries(), "lock": _sha256(self.lock.encode())})
 
     @cached_property
     def build(self) -> str:
-        """SHA-256 of what we wrote and what it stands on, in hexadecimal."""
-        return _digest_of({"source": self.source, **self.ground})
+        """The build digest: hexadecimal SHA-256 of the source digest and the base digests."""
+        return _digest_of({"source": self.source, **self.base_digests})
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """What it stands on and nobody knows: such an image is never up to date."""
-        return tuple(name for name, value in self.ground.items() if not value)
+        """The base image or parent whose digest is not known. An image with an unknown base is never up to date."""
+        return tuple(name for name, value in self.base_digests.items() if not value)
 
     @cached_property
     def entries(self) -> Mapping[str, str]:
-        """Every input, its digests shortened: what the label `rlimages.inputs` says."""
+        """Every input by name, with short digests: the content of the label `rlimages.inputs`."""
         packages = {f"lock {name}": value for name, value in lock_entries(self.lock).items()}
-        whole = {**self._written(), **packages, **self.ground}
-        return {name: " ".join(_shorten(word) for word in value.split(" ")) for name, value in whole.items()}
+        entries = {**self._source_entries(), **packages, **self.base_digests}
+        return {name: " ".join(_shorten(part) for part in value.split(" ")) for name, value in entries.items()}
 
     @property
     def labels(self) -> Mapping[str, str]:
-        """What an image built from these inputs says of itself."""
+        """The labels of an image that is built from these inputs."""
         return {
             SOURCE_LABEL: self.source,
             BUILD_LABEL: self.build,
             INPUTS_LABEL: json.dumps(self.entries, sort_keys=True, separators=(",", ":")),
         }
 
-    def _written(self) -> dict[str, str]:
-        texts = " ".join(_sha256(each.text.encode()) for each in self.script.instructions)
+    def _source_entries(self) -> dict[str, str]:
+        instructions = " ".join(_sha256(each.text.encode()) for each in self.script.instructions)
         return {
-            "recipe": texts,
+            _INSTRUCTIONS: instructions,
             **{f"file {path}": value for path, value in self.files.items()},
             "argument processor": self.cell.processor.value,
         }
@@ -76,14 +81,14 @@ class Inputs:
 
 @dataclass(frozen=True)
 class InputReader:
-    """Reads the inputs of the cells below one root; what several cells share is read once."""
+    """A reader of the inputs of cells below one root. Files that several cells share are read only once."""
 
     root: Path
     _files: dict[str, Mapping[str, str]] = field(default_factory=dict)
 
-    def inputs(self, cell: Cell, ground: Mapping[str, str] = EMPTY) -> Inputs:
-        """The inputs of a cell as they are on disk; `ground` is what it stands on."""
-        script = self.script(cell)
+    def read(self, cell: Cell, base_digests: Mapping[str, str] = EMPTY) -> Inputs:
+        """Read the inputs of a cell from disk; `base_digests` becomes the field of this name."""
+        script = self._build_script(cell)
         files: dict[str, str] = dict(self._digests(".dockerignore"))
         for source in script.sources:
             if source != cell.lock:
@@ -93,11 +98,11 @@ class InputReader:
             script=script,
             files=files,
             lock=_without_comments(read_text(self.root / cell.lock) or "") if cell.lock in script.sources else "",
-            ground=ground,
+            base_digests=base_digests,
         )
 
-    def script(self, cell: Cell) -> BuildScript:
-        """What of a cell's recipe makes its image."""
+    def _build_script(self, cell: Cell) -> BuildScript:
+        """Parse the Dockerfile stages that the image of a cell is built from."""
         text = read_text(self.root / cell.recipe) or ""
         return read_dockerfile(text, {"processor": cell.processor.value})
 
@@ -108,103 +113,101 @@ class InputReader:
 
 
 def lock_entries(lock: str) -> Mapping[str, str]:
-    """The requirements of a lock without comments: distribution -> version and digest of all that is said of it."""
+    """Parse a lock without comments: distribution -> version, and digest of the whole requirement with its hashes.
+
+    If a distribution occurs several times, for different environments, its entries are joined by spaces.
+    """
     from packaging.utils import canonicalize_name
 
-    found: dict[str, str] = {}
+    entries: dict[str, str] = {}
     for requirement in filter(str.strip, lock.replace("\\\n", " ").splitlines()):
         pin, _, rest = requirement.strip().partition(" ")
         name, _, version = pin.partition("==")
         key = canonicalize_name(name.partition("[")[0])
-        told = f"{version or '?'} {_sha256(f'{pin} {rest}'.encode())}"
-        found[key] = f"{found[key]} {told}" if key in found else told
-    return found
+        entry = f"{version or '?'} {_sha256(f'{pin} {rest}'.encode())}"
+        entries[key] = f"{entries[key]} {entry}" if key in entries else entry
+    return entries
 
 
 def _without_comments(lock: str) -> str:
     text = f"\n{lock}"
-    for comment in _COMMENT:  # two, as a search for fixed letters is far quicker than one for either
-        text = comment.sub("", text)
+    for pattern in _COMMENTS:
+        text = pattern.sub("", text)
     return text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """One input that is not what it was."""
+    """One input that changed."""
 
     kind: str
-    """`recipe`, `file`, `lock`, `argument`, `base` or `parent`."""
+    """`instruction` (of the Dockerfile), `file`, `lock`, `argument`, `base` or `parent`."""
     name: str
-    """Of the input; `path:line` for an instruction."""
+    """Name of the input; `path:line` for an instruction."""
     detail: str
-    """What happened to it, for people."""
+    """How it changed, for people."""
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}: {self.detail}"
 
 
-def explain_changes(before: Mapping[str, str], now: Inputs) -> Iterator[Change]:
-    """What changed since an image was built whose label said `before`. Nothing when nothing did."""
-    after = now.entries
+def explain_changes(before: Mapping[str, str], inputs: Inputs) -> Iterator[Change]:
+    """Yield the changes from `before`, the entries in an image's label `rlimages.inputs`, to the inputs of now."""
+    after = inputs.entries
     for name in sorted({*before, *after}, key=lambda name: (_ORDER.get(name.partition(" ")[0], 9), name)):
         old, new = before.get(name), after.get(name)
         if old == new:
             continue
-        kind, _, what = name.partition(" ")
-        if kind == "recipe":
-            yield from _instructions_changed(old or "", now)
+        kind, _, rest = name.partition(" ")
+        if kind == _INSTRUCTIONS:
+            yield from _changed_instructions(old or "", inputs)
         else:
-            yield Change(kind=kind, name=what, detail=_detail(kind, old, new))
-
-
-_ORDER = {kind: number for number, kind in enumerate(("parent", "base", "argument", "recipe", "lock", "file"))}
+            yield Change(kind=kind, name=rest, detail=_detail(kind, old, new))
 
 
 def _detail(kind: str, old: str | None, new: str | None) -> str:
     if old is None:
         return f"new: {(new or '').partition(' ')[0]}" if kind in ("lock", "argument") else "new"
     if new is None:
-        return "gone"
+        return "removed"
     if kind == "file":
-        return "changed" if old.removesuffix("+x") != new.removesuffix("+x") else "may be executed or not, now"
-    then, now = (value.partition(" ")[0] for value in (old, new))
-    if then == now:
-        return f"{now}, but with other hashes or conditions"
-    return f"{then or 'unknown'} → {now or 'unknown'}"
+        return "changed" if old.removesuffix("+x") != new.removesuffix("+x") else "its execute permission changed"
+    old_value, new_value = (value.partition(" ")[0] for value in (old, new))
+    if old_value == new_value:
+        return f"{new_value}, but with other hashes or conditions"
+    return f"{old_value or 'unknown'} → {new_value or 'unknown'}"
 
 
-def _instructions_changed(old: str, now: Inputs) -> Iterator[Change]:
+def _changed_instructions(before: str, inputs: Inputs) -> Iterator[Change]:
+    """Compare the digests of Dockerfile instructions; a removed one is named by the instruction after it."""
     from difflib import SequenceMatcher
 
-    present = now.script.instructions
-    then, after = old.split(" "), now.entries["recipe"].split(" ")
-    for what, from_old, to_old, from_new, to_new in SequenceMatcher(None, then, after, autojunk=False).get_opcodes():
-        if what in ("replace", "insert"):
-            for instruction in present[from_new:to_new]:
-                word = "changed" if what == "replace" else "new"
-                yield Change(
-                    kind="recipe", name=_instruction_name(now.cell, instruction), detail=f"{word}: {_head(instruction)}"
-                )
-        elif what == "delete":
-            at = present[min(from_new, len(present) - 1)]
-            count = to_old - from_old
-            text = "an instruction less" if count == 1 else f"{count} instructions less"
-            yield Change(kind="recipe", name=_instruction_name(now.cell, at), detail=f"{text} before this")
+    instructions = inputs.script.instructions
+    old, new = before.split(" "), inputs.entries[_INSTRUCTIONS].split(" ")
+    for tag, old_start, old_end, new_start, new_end in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if tag in ("replace", "insert"):
+            for instruction in instructions[new_start:new_end]:
+                detail = f"{'changed' if tag == 'replace' else 'new'}: {_summary(instruction)}"
+                yield _instruction_change(inputs.cell, instruction, detail)
+        elif tag == "delete":
+            following = instructions[min(new_start, len(instructions) - 1)]
+            count = old_end - old_start
+            detail = f"{count} {'instruction' if count == 1 else 'instructions'} removed before this"
+            yield _instruction_change(inputs.cell, following, detail)
 
 
-def _instruction_name(cell: Cell, instruction: Instruction) -> str:
-    return f"{cell.recipe}:{instruction.line}"
+def _instruction_change(cell: Cell, instruction: Instruction, detail: str) -> Change:
+    return Change(kind="instruction", name=f"{cell.recipe}:{instruction.line}", detail=detail)
 
 
-def _head(instruction: Instruction) -> str:
-    """The part of an instruction by which people know it: mounts come first and say little."""
-    words = [word for word in instruction.text.split() if not word.startswith("--mount=")]
-    text = " ".join(words)
+def _summary(instruction: Instruction) -> str:
+    """Return the start of an instruction without its mounts, which come first and are much the same everywhere."""
+    text = " ".join(word for word in instruction.text.split() if not word.startswith("--mount="))
     return text if len(text) <= 72 else f"{text[:71]}…"
 
 
 def _digest_tree(root: Path, source: str) -> Iterator[tuple[str, str]]:
-    """Path -> digest of a file, or of all files below a folder; a link counts by where it leads."""
+    """Yield path and digest of a file, or of every file below a folder. A link counts by its target's path."""
     top = root / source
     paths: Iterable[Path] = sorted(top.rglob("*")) if top.is_dir() and not top.is_symlink() else [top]
     for path in paths:
@@ -226,7 +229,7 @@ def _digest_of(entries: Mapping[str, str]) -> str:
     return _sha256(json.dumps(entries, sort_keys=True, separators=(",", ":")).encode())
 
 
-def _shorten(word: str) -> str:
-    """A digest's first digits; any other word as it is."""
-    digits, plus, x = word.removeprefix("sha256:").partition("+")
-    return f"{digits[:_SHORT]}{plus}{x}" if _DIGEST.fullmatch(digits) else word
+def _shorten(text: str) -> str:
+    """Return the first digits of a digest, and any other text unchanged."""
+    digits, plus, flag = text.removeprefix("sha256:").partition("+")
+    return f"{digits[:_SHORT]}{plus}{flag}" if _DIGEST.fullmatch(digits) else text

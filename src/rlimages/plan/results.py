@@ -10,7 +10,7 @@ from rlimages.matrix.cell import Cell
 
 
 class Outcome(StrEnum):
-    """How a stage ended. Only `passed` is a success; `not applicable` and `skipped` are counted apart."""
+    """The outcome of a stage. Only `passed` is a success; `skipped` and `not applicable` are counted separately."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -19,7 +19,7 @@ class Outcome(StrEnum):
 
 
 class FailureKind(StrEnum):
-    """Why a build broke, as far as its log tells."""
+    """The class of a build failure, as far as the log shows it."""
 
     NETWORK = "network"
     REGISTRY = "registry"
@@ -41,29 +41,29 @@ class Failure:
     kind: FailureKind
     evidence: tuple[str, ...]
     attempts: int = 1
-    """How often it was tried; more than one only for what may pass by itself."""
+    """Number of attempts. Only failures that may not occur again, such as network errors, are retried."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuildResult:
-    """How the build of one cell ended."""
+    """The result of building one cell."""
 
     cell: Cell
     outcome: Outcome
     reason: str
-    """One sentence; empty when it passed and there is nothing to say."""
+    """One sentence about a failure, a skip or a reused image; empty for a build that passed."""
     seconds: float
     log: str
-    """Path of the log file; empty when nothing ran."""
+    """Path of the log file; empty if nothing was run."""
     image: BuiltImage | None = None
     failure: Failure | None = None
-    worked: float = 0.0
-    """Seconds of the attempt that passed, where a step was really run; 0 where all came from the builder's cache."""
+    work_seconds: float = 0.0
+    """Seconds of the successful attempt if it executed a `RUN`; 0 if all came from the builder's cache."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SmokeResult:
-    """How one check inside one image ended."""
+    """The result of one check in one image."""
 
     cell: Cell
     check: str
@@ -77,7 +77,7 @@ class SmokeResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishResult:
-    """How the push of one cell under one tag ended."""
+    """The result of publishing one cell under one tag."""
 
     cell: Cell
     reference: str
@@ -85,66 +85,69 @@ class PublishResult:
     outcome: Outcome
     reason: str
     digest: str
-    """The manifest digest that the registry answered with afterwards; empty unless passed."""
+    """Manifest digest that the registry gave after the push; empty unless it passed."""
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RequirementResult:
-    """How one demand of a place on one image ended, before its tags could move."""
+    """The result of one requirement of a target for one image, checked before its tags are moved."""
 
     cell: Cell
-    demand: str
+    requirement: str
     """`scan`, `signature` or `contents`."""
-    place: str
+    registry: str
     outcome: Outcome
     reason: str
-    """What was found, or who signed."""
+    """The findings of the scan, or the signer."""
     seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CellReport:
-    """All that happened to one cell."""
+    """The results of one cell in a run."""
 
     cell: Cell
     build: BuildResult | None = None
     smoke: tuple[SmokeResult, ...] = ()
     publish: tuple[PublishResult, ...] = ()
-    demands: tuple[RequirementResult, ...] = ()
+    requirements: tuple[RequirementResult, ...] = ()
     image: BuiltImage | None = None
-    """What was built, checked and published; None where there is none."""
+    """The image that was built or reused; None if there is none."""
 
     @property
     def outcome(self) -> Outcome:
-        """The worst of its stages; a cell that was never tried is skipped."""
+        """The worst outcome of its stages; skipped if there is none."""
         built = [self.build.outcome] if self.build else []
         checks, pushes = [check.outcome for check in self.smoke], [push.outcome for push in self.publish]
-        return worst([*built, *checks, *(demand.outcome for demand in self.demands), *pushes])
+        return worst([*built, *checks, *(result.outcome for result in self.requirements), *pushes])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunReport:
-    """All that happened in one run."""
+    """The results of one run."""
 
     run: str
-    """Name of the run: start time and process, unique on this machine."""
+    """Name of the run, from its start time and process id."""
     command: str
     started: str
     """ISO 8601, UTC."""
     seconds: float
     cells: tuple[CellReport, ...]
     notes: tuple[str, ...] = field(default=())
-    """What was removed, prepared or overridden on the way."""
+    """One sentence for each thing that was removed, prepared or overridden."""
 
     @property
     def outcome(self) -> Outcome:
-        """The worst of its cells."""
+        """The worst outcome of its cells."""
         return worst(cell.outcome for cell in self.cells)
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
-    """Failed before skipped before passed; with nothing but `not applicable`, or nothing at all, skipped."""
+    """Return the worst outcome: failed, then skipped, then passed.
+
+    Skipped is returned for no outcomes at all, and if all are `not applicable`.
+    """
     seen = set(outcomes)
     for outcome in (Outcome.FAILED, Outcome.SKIPPED, Outcome.PASSED):
         if outcome in seen:
@@ -156,7 +159,7 @@ Result = BuildResult | SmokeResult | RequirementResult | PublishResult
 
 
 def tally(results: Iterable[Result | CellReport]) -> str:
-    """`5 passed, 1 not applicable`: each outcome apart, the worst first."""
+    """Return the number of each outcome, the worst first: `5 passed, 1 not applicable`."""
     counts = Counter(result.outcome for result in results)
     order = (Outcome.FAILED, Outcome.SKIPPED, Outcome.PASSED, Outcome.NOT_APPLICABLE)
     return ", ".join(f"{counts[outcome]} {outcome}" for outcome in order if counts[outcome]) or "nothing"

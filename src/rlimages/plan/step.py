@@ -1,4 +1,4 @@
-"""A plan: one `BuildStep` for each cell, with its action and the reason; and the options of a run."""
+"""A plan as a value: one `BuildStep` for each cell, with its action and the reason; and the options of a run."""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -11,7 +11,7 @@ from rlimages.system.machine import DISK_FLOOR
 
 
 class Stage(StrEnum):
-    """What can be done to a cell, in this order."""
+    """The stages of a run, in their order."""
 
     BUILD = "build"
     SMOKE = "smoke"
@@ -19,13 +19,13 @@ class Stage(StrEnum):
 
 
 class Action(StrEnum):
-    """What a step does with its cell."""
+    """The decision about one cell of a plan."""
 
     BUILD = "build"
     REUSE = "reuse"
-    """The image that its name names here was made from these very inputs."""
+    """The local image with the cell's name was built from exactly these inputs."""
     RETAG = "retag"
-    """Such an image is there, under another name or in the registry: it gets the name, and nothing is built."""
+    """Such an image exists under another name or in the registry. It gets the cell's name; nothing is built."""
     SKIP = "skip"
 
 
@@ -46,9 +46,9 @@ class BuildStep:
     base: str = ""
     """Reference of the base image, with account, region and domain filled in."""
     base_digests: tuple[tuple[str, str], ...] = ()
-    """The base image, and the parent cell if there is one, each with its digest."""
+    """`base <reference>` or `parent <cell id>`, with its digest; the digest is empty if it is not known."""
     needs: tuple[str, ...] = ()
-    """Ids of the cells that must be built first."""
+    """Ids of the cells of this plan that must be built first."""
     image_id: str = ""
     """Id of the local image that is reused; empty for a build."""
     image_size: int = 0
@@ -65,38 +65,45 @@ class BuildPlan:
 
     steps: tuple[BuildStep, ...]
     jobs: int
-    """How many builds run at once."""
+    """Number of builds that run at the same time."""
 
-    def of(self, *actions: Action) -> tuple[BuildStep, ...]:
-        """The steps that do one of these."""
+    def steps_with(self, *actions: Action) -> tuple[BuildStep, ...]:
+        """Return the steps that have one of these actions."""
         return tuple(step for step in self.steps if step.action in actions)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunOptions:
-    """What the command line says about a run."""
+    """The options of `build`, `smoke`, `publish`, `run` and `plan`."""
 
     stages: tuple[Stage, ...]
     command: str
+    """Name of the command, for the report."""
     to: str = ""
     """A plain registry to publish to: `host[:port][/prefix]`."""
     target: str = ""
     """A target of `targets.yaml` to publish to."""
     allow_older: bool = False
-    """Tags may go back to an older image."""
+    """Tags may be moved back to an older image."""
     region: str | None = None
+    """AWS region from which base images are pulled; None for the default of the account table."""
     overrides: tuple[str, ...] = ()
+    """Base overrides, `REGEX=REFERENCE`."""
     override_file: Path | None = None
+    """File with one base override on each line."""
     wheels: tuple[Path, ...] = ()
+    """Folders with wheels that builds can install."""
     jobs: int | None = None
+    """Number of builds that run at the same time; None for a number that fits the machine."""
     timeout: int | None = None
+    """Seconds for each build; None for the timeout of the matrix."""
     cache_from: tuple[str, ...] = ()
-    """Registries whose images lend their layers."""
+    """Registries whose images serve as layer cache."""
     inline_cache: bool = False
-    """Make images that can lend theirs."""
+    """Build images that can serve as layer cache later."""
     disk_floor: int = DISK_FLOOR
-    """Bytes that builds leave free where the engine keeps its data."""
+    """Free disk in bytes that builds leave where the engine keeps its data."""
     fresh: bool = False
-    """Run checks again that passed before for this very image."""
+    """Run also checks that passed before for this very image."""
     no_cache: bool = False
-    """Build also what is up to date, and from nothing."""
+    """Build also what is up to date, without any cache."""

@@ -163,7 +163,8 @@ def _cell_facts(report: CellReport) -> dict[str, Any]:
             for r in report.smoke
         ],
         "demands": [
-            {"demand": r.requirement, "place": r.registry, "outcome": r.outcome, "reason": r.reason} for r in report.requirements
+            {"demand": r.requirement, "place": r.registry, "outcome": r.outcome, "reason": r.reason}
+            for r in report.requirements
         ],
         "publish": [
             {

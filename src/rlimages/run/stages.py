@@ -118,7 +118,9 @@ def _record_build(cell: Cell, result: BuildResult, place: StageContext) -> None:
     """Remember what it took and which image it made; of those made before, remove what nobody can name any more."""
     if place.state is None or result.image is None:
         return
-    made = Measurement(seconds=result.work_seconds, size=result.image.size, date=_now()) if result.work_seconds else None
+    made = (
+        Measurement(seconds=result.work_seconds, size=result.image.size, date=_now()) if result.work_seconds else None
+    )
     with suppress(OSError):  # a history that can't be written costs a good estimate, not a good image
         record_measurements(place.state, cell, build=made, image=result.image.id)
     place.booking.notes += place.engine.remove_dangling(read_history(place.state).images() - place.held)

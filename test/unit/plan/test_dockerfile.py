@@ -1,8 +1,8 @@
-"""A recipe as a builder reads it: what leads to one processor's image, and what it takes."""
+"""A Dockerfile is parsed to the instructions, base images and files of one processor's image."""
 
 from rlimages.plan.dockerfile import BuildScript, Instruction, read_dockerfile
 
-RECIPE = """# a comment
+DOCKERFILE = """# a comment
 ARG processor=cpu
 FROM scratch AS buildhost
 
@@ -12,7 +12,7 @@ LABEL cuda="11"
 
 FROM base-${processor} AS os
 RUN --mount=type=bind,source=a.sh,target=/a.sh \\
-    # said between two lines
+    # a comment between two lines
     --mount=type=cache,target=/root/.cache \\
     /a.sh one
 
@@ -28,9 +28,9 @@ COPY --chmod=755 one/ two/ /
 """
 
 
-def test_only_what_leads_to_this_processors_image_counts() -> None:
-    cpu = read_dockerfile(RECIPE, {"processor": "cpu"})
-    gpu = read_dockerfile(RECIPE, {"processor": "gpu"})
+def test_only_stages_that_the_image_of_the_processor_uses_are_kept() -> None:
+    cpu = read_dockerfile(DOCKERFILE, {"processor": "cpu"})
+    gpu = read_dockerfile(DOCKERFILE, {"processor": "gpu"})
     assert cpu.bases == ("${account}.example/base:cpu",)
     assert gpu.bases == ("debian:12",)
     assert cpu.sources == ("a.sh", "lock/cpu.txt", "one", "two")
@@ -41,16 +41,18 @@ def test_only_what_leads_to_this_processors_image_counts() -> None:
     assert 'LABEL cuda="11"' in {each.text for each in gpu.instructions}
 
 
-def test_an_instruction_knows_its_line_and_forgets_comments() -> None:
-    script = read_dockerfile(RECIPE, {"processor": "cpu"})
-    run = next(each for each in script.instructions if "one" in each.text and each.word == "RUN")
-    assert RECIPE.splitlines()[run.line - 1].startswith("RUN --mount=type=bind,source=a.sh")
-    assert "said between" not in run.text
-    spoken = read_dockerfile(RECIPE.replace("# said between two lines", "# other words"), {"processor": "cpu"})
-    assert [each.text for each in spoken.instructions] == [each.text for each in script.instructions]
+def test_an_instruction_has_its_line_and_no_comments() -> None:
+    script = read_dockerfile(DOCKERFILE, {"processor": "cpu"})
+    run = next(each for each in script.instructions if "one" in each.text and each.keyword == "RUN")
+    assert DOCKERFILE.splitlines()[run.line - 1].startswith("RUN --mount=type=bind,source=a.sh")
+    assert "a comment between" not in run.text
+    recommented = read_dockerfile(
+        DOCKERFILE.replace("# a comment between two lines", "# other words"), {"processor": "cpu"}
+    )
+    assert [each.text for each in recommented.instructions] == [each.text for each in script.instructions]
 
 
-def test_a_recipe_without_stages_takes_nothing() -> None:
+def test_a_dockerfile_without_stages_has_no_bases_and_sources() -> None:
     assert read_dockerfile("ARG a=1\n", {}) == BuildScript(
         instructions=(Instruction(line=1, text="ARG a=1"),), bases=(), sources=()
     )

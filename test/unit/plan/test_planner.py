@@ -10,7 +10,7 @@ from rlimages.build.resources import default_jobs
 from rlimages.errors import ConfigError, UsageError
 from rlimages.matrix.cell import Base
 from rlimages.plan.history import CellHistory, History, Measurement
-from rlimages.plan.planner import longest_first, make_plan, parse_override, with_host_contexts
+from rlimages.plan.planner import add_host_contexts, longest_first, make_plan, parse_override
 from rlimages.plan.step import Action
 
 GIB = 2**30
@@ -28,7 +28,7 @@ def only(plan):
     return step
 
 
-def test_a_step_says_what_the_build_needs(cell) -> None:
+def test_a_step_has_the_build_request_of_its_cell(cell) -> None:
     step = only(make_plan([cell], jobs=2))
     assert step.action is Action.BUILD
     assert step.request.dockerfile == cell.recipe
@@ -38,16 +38,16 @@ def test_a_step_says_what_the_build_needs(cell) -> None:
     assert step.request.timeout == cell.timeout
 
 
-def test_a_base_in_ecr_is_told_its_account_region_and_domain(ecr_cell) -> None:
+def test_a_base_image_in_ecr_gets_account_region_and_domain_as_build_arguments(ecr_cell) -> None:
     step = only(make_plan([ecr_cell], registries={"scriptmode": ECR}, jobs=1))
     assert step.request.arguments == (("processor", "cpu"), *ECR.items())
 
 
 def test_an_override_matches_the_reference_after_the_arguments_are_filled_in(ecr_cell) -> None:
-    override = parse_override(r"^\d+\.dkr\.ecr\..*:1\.13=127.0.0.1:5000/stand-in:1")
+    override = parse_override(r"^\d+\.dkr\.ecr\..*:1\.13=127.0.0.1:5000/replacement:1")
     step = only(make_plan([ecr_cell], registries={"scriptmode": ECR}, overrides=[override], jobs=1))
     base = "520713654638.dkr.ecr.us-west-2.amazonaws.com/sagemaker-tensorflow-scriptmode:1.13.1-cpu-py3"
-    assert step.request.contexts == ((base, "docker-image://127.0.0.1:5000/stand-in:1"),)
+    assert step.request.contexts == ((base, "docker-image://127.0.0.1:5000/replacement:1"),)
 
 
 def test_the_first_override_that_matches_wins(cell) -> None:
@@ -55,28 +55,28 @@ def test_the_first_override_that_matches_wins(cell) -> None:
     assert only(make_plan([cell], overrides=overrides, jobs=1)).request.contexts[0][1] == "docker-image://one"
 
 
-def test_an_override_that_no_base_needs_is_an_error(cell) -> None:
-    with pytest.raises(UsageError, match=r"'bokworm' matches no base of: debian:bookworm-slim"):
+def test_an_override_that_matches_no_base_image_is_an_error(cell) -> None:
+    with pytest.raises(UsageError, match=r"'bokworm' matches no base image of: debian:bookworm-slim"):
         make_plan([cell], overrides=[parse_override("bokworm=x")], jobs=1)
 
 
 @pytest.mark.parametrize("text", ["", "x", "=x", "x=", "([=x"])
-def test_an_override_that_cannot_be_read_says_how_to_write_it(text) -> None:
+def test_a_malformed_override_is_an_error_with_the_right_form(text) -> None:
     with pytest.raises(UsageError, match=r"--base-override '.*REGEX=REFERENCE|not a regular expression"):
         parse_override(text)
 
 
-def test_a_pattern_may_hold_an_equals_sign() -> None:
+def test_a_pattern_may_contain_an_equals_sign() -> None:
     override = parse_override("a=b=c:1")
     assert (override.pattern.pattern, override.reference) == ("a=b", "c:1")
 
 
-def test_the_buildhost_of_a_cell_is_a_named_context(cell) -> None:
-    step = only(with_host_contexts(make_plan([cell], jobs=1), {cell.id: Path("/x/y")}))
+def test_the_host_context_of_a_cell_is_a_named_context(cell) -> None:
+    step = only(add_host_contexts(make_plan([cell], jobs=1), {cell.id: Path("/x/y")}))
     assert step.request.contexts == (("buildhost", "/x/y"),)
 
 
-def test_a_derived_cell_comes_after_its_parent_and_stands_on_its_image(cell) -> None:
+def test_a_derived_cell_comes_after_its_parent_and_is_built_from_its_image(cell) -> None:
     base = replace(cell.base, image="sagemaker-rl-ray-container:parent")
     child = replace(cell, version="3.0", base=base, extends=cell.id)
     plan = make_plan([child, cell], jobs=1)
@@ -85,7 +85,7 @@ def test_a_derived_cell_comes_after_its_parent_and_stands_on_its_image(cell) -> 
     assert plan.steps[1].request.contexts == ((base.image, f"docker-image://{cell.local_name}"),)
 
 
-def test_a_parent_that_was_not_chosen_is_not_waited_for(cell) -> None:
+def test_a_step_does_not_wait_for_a_parent_that_was_not_selected(cell) -> None:
     step = only(make_plan([replace(cell, extends="ray-1.0-tf-cpu")], jobs=1))
     assert step.needs == ()
 
@@ -96,12 +96,12 @@ def test_cells_that_extend_in_a_circle_are_an_error(cell) -> None:
         make_plan([replace(one, extends=two.id), replace(two, extends=one.id)], jobs=1)
 
 
-def test_a_cell_can_be_skipped_for_a_reason(cell) -> None:
+def test_a_skipped_cell_has_the_reason(cell) -> None:
     step = only(make_plan([cell], skip={cell.id: "its base cannot be pulled"}, jobs=1))
     assert (step.action, step.reason) == (Action.SKIP, "its base cannot be pulled")
 
 
-def test_a_time_limit_of_the_command_line_replaces_the_matrixs(cell) -> None:
+def test_the_timeout_option_replaces_the_timeout_of_the_matrix(cell) -> None:
     assert only(make_plan([cell], timeout=5, jobs=1)).request.timeout == 5
 
 
@@ -109,7 +109,7 @@ def test_a_time_limit_of_the_command_line_replaces_the_matrixs(cell) -> None:
     ("cores", "memory", "jobs"),
     [(2, 24 * GIB, 2), (64, 512 * GIB, 4), (8, 6 * GIB, 3), (1, 1 * GIB, 1), (4, 0, 1)],
 )
-def test_as_many_cells_go_on_as_fit_the_machine(cores, memory, jobs) -> None:
+def test_the_default_number_of_jobs_fits_the_machine(cores, memory, jobs) -> None:
     assert default_jobs(cores=cores, memory=memory) == jobs
 
 
@@ -129,8 +129,8 @@ def test_parents_always_come_first(cell, shape) -> None:
     assert len(seen) == size
 
 
-def past_of(durations) -> History:
-    """A history in which the cells of these ids took so many seconds to build."""
+def history_of(durations) -> History:
+    """Return a history with one build of each of these cell ids and its duration in seconds."""
     records = {
         name: CellHistory(toolkit="ray", builds=(Measurement(seconds=seconds, date="2026-01-01"),))
         for name, seconds in durations.items()
@@ -138,41 +138,41 @@ def past_of(durations) -> History:
     return History(records=records)
 
 
-def test_the_longest_cell_is_begun_first(make_step) -> None:
+def test_the_longest_build_starts_first(make_step) -> None:
     steps = [make_step(version) for version in ("1.0", "2.0", "3.0")]
-    past = past_of({steps[0].cell.id: 5, steps[1].cell.id: 900, steps[2].cell.id: 60})
-    assert longest_first(steps, past) == (steps[1].cell.id, steps[2].cell.id, steps[0].cell.id)
+    history = history_of({steps[0].cell.id: 5, steps[1].cell.id: 900, steps[2].cell.id: 60})
+    assert longest_first(steps, history) == (steps[1].cell.id, steps[2].cell.id, steps[0].cell.id)
 
 
-def test_a_parent_is_as_long_as_the_longest_chain_on_it(make_step) -> None:
+def test_a_parent_counts_with_the_longest_chain_that_extends_it(make_step) -> None:
     parent, alone = make_step("1.0"), make_step("4.0")
     child = make_step("2.0", needs=(parent.cell.id,))
     other = make_step("3.0", needs=(parent.cell.id,))
-    past = past_of({parent.cell.id: 1, child.cell.id: 50, other.cell.id: 7, alone.cell.id: 40})
-    order = longest_first([alone, parent, other, child], past)
+    history = history_of({parent.cell.id: 1, child.cell.id: 50, other.cell.id: 7, alone.cell.id: 40})
+    order = longest_first([alone, parent, other, child], history)
     assert order == (parent.cell.id, child.cell.id, alone.cell.id, other.cell.id)
 
 
-def test_what_was_never_built_is_begun_before_all_that_is_known(make_step) -> None:
+def test_a_cell_that_was_never_built_starts_before_measured_ones(make_step) -> None:
     known, unknown = make_step("1.0"), make_step("2.0")
-    assert longest_first([known, unknown], past_of({known.cell.id: 900}))[0] == unknown.cell.id
+    assert longest_first([known, unknown], history_of({known.cell.id: 900}))[0] == unknown.cell.id
 
 
-def test_without_a_history_longer_chains_come_first_and_equals_stay_as_the_plan_has_them(make_step) -> None:
+def test_without_history_longer_chains_start_first_and_equal_ones_keep_the_order_of_the_plan(make_step) -> None:
     one, two, parent = make_step("1.0"), make_step("2.0"), make_step("3.0")
     child = make_step("4.0", needs=(parent.cell.id,))
     order = longest_first([one, two, parent, child], History())
     assert order == (parent.cell.id, one.cell.id, two.cell.id, child.cell.id)
 
 
-def test_a_cell_that_is_not_built_weighs_nothing(make_step) -> None:
+def test_a_cell_that_is_not_built_counts_zero_seconds(make_step) -> None:
     short, skipped = make_step("1.0"), make_step("2.0", action=Action.SKIP)
-    past = past_of({short.cell.id: 1, skipped.cell.id: 900})
-    assert longest_first([skipped, short], past)[0] == short.cell.id
+    history = history_of({short.cell.id: 1, skipped.cell.id: 900})
+    assert longest_first([skipped, short], history)[0] == short.cell.id
 
 
 def finish(order, needs, seconds, jobs) -> tuple[float, list[str]]:
-    """When all is done that is begun in this order as soon as a worker is free; and what was begun, one by one."""
+    """Simulate workers that start cells in this order; return the end time and the order of the starts."""
     now, ends, running, begun = 0.0, {}, [], []
     while len(begun) < len(order) or running:
         waiting = [name for name in order if name not in begun]
@@ -190,7 +190,7 @@ def finish(order, needs, seconds, jobs) -> tuple[float, list[str]]:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(shape=st.data())
-def test_a_run_ends_within_what_any_order_and_any_machine_could_do(make_step, shape) -> None:
+def test_the_duration_of_a_run_is_within_grahams_bound(make_step, shape) -> None:
     """Graham's bound for lists of jobs on m workers; with it, no order can be better than by a factor of 2 - 1/m."""
     size, jobs = shape.draw(st.integers(1, 9)), shape.draw(st.integers(1, 4))
     steps, seconds, longest = [], {}, {}
@@ -202,28 +202,28 @@ def test_a_run_ends_within_what_any_order_and_any_machine_could_do(make_step, sh
         seconds[name] = shape.draw(st.integers(1, 100))
         longest[name] = seconds[name] + max((longest[need] for need in needs), default=0)
     needs_of = {step.cell.id: step.needs for step in steps}
-    end, begun = finish(longest_first(steps, past_of(seconds)), needs_of, seconds, jobs)
+    end, begun = finish(longest_first(steps, history_of(seconds)), needs_of, seconds, jobs)
     in_order, _ = finish(tuple(needs_of), needs_of, seconds, jobs)
     assert all(begun.index(need) < begun.index(name) for name in begun for need in needs_of[name])
     assert end <= sum(seconds.values()) / jobs + (1 - 1 / jobs) * max(longest.values()) + 1e-9
     assert end <= (2 - 1 / jobs) * in_order + 1e-9
 
 
-def test_on_two_workers_a_long_cell_at_the_end_of_the_matrix_no_longer_holds_up_the_run(make_step) -> None:
+def test_with_two_workers_a_long_last_cell_does_not_prolong_the_run(make_step) -> None:
     steps = [make_step(f"{number}.0") for number in range(5)]
     seconds = dict(zip((step.cell.id for step in steps), (10, 10, 10, 10, 40), strict=True))
     needs = {step.cell.id: () for step in steps}
     assert finish(tuple(seconds), needs, seconds, 2)[0] == 60
-    assert finish(longest_first(steps, past_of(seconds)), needs, seconds, 2)[0] == 40
+    assert finish(longest_first(steps, history_of(seconds)), needs, seconds, 2)[0] == 40
 
 
-def test_a_registry_lends_each_cell_the_layers_of_its_own_image(cell) -> None:
+def test_a_cache_registry_is_searched_for_the_image_of_the_same_cell(cell) -> None:
     step = only(make_plan([cell], caches=["127.0.0.1:5000/ci", "r.example.org"], inline_cache=True, jobs=1))
     assert step.request.cache_from == (f"127.0.0.1:5000/ci/{cell.local_name}", f"r.example.org/{cell.local_name}")
     assert step.request.inline_cache
 
 
 @pytest.mark.parametrize("registry", ["", "https://r.example.org", "r.example.org/", "r.example.org/x:1", "a b"])
-def test_a_cache_that_is_no_registry_says_how_to_write_one(cell, registry) -> None:
+def test_a_malformed_cache_registry_is_an_error_with_the_right_form(cell, registry) -> None:
     with pytest.raises(UsageError, match=r"--cache-from '.*': write it as host\[:port\]\[/prefix\]"):
         make_plan([cell], caches=[registry], jobs=1)

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from rlimages.checks.smoke import find_checks
+from rlimages.checks.suite import find_checks
 from rlimages.engine.protocol import LocalImage, LocalImages
 from rlimages.errors import ConfigError
 from rlimages.plan.planner import make_plan, parse_override
 from rlimages.plan.step import Action
-from rlimages.project.generated import diff_generated, generate_files, write_generated
+from rlimages.project.generated import diff_generated, first_stale_file, generate_files, write_generated
 from rlimages.project.project import Project, load_project
 from rlimages.project.requirements_lock import inherited_lock_inputs, locked_packages, stale_locks, uv_commands
 from rlimages.run.prepare import without_orphans

@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from rlimages.matrix.cell import Cell
-from rlimages.project.render import Renderer, group_by_dockerfile
 
+from rlimages.matrix.cell import Cell
 from rlimages.project.library import library_names
+from rlimages.project.render import Renderer, group_by_dockerfile
 
 ROOT = Path(__file__).resolve().parents[3]
 TOOLKITS = ("fox", "fox_terrier", "owl")

@@ -1,4 +1,4 @@
-"""What a plan need not do, and why it does the rest."""
+"""Images with the same inputs are reused; for every other cell the plan has the reason to build it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +8,7 @@ import pytest
 
 from rlimages.engine.protocol import LocalImage, LocalImages
 from rlimages.oci.labels import BUILD_LABEL, INPUTS_LABEL
-from rlimages.plan.planner import decide_actions, with_labels
+from rlimages.plan.decisions import add_input_labels, decide_actions
 from rlimages.plan.step import Action, BuildPlan, BuildStep
 from rlimages.run.forecast import CellForecast, Forecast, forecast_text
 
@@ -17,89 +17,90 @@ BASE = LocalImage(id="sha256:" + "a" * 64, names=("debian:bookworm-slim",), dige
 
 
 @pytest.fixture
-def lay_out(tmp_path: Path, make_step: Callable[..., BuildStep]) -> Callable[..., BuildStep]:
-    """Makes a step whose recipe is in the folder."""
+def write_step(tmp_path: Path, make_step: Callable[..., BuildStep]) -> Callable[..., BuildStep]:
+    """Make a step, and write its Dockerfile."""
 
-    def lay(
-        version: str = "2.9.3", recipe: str = "FROM debian:bookworm-slim\nRUN one\n", **changes: object
+    def write(
+        version: str = "2.9.3", dockerfile: str = "FROM debian:bookworm-slim\nRUN one\n", **changes: object
     ) -> BuildStep:
         step = make_step(version, base="debian:bookworm-slim", **changes)
         path = tmp_path / step.request.dockerfile
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(recipe)
+        path.write_text(dockerfile)
         return step
 
-    return lay
+    return write
 
 
-def one(root: Path, step: BuildStep, *held: LocalImage, **words: object) -> BuildStep:
-    decided = decide_actions(BuildPlan(steps=(step,), jobs=1), root, LocalImages((BASE, *held)), **words)  # type: ignore[arg-type]
-    return with_labels(decided, root).steps[0]
+def decide(root: Path, step: BuildStep, *images: LocalImage, **options: object) -> BuildStep:
+    decided = decide_actions(BuildPlan(steps=(step,), jobs=1), root, LocalImages((BASE, *images)), **options)  # type: ignore[arg-type]
+    return add_input_labels(decided, root).steps[0]
 
 
-def built(step: BuildStep, *names: str) -> LocalImage:
-    """The image that a step would give."""
+def image_of(step: BuildStep, *names: str) -> LocalImage:
+    """Return the local image that the build of a step would make."""
     return LocalImage(id="sha256:" + "c" * 64, names=names, digests=(), labels=dict(step.request.labels), size=1)
 
 
-def test_what_is_here_is_reused_and_what_has_another_name_gets_this_one(tmp_path: Path, lay_out) -> None:
-    step = lay_out()
-    first = one(tmp_path, step)
-    assert (first.action, first.reason) == (Action.BUILD, f"there is no image {step.request.tag} here")
-    image = built(first, step.request.tag)
-    again = one(tmp_path, step, image)
+def test_an_image_with_the_same_inputs_is_reused_or_retagged(tmp_path: Path, write_step) -> None:
+    step = write_step()
+    first = decide(tmp_path, step)
+    assert (first.action, first.reason) == (Action.BUILD, f"there is no image {step.request.tag} in the local store")
+    image = image_of(first, step.request.tag)
+    again = decide(tmp_path, step, image)
     assert (again.action, again.reason, again.image_id) == (Action.REUSE, "up to date", image.id)
-    elsewhere = one(tmp_path, step, replace(image, names=("other:tag",)))
-    assert (elsewhere.action, elsewhere.reason) == (Action.RETAG, "it is here as other:tag")
-    nameless = one(tmp_path, step, replace(image, names=()))
-    assert (nameless.action, nameless.reason) == (Action.RETAG, f"it is here as {image.id}")
-    afresh = one(tmp_path, step, image, afresh=True)
-    assert (afresh.action, afresh.reason, afresh.request.no_cache) == (Action.BUILD, "--no-cache asks for it", True)
+    elsewhere = decide(tmp_path, step, replace(image, names=("other:tag",)))
+    assert (elsewhere.action, elsewhere.reason) == (Action.RETAG, "the same image exists as other:tag")
+    nameless = decide(tmp_path, step, replace(image, names=()))
+    assert (nameless.action, nameless.reason) == (Action.RETAG, f"the same image exists as {image.id}")
+    rebuilt = decide(tmp_path, step, image, no_cache=True)
+    assert (rebuilt.action, rebuilt.reason) == (Action.BUILD, "--no-cache rebuilds every cell")
+    assert rebuilt.request.no_cache
 
 
-def test_every_kind_of_doubt_means_build(tmp_path: Path, lay_out) -> None:
-    step = lay_out()
-    image = built(one(tmp_path, step), step.request.tag)
-    mute = one(tmp_path, step, replace(image, labels={}))
-    assert mute.reason == f"{step.request.tag} does not say what it was built from"
-    broken = one(tmp_path, step, replace(image, labels={BUILD_LABEL: "x", INPUTS_LABEL: "{"}))
-    assert broken.reason == "its inputs are not what they were"
-    (nowhere,) = decide_actions(BuildPlan(steps=(step,), jobs=1), tmp_path, LocalImages((image,))).steps
-    assert nowhere.reason == "base debian:bookworm-slim is not here yet"
-    lay_out(recipe="FROM debian:bookworm-slim\nRUN two\nENV A=1\n")
-    changed = one(tmp_path, step, image)
+def test_an_image_with_unknown_or_other_inputs_is_rebuilt(tmp_path: Path, write_step) -> None:
+    step = write_step()
+    image = image_of(decide(tmp_path, step), step.request.tag)
+    unlabelled = decide(tmp_path, step, replace(image, labels={}))
+    assert unlabelled.reason == f"{step.request.tag} has no label rlimages.inputs"
+    broken = decide(tmp_path, step, replace(image, labels={BUILD_LABEL: "x", INPUTS_LABEL: "{"}))
+    assert broken.reason == "its inputs changed"
+    (without_base,) = decide_actions(BuildPlan(steps=(step,), jobs=1), tmp_path, LocalImages((image,))).steps
+    assert without_base.reason == "base debian:bookworm-slim is not in the local store yet"
+    write_step(dockerfile="FROM debian:bookworm-slim\nRUN two\nENV A=1\n")
+    changed = decide(tmp_path, step, image)
     assert changed.action is Action.BUILD
-    assert changed.reason == f"recipe {step.request.dockerfile}:2: changed: RUN two, and 1 more"
-    assert changed.changes[1] == f"recipe {step.request.dockerfile}:3: changed: ENV A=1"
+    assert changed.reason == f"instruction {step.request.dockerfile}:2: changed: RUN two, and 1 more"
+    assert changed.changes[1] == f"instruction {step.request.dockerfile}:3: changed: ENV A=1"
 
 
-def test_a_locked_base_counts_as_locked_and_is_what_is_built_on(tmp_path: Path, lay_out) -> None:
-    step = lay_out()
-    floating = one(tmp_path, step)
-    locked = one(tmp_path, step, bases={"debian:bookworm-slim": DIGEST})
+def test_a_locked_base_image_is_built_from_by_digest_unless_it_is_overridden(tmp_path: Path, write_step) -> None:
+    step = write_step()
+    floating = decide(tmp_path, step)
+    locked = decide(tmp_path, step, bases={"debian:bookworm-slim": DIGEST})
     assert locked.request.contexts == (("debian:bookworm-slim", f"docker-image://debian:bookworm-slim@{DIGEST}"),)
-    assert locked.reason == f"there is no image {step.request.tag} here"
-    then = one(tmp_path, step, built(floating, step.request.tag), bases={"debian:bookworm-slim": DIGEST})
+    assert locked.reason == f"there is no image {step.request.tag} in the local store"
+    then = decide(tmp_path, step, image_of(floating, step.request.tag), bases={"debian:bookworm-slim": DIGEST})
     assert then.reason == "base debian:bookworm-slim: aaaaaaaaaaaa → bbbbbbbbbbbb"
-    stand_in = lay_out().with_request(contexts=(("debian:bookworm-slim", "docker-image://mine:1"),))
+    overridden = write_step().with_request(contexts=(("debian:bookworm-slim", "docker-image://mine:1"),))
     mine = LocalImage(id="sha256:" + "d" * 64, names=("mine:1",), digests=(), labels={}, size=1)
-    replaced = one(tmp_path, stand_in, mine, bases={"debian:bookworm-slim": DIGEST})
-    assert replaced.request.contexts == stand_in.request.contexts
+    replaced = decide(tmp_path, overridden, mine, bases={"debian:bookworm-slim": DIGEST})
+    assert replaced.request.contexts == overridden.request.contexts
     assert '"base mine:1":"dddddddddddd"' in dict(replaced.request.labels)[INPUTS_LABEL]
 
 
-def test_a_parent_that_changes_makes_its_child_change(tmp_path: Path, lay_out) -> None:
-    parent = lay_out("1.0")
-    child = lay_out("2.0", recipe=f"FROM {parent.request.tag}\n", needs=(parent.cell.id,))
+def test_a_changed_parent_changes_the_images_that_extend_it(tmp_path: Path, write_step) -> None:
+    parent = write_step("1.0")
+    child = write_step("2.0", dockerfile=f"FROM {parent.request.tag}\n", needs=(parent.cell.id,))
     child = replace(
         child, cell=replace(child.cell, extends=parent.cell.id, base=replace(child.cell.base, image=parent.request.tag))
     )
     plan = BuildPlan(steps=(parent, child), jobs=1)
-    first = with_labels(decide_actions(plan, tmp_path, LocalImages((BASE,))), tmp_path)
-    images = [replace(built(step, step.request.tag), id=f"sha256:{index}") for index, step in enumerate(first.steps)]
+    first = add_input_labels(decide_actions(plan, tmp_path, LocalImages((BASE,))), tmp_path)
+    images = [replace(image_of(step, step.request.tag), id=f"sha256:{index}") for index, step in enumerate(first.steps)]
     kept = decide_actions(plan, tmp_path, LocalImages((BASE, *images)))
     assert [step.action for step in kept.steps] == [Action.REUSE, Action.REUSE]
-    lay_out("1.0", recipe="FROM debian:bookworm-slim\nRUN two\n")
+    write_step("1.0", dockerfile="FROM debian:bookworm-slim\nRUN two\n")
     changed = decide_actions(plan, tmp_path, LocalImages((BASE, *images))).steps
     assert [step.action for step in changed] == [Action.BUILD, Action.BUILD]
     assert changed[1].reason.startswith(f"parent {parent.cell.id}: ")
