@@ -1,6 +1,7 @@
 """The packages: each imports only from packages below it, no modules import each other in a cycle, none names a toolkit."""
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -93,3 +94,12 @@ def test_only_src_is_importable() -> None:
         if "rootfs" not in path.relative_to(ROOT).parts
     ]
     assert not inits
+
+
+def test_the_architecture_page_names_every_package_and_only_modules_that_exist() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    packages = {path.parent.name for path in MODULES if path.parent != SOURCE}
+    assert packages <= {name for name in re.findall(r"^\| `([a-z]+)/` \|", page, re.MULTILINE)}
+    named = re.findall(rf"`((?:{'|'.join(sorted(packages))})/[a-z_]+\.py)`", page)
+    assert named
+    assert not [name for name in named if not (SOURCE / name).is_file()]

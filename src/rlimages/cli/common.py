@@ -117,7 +117,7 @@ target_options = combine(
         "--target",
         default="",
         metavar="NAME",
-        help="Target of targets.yaml to publish to. Either all images are published, or none.",
+        help="Target of targets.yaml to publish to. In each of its registries, all images are published or none.",
     ),
     allow_older_option,
 )
