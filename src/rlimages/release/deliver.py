@@ -109,7 +109,7 @@ def _tag_by_build(connection: RegistryConnection, item: ReleaseItem, manifest: M
     repository, tag = connection.registry.repository(item), build_tag(item.build)
     # The release is complete without this tag: if it cannot be set, the next run only builds the image again.
     with suppress(RegistryError):
-        present = connection.client.manifest(repository, tag)
+        present = connection.client.read_manifest(repository, tag)
         if present is None or present.digest != manifest.digest:
             connection.client.put_manifest(repository, tag, manifest)
 

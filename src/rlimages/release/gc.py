@@ -122,7 +122,7 @@ def _existence(
         if digest in kept or digest in deleted or connection.ecr is not None:
             return digest in kept
         # Other registries than ECR list only manifests with a tag. One without a tag is found by its digest.
-        return connection.client.manifest(repository, digest) is not None
+        return connection.client.read_manifest(repository, digest) is not None
 
     return exists
 
@@ -144,7 +144,7 @@ def _delete(connection: RegistryConnection, repository: str, decisions: Sequence
     """Delete manifests and tags. Return digest or tag -> why it still exists."""
     names = [_name_to_delete(decision) for decision in decisions]
     if connection.ecr is not None:
-        return connection.ecr.delete(repository, names)
+        return connection.ecr.delete_images(repository, names)
     return {
         name: "this registry does not allow deletes; change its configuration, or delete it by hand"
         for name in names
@@ -171,11 +171,11 @@ def _list_manifests(connection: RegistryConnection, repository: str) -> list[Sto
             StoredManifest(
                 digest=image["imageDigest"], tags=tuple(image.get("imageTags", ())), since=image["imagePushedAt"]
             )
-            for image in connection.ecr.images(repository)
+            for image in connection.ecr.describe_images(repository)
         ]
     tags: dict[str, list[str]] = {}
-    for tag in connection.client.tags(repository):
-        manifest = connection.client.manifest(repository, tag)
+    for tag in connection.client.list_tags(repository):
+        manifest = connection.client.read_manifest(repository, tag)
         if manifest is not None:
             tags.setdefault(manifest.digest, []).append(tag)
     return [StoredManifest(digest=digest, tags=tuple(names), since=None) for digest, names in tags.items()]
@@ -185,11 +185,11 @@ def _read_records(connection: RegistryConnection, repository: str) -> Iterator[S
     """Yield the pass records of a repository, each with the image that it is for and the time of the checks."""
     for stored in _list_manifests(connection, repository):
         if stored.is_record:
-            manifest = connection.client.manifest(repository, stored.digest)
+            manifest = connection.client.read_manifest(repository, stored.digest)
             if manifest is None or not manifest.layers:
                 yield stored
                 continue
-            content = connection.client.blob(repository, manifest.layers[0].digest)
+            content = connection.client.read_blob(repository, manifest.layers[0].digest)
             record = parse_record(content, f"{connection.registry.host}/{repository}:{stored.tags[0]}")
             since = stored.since or _parse_time(record.at)
             yield replace(stored, since=since, image=record.image, subject=subject_digest(manifest))
@@ -206,7 +206,7 @@ def _read_images(
         if stored.is_record:
             continue
         needs_manifest = records or connection.ecr is None
-        manifest = connection.client.manifest(repository, stored.digest) if needs_manifest else None
+        manifest = connection.client.read_manifest(repository, stored.digest) if needs_manifest else None
         image, since = manifest.image if manifest else "", stored.since
         if since is None and image and not set(stored.tags) & set(matrix_tags):
             # Only ECR says when an image was pushed. The creation time of a reproducible image is older than its build,
@@ -220,7 +220,7 @@ def _creation_time(connection: RegistryConnection, repository: str, image: str) 
     """Yield the creation time in an image's configuration; nothing if it has none, or cannot be read."""
     name = f"{connection.registry.host}/{repository}@{image}"
     try:
-        created = _parse_time(parse_config(connection.client.blob(repository, image), name).created)
+        created = _parse_time(parse_config(connection.client.read_blob(repository, image), name).created)
     except RegistryError:
         return
     if created is not None:

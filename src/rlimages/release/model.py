@@ -9,7 +9,7 @@ from rlimages.matrix.cell import Cell
 from rlimages.registry.auth import Credentials
 from rlimages.registry.client import RegistryClient
 from rlimages.registry.ecr import EcrClient
-from rlimages.registry.http import RequestCounter
+from rlimages.registry.request_counter import RequestCounter
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +81,7 @@ class RegistryConnection:
     def remove_tag(self, repository: str, tag: str) -> bool:
         """Remove one tag. Return False if the registry cannot remove tags."""
         if self.ecr is not None:
-            return self.ecr.untag(repository, tag)
+            return self.ecr.delete_tag(repository, tag)
         return self.client.delete_manifest(repository, tag)
 
 

@@ -86,7 +86,7 @@ def find_candidates(
         item = release_item(cell, "")
         repository = source.registry.repository(item)
         name = source.registry.reference(item, cell.tag)
-        manifest = source.client.manifest(repository, cell.tag)
+        manifest = source.client.read_manifest(repository, cell.tag)
         if manifest is None:
             problems.append(f"{name} is not there; publish {cell.id} to {source.registry.name} first")
             continue

@@ -9,7 +9,8 @@ from pathlib import Path
 from rlimages.errors import ConfigError, RegistryError
 from rlimages.oci.labels import CELL_LABEL
 from rlimages.registry.auth import temporary_docker_config
-from rlimages.registry.ecr import EcrClient, RawRepositories
+from rlimages.registry.ecr import EcrClient
+from rlimages.registry.repository_settings import RawRepositories
 from rlimages.release.journal import Release, RequirementChecked
 from rlimages.release.model import RegistryConnection, ReleaseItem, ReportProgress
 from rlimages.release.targets_file import RawTarget
@@ -173,8 +174,8 @@ def check_scans(
 def _findings(ecr: EcrClient, repository: str, digest: str, stop: Stop) -> tuple[Vulnerability, ...]:
     return await_findings(
         lambda: ecr.scan_findings(repository, digest),
-        lambda: ecr.begin_scan(repository, digest),
-        f"{ecr.where.host}/{repository}@{digest}",
+        lambda: ecr.start_scan(repository, digest),
+        f"{ecr.address.host}/{repository}@{digest}",
         stop=stop,
     )
 
@@ -213,7 +214,7 @@ def sign_images(
             image = SignedImage(host=host, repository=connection.registry.repository(item), digest=digest)
             if connection.ecr is not None:
                 settings = signature_repositories(requirements.repositories)
-                connection.ecr.ensure(signature_repository(image.repository), settings, ())
+                connection.ecr.ensure_repository(signature_repository(image.repository), settings, ())
             path = None
             if item.cell in sboms:
                 path = folder / f"{item.cell}.cdx.json"

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rlimages.errors import Interrupted, RegistryError
-from rlimages.registry.http import QUOTAS
+from rlimages.registry.request_counter import QUOTAS
 from rlimages.release.journal import Moving, Release, RequirementChecked, Staged
 from rlimages.release.model import RegistryConnection, ReleaseState
 from rlimages.system.units import format_duration, format_size

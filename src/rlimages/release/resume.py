@@ -128,7 +128,7 @@ def _attested_sboms(
     connection = promoted_from.connections[0]
     digests = {}
     for item in release.items:
-        manifest = connection.client.manifest(connection.registry.repository(item), item.tags[0])
+        manifest = connection.client.read_manifest(connection.registry.repository(item), item.tags[0])
         if manifest is not None:
             digests[item] = manifest.digest
     return inherited_sboms(connection, digests, key, folder=release.folder / "source", context=context)

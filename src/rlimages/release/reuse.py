@@ -94,7 +94,7 @@ def _find_image(
 ) -> ReusedImage | None:
     client = connection.client
     repository = connection.registry.repository(release_item(step.cell, ""))
-    manifest = client.manifest(repository, build_tag(step.digest))
+    manifest = client.read_manifest(repository, build_tag(step.digest))
     if manifest is None or manifest.config is None:
         return None
     config = _read_config(client, repository, manifest)
@@ -113,6 +113,6 @@ def _find_image(
 
 def _read_config(client: RegistryClient, repository: str, manifest: Manifest) -> ImageConfig | None:
     try:
-        return parse_config(client.blob(repository, manifest.image), f"{repository}@{manifest.digest}")
+        return parse_config(client.read_blob(repository, manifest.image), f"{repository}@{manifest.digest}")
     except RegistryError:
         return None

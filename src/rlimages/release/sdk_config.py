@@ -135,5 +135,5 @@ def _target_accounts(project: Project, name: str) -> tuple[str, Mapping[str, str
         raise UsageError(f"the SDK only finds images in Amazon ECR, and target '{name}' is a registry of another kind")
     account = target.ecr.account
     if account is None:
-        account = open_ecr(target.ecr.regions[0], profile=target.ecr.profile).where.account
+        account = open_ecr(target.ecr.regions[0], profile=target.ecr.profile).address.account
     return target.prefix, dict.fromkeys(target.ecr.regions, account)

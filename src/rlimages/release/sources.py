@@ -66,7 +66,7 @@ class RegistryContent:
 
     def chunks(self, blob: Blob) -> Iterator[bytes]:
         """Read a blob in pieces. The destination checks its digest when it stores it."""
-        return self.client.read_blob(self.repository, blob.digest)
+        return self.client.stream_blob(self.repository, blob.digest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ class RegistrySource:
         source = nearest_connection(self.connections, destination)
         tag = self.tags[item.cell]
         repository = source.registry.repository(item)
-        manifest = source.client.manifest(repository, tag)
+        manifest = source.client.read_manifest(repository, tag)
         # The tag may have moved since the image was chosen, and with it everything that was checked about the image.
         if manifest is None or manifest.image != item.image:
             raise RegistryError(

@@ -9,8 +9,9 @@ from rlimages.matrix.cell import Cell
 from rlimages.project.project import Project
 from rlimages.registry.auth import RegistryLogin
 from rlimages.registry.client import RegistryClient
-from rlimages.registry.ecr import EcrCredentials, HostCredentials, fold_patterns, open_ecr
-from rlimages.registry.http import RequestCounter
+from rlimages.registry.ecr import EcrCredentials, HostCredentials, open_ecr
+from rlimages.registry.repository_settings import fold_patterns
+from rlimages.registry.request_counter import RequestCounter
 from rlimages.release.model import RegistryConnection, TargetRegistry
 from rlimages.release.requirements import Requirements, read_requirements
 from rlimages.release.tags import build_tag
@@ -86,7 +87,7 @@ def connect(
         host, _, prefix = target.registry.partition("/")
         counter = RequestCounter()
         credentials = HostCredentials(environ)
-        client = RegistryClient(host, login=RegistryLogin(credentials), meter=counter, patience=patience)
+        client = RegistryClient(host, login=RegistryLogin(credentials), counter=counter, patience=patience)
         registry = TargetRegistry(name=name, host=host, prefix=prefix, floating=floating)
         return (RegistryConnection(registry=registry, client=client, counter=counter, credentials=credentials),)
     assert target.ecr is not None
@@ -98,10 +99,10 @@ def _connect_region(
 ) -> RegistryConnection:
     assert target.ecr is not None
     counter = RequestCounter()
-    ecr = open_ecr(region, account=target.ecr.account, profile=target.ecr.profile, meter=counter)
+    ecr = open_ecr(region, account=target.ecr.account, profile=target.ecr.profile, counter=counter)
     registry = TargetRegistry(
         name=f"{name}/{region}",
-        host=ecr.where.host,
+        host=ecr.address.host,
         prefix=target.prefix,
         floating=tuple(floating),
         expires_untagged=True,  # a lifecycle policy of the repository may delete images without a tag
@@ -113,12 +114,12 @@ def _connect_region(
         movable = [pattern for pattern in floating if any(fnmatchcase(tag, pattern) for tag in tags)]
         if tags and "*" not in movable:
             movable.append(build_tag("*"))  # moves when the same inputs are built again
-        return ecr.ensure(repository, target.repositories, movable)
+        return ecr.ensure_repository(repository, target.repositories, movable)
 
     credentials = EcrCredentials(ecr)
     return RegistryConnection(
         registry=registry,
-        client=RegistryClient(registry.host, login=RegistryLogin(credentials), meter=counter, patience=patience),
+        client=RegistryClient(registry.host, login=RegistryLogin(credentials), counter=counter, patience=patience),
         counter=counter,
         credentials=credentials,
         ensure_repository=ensure_repository,

@@ -11,7 +11,7 @@ from rlimages.config.validation import validate_document
 from rlimages.config.yaml import config_error, load_yaml
 from rlimages.errors import ConfigError, SelectionError, did_you_mean
 from rlimages.project.project import Project
-from rlimages.registry.ecr import RawRepositories
+from rlimages.registry.repository_settings import RawRepositories
 from rlimages.system.files import read_text
 
 TARGETS_FILE = "targets.yaml"

@@ -68,7 +68,7 @@ class ReleaseTransaction:
     def staged_manifest(self, item: ReleaseItem) -> Manifest:
         """Read the uploaded manifest of an item. Raises `RegistryError` if it was not uploaded, or is deleted."""
         staged = self._journal.find(Staged, registry=self._registry.name, cell=item.cell)
-        manifest = self._client.manifest(staged[-1].repository, staged[-1].digest) if staged else None
+        manifest = self._client.read_manifest(staged[-1].repository, staged[-1].digest) if staged else None
         if manifest is None:
             raise RegistryError(
                 f"{self._registry.name}: {item.cell} was not uploaded, or was deleted again; start a new release"
@@ -136,9 +136,9 @@ class ReleaseTransaction:
             upload_image(content, repository, self._client, stop=self._stop, sources=mountable)
         self._check_stop()
         # A lifecycle policy of ECR may delete an image without a tag. The run tag keeps it until its own tags are set.
-        version = run_tag(self._release.name, item.cell) if self._registry.expires_untagged else manifest.digest
-        self._client.put_manifest(repository, version, manifest)
-        stored = self._client.manifest(repository, manifest.digest)
+        tag_or_digest = run_tag(self._release.name, item.cell) if self._registry.expires_untagged else manifest.digest
+        self._client.put_manifest(repository, tag_or_digest, manifest)
+        stored = self._client.read_manifest(repository, manifest.digest)
         if stored is None or stored.content != manifest.content:
             raise RegistryError(
                 f"{self._registry.host} does not have {repository}@{manifest.digest}, which was just uploaded"
@@ -210,7 +210,7 @@ class ReleaseTransaction:
     def _move_back(self, item: ReleaseItem, tag: str, before: str | None) -> None:
         repository, name = self._registry.repository(item), self._registry.reference(item, tag)
         if before is not None:
-            manifest = self._client.manifest(repository, before)
+            manifest = self._client.read_manifest(repository, before)
             if manifest is None:
                 raise RegistryError(f"{name}: its image from before, {before}, is not in the registry any more")
             self._client.put_manifest(repository, tag, manifest)
@@ -236,7 +236,7 @@ class ReleaseTransaction:
         return expected[0].digest
 
     def _present_manifest(self, item: ReleaseItem, tag: str) -> Manifest | None:
-        return self._client.manifest(self._registry.repository(item), tag)
+        return self._client.read_manifest(self._registry.repository(item), tag)
 
     def _each_tag(self) -> Iterator[tuple[ReleaseItem, str]]:
         """Yield each item with each of its tags: first the own tags of all images, then the aliases.
@@ -261,7 +261,7 @@ def require_not_older(
     if present.config is None or replacement.config is None:
         return
     new, old = (
-        parse_config(client.blob(repository, image), f"{name} ({image})")
+        parse_config(client.read_blob(repository, image), f"{name} ({image})")
         for image in (replacement.image, present.image)
     )
     if image_age(old) > image_age(new):

@@ -13,7 +13,7 @@ from rlimages.oci.manifest import DOCKER_CONFIG, DOCKER_LAYER, Blob, Manifest, P
 from rlimages.project.state import StateFolder
 from rlimages.registry.auth import DockerCredentials
 from rlimages.registry.client import RegistryClient
-from rlimages.registry.http import RequestCounter
+from rlimages.registry.request_counter import RequestCounter
 from rlimages.release.model import RegistryConnection, ReleaseItem, TargetRegistry
 from rlimages.release.packing import pack_all
 from rlimages.release.sources import LocalStoreSource
@@ -82,7 +82,7 @@ def connect_to(port: int, tmp_path) -> RegistryConnection:
     host, counter = f"127.0.0.1:{port}", RequestCounter()
     return RegistryConnection(
         registry=TargetRegistry(name=host, host=host, prefix="team"),
-        client=RegistryClient(host, meter=counter, patience=0.1),
+        client=RegistryClient(host, counter=counter, patience=0.1),
         counter=counter,
         credentials=DockerCredentials(tmp_path),
     )

@@ -17,7 +17,7 @@ from rlimages.plan.results import CellReport
 from rlimages.project.state import StateFolder
 from rlimages.registry.auth import DockerCredentials
 from rlimages.registry.client import RegistryClient
-from rlimages.registry.http import RequestCounter
+from rlimages.registry.request_counter import RequestCounter
 from rlimages.release.model import RegistryConnection, TargetRegistry
 from rlimages.release.packing import EarlyUploader
 from rlimages.release.sources import LocalStoreSource
@@ -100,7 +100,7 @@ def connection(server, tmp_path) -> RegistryConnection:
     host, counter = f"127.0.0.1:{server.server_port}", RequestCounter()
     return RegistryConnection(
         registry=TargetRegistry(name=host, host=host, prefix="team"),
-        client=RegistryClient(host, meter=counter, patience=0.1),
+        client=RegistryClient(host, counter=counter, patience=0.1),
         counter=counter,
         credentials=DockerCredentials(tmp_path),
     )

@@ -22,11 +22,11 @@ class Client:
     def __init__(self, manifest: Manifest | None = TESTED) -> None:
         self.held = manifest
 
-    def manifest(self, _repository: str, version: str) -> Manifest | None:
-        return self.held if version == "1" else None
+    def read_manifest(self, _repository: str, tag_or_digest: str) -> Manifest | None:
+        return self.held if tag_or_digest == "1" else None
 
-    def read_blob(self, repository: str, name: str) -> Iterator[bytes]:
-        yield f"{repository}@{name}".encode()
+    def stream_blob(self, repository: str, digest: str) -> Iterator[bytes]:
+        yield f"{repository}@{digest}".encode()
 
 
 def connect_to(name: str, host: str, client: Client | None = None):
