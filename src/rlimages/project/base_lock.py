@@ -25,7 +25,7 @@ class LockedBase:
 
 
 def parse_base_lock(text: str) -> Mapping[str, LockedBase]:
-    """Base, as the matrix has it -> what its registry said. Raises `ConfigError` for anything else."""
+    """Parse a base lock: base image, as the matrix names it -> its entry. Raises `ConfigError`."""
     import yaml
     from pydantic import ValidationError
 

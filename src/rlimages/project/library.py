@@ -8,7 +8,7 @@ LIBRARY = "src/sagemaker_rl"
 
 
 def library_names(root: Path, toolkit: str, toolkits: Collection[str]) -> tuple[str, ...]:
-    """Return the names in `src/sagemaker_rl` that images of a toolkit get, sorted; empty where there is no such folder.
+    """Return the names in `src/sagemaker_rl` that images of a toolkit get, sorted. Empty without this folder.
 
     A folder named like a toolkit, and a file whose name begins with a toolkit's name and `_`, belong to that toolkit.
     All other modules and packages are common to all images. `toolkits` are those of the matrix. A toolkit without

@@ -2,11 +2,32 @@ from pathlib import Path
 
 import pytest
 
-from rlimages.errors import FactoryError, SelectionError, ToolError
+from rlimages.engine.protocol import BuiltImage, InspectedImage
+from rlimages.errors import ConfigError, FactoryError, SelectionError, ToolError
 from rlimages.oci.manifest import Reference
-from rlimages.project.lookup import LocalSubject, find_image, resolve_image, resolve_subjects
+from rlimages.project.lookup import (
+    LocalSubject,
+    find_image,
+    find_project,
+    find_subjects,
+    resolve_image,
+    resolve_subjects,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
+
+
+class Store:
+    """A local store with images of these names."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def inspect(self, reference: str) -> InspectedImage | None:
+        if reference not in self.names:
+            return None
+        image = BuiltImage(id="sha256:x", size=1)
+        return InspectedImage(image=image, labels={}, env=(), entrypoint=(), command=(), user="", workdir="")
 
 
 def test_an_image_of_the_local_store_needs_no_project(engine, step, tmp_path) -> None:
@@ -57,3 +78,34 @@ def test_images_to_accept_are_taken_from_the_registry_before_the_local_store(eng
     assert resolve_subjects(step.request.tag, engine, None) == (
         LocalSubject(name=step.request.tag, tags=(step.request.tag.rpartition(":")[2],)),
     )
+
+
+def test_a_cell_means_its_image_with_all_its_tags(project) -> None:
+    cell = next(cell for cell in project.cells if cell.aliases)
+    subject = LocalSubject(name=cell.local_name, tags=cell.tags)
+    store = Store(cell.local_name)
+    assert find_subjects(cell.id, store, project) == (subject,)
+    assert find_subjects(cell.local_name, store, project) == (subject,)
+
+
+@pytest.mark.parametrize(("name", "tags"), [("a/b:1.0", ("1.0",)), ("sha256:x", ()), ("abc", ()), ("host:5/a", ())])
+def test_an_image_of_the_local_store_has_the_tag_of_its_name(name, tags) -> None:
+    assert find_subjects(name, Store(name), None)[0].tags == tags
+
+
+def test_an_argument_that_means_no_image_is_an_error_with_a_remedy(project) -> None:
+    with pytest.raises(
+        SelectionError, match=r"'vw-9.11.9-cpu-debia' is not an image .* did you mean 'vw-9.11.9-cpu-debian'"
+    ):
+        find_subjects("vw-9.11.9-cpu-debia", Store(), project)
+    with pytest.raises(SelectionError, match="there is no project here whose cells it could mean"):
+        find_subjects("x", Store(), None)
+    with pytest.raises(ToolError, match=r"rlimages build --select vw-8\.7\.0-cpu"):
+        find_subjects("vw-8.7.0-cpu", Store(), project)
+
+
+def test_a_folder_without_matrix_is_no_project_but_a_broken_matrix_is_an_error(tmp_path) -> None:
+    assert find_project(None, tmp_path) is None
+    (tmp_path / "build_matrix.yaml").write_text("version: 0")
+    with pytest.raises(ConfigError):
+        find_project(None, tmp_path)

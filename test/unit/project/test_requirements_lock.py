@@ -18,38 +18,38 @@ from rlimages.project.requirements_lock import (
 
 
 @pytest.fixture
-def asked(cell: Cell) -> LockInputs:
+def inputs(cell: Cell) -> LockInputs:
     return lock_inputs(cell)
 
 
-def words(asked: LockInputs) -> list[list[str]]:
-    return list(uv_commands("uv", "python3.11", asked, Path("/x")))
+def commands(inputs: LockInputs) -> list[list[str]]:
+    return list(uv_commands("uv", "python3.11", inputs, Path("/x")))
 
 
-def test_the_index_stands_still_at_a_moment_not_at_a_local_day(asked: LockInputs) -> None:
-    (argv,) = words(asked)
+def test_packages_are_resolved_as_of_a_moment_in_utc(inputs: LockInputs) -> None:
+    (argv,) = commands(inputs)
     assert argv[argv.index("--exclude-newer") + 1] == "2024-03-01T00:00:00Z"
     assert argv[argv.index("--python-version") + 1] == "3.11"
     assert "--generate-hashes" in argv
 
 
-def test_the_framework_of_the_base_binds_and_is_not_installed(cell: Cell) -> None:
+def test_the_framework_of_the_base_image_constrains_the_lock_and_is_not_installed(cell: Cell) -> None:
     base = replace(cell.base, framework=Framework(name="tf", version="2.13.0"))
-    asked = lock_inputs(replace(cell, base=base), "tensorflow")
-    assert asked.files()["brought.in"] == "tensorflow==2.13.0\n"
-    first, second = words(asked)
+    inputs = lock_inputs(replace(cell, base=base), "tensorflow")
+    assert inputs.files()["brought.in"] == "tensorflow==2.13.0\n"
+    first, second = commands(inputs)
     assert first[3:7] == ["/x/requirements.in", "/x/brought.in", "--output-file", "/x/brought.txt"]
     assert "/x/brought.in" not in second
     assert second[second.index("--constraint") + 1] == "/x/brought.txt"
 
 
-def test_what_stands_verbatim_is_kept_out_of_resolving_and_put_into_the_lock(cell: Cell) -> None:
+def test_a_verbatim_line_is_not_resolved_and_is_added_to_the_lock(cell: Cell) -> None:
     line = "pandas==0.24.2 --hash=sha256:" + "0" * 64
-    asked = lock_inputs(replace(cell, requirements=replace(cell.requirements, verbatim=(line,))))
-    (argv,) = words(asked)
-    assert asked.files()["excludes.txt"] == "pandas\n"
+    inputs = lock_inputs(replace(cell, requirements=replace(cell.requirements, verbatim=(line,))))
+    (argv,) = commands(inputs)
+    assert inputs.files()["excludes.txt"] == "pandas\n"
     assert argv[argv.index("--excludes") + 1] == "/x/excludes.txt"
-    assert lock_text(asked, "lz4==1 \\\n").endswith(f"lz4==1 \\\n{line}\n")
+    assert lock_text(inputs, "lz4==1 \\\n").endswith(f"lz4==1 \\\n{line}\n")
 
 
 @pytest.mark.parametrize(
@@ -63,48 +63,48 @@ def test_what_stands_verbatim_is_kept_out_of_resolving_and_put_into_the_lock(cel
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_whatever_decides_a_lock_makes_it_stale(cell: Cell, change: dict[str, object]) -> None:
+def test_a_changed_input_makes_a_lock_stale(cell: Cell, change: dict[str, object]) -> None:
     changed = replace(cell, requirements=replace(cell.requirements, **change))  # type: ignore[arg-type]
     assert lock_inputs(changed).digest != lock_inputs(cell).digest
 
 
 def test_the_order_of_requirements_does_not_make_a_lock_stale(cell: Cell) -> None:
-    turned = replace(cell, requirements=replace(cell.requirements, direct=cell.requirements.direct[::-1]))
-    assert lock_inputs(turned).digest == lock_inputs(cell).digest
+    reversed_ = replace(cell, requirements=replace(cell.requirements, direct=cell.requirements.direct[::-1]))
+    assert lock_inputs(reversed_).digest == lock_inputs(cell).digest
 
 
-def test_what_the_image_is_called_does_not_make_a_lock_stale(cell: Cell) -> None:
+def test_another_tag_does_not_make_a_lock_stale(cell: Cell) -> None:
     assert lock_inputs(replace(cell, tag="other")).digest == lock_inputs(cell).digest
 
 
-def test_a_missing_a_stale_and_an_orphaned_lock_are_named(asked: LockInputs, tmp_path: Path) -> None:
-    path = tmp_path / asked.cell.lock
-    assert [line.split(": ")[1][:7] for line in stale_locks([asked], tmp_path, ["ray"])] == ["missing"]
+def test_missing_stale_and_orphaned_locks_are_reported(inputs: LockInputs, tmp_path: Path) -> None:
+    path = tmp_path / inputs.cell.lock
+    assert [line.split(": ")[1][:7] for line in stale_locks([inputs], tmp_path, ["ray"])] == ["missing"]
     path.parent.mkdir(parents=True)
-    path.write_text(lock_text(asked, "lz4==4.3.3 \\\n    --hash=sha256:00\n"))
-    assert not list(stale_locks([asked], tmp_path, ["ray"]))
+    path.write_text(lock_text(inputs, "lz4==4.3.3 \\\n    --hash=sha256:00\n"))
+    assert not list(stale_locks([inputs], tmp_path, ["ray"]))
     path.with_name("ray-0.0.0-cpu.txt").write_text("")
-    assert list(stale_locks([asked], tmp_path, ["ray"])) == [
+    assert list(stale_locks([inputs], tmp_path, ["ray"])) == [
         "ray/lock/ray-0.0.0-cpu.txt: belongs to no cell; delete it"
     ]
 
 
-def test_a_lock_is_read_back_as_names_and_versions(asked: LockInputs) -> None:
+def test_a_lock_is_parsed_to_names_and_versions(inputs: LockInputs) -> None:
     resolved = "Keras_Applications[x]==1.0 \\\n    --hash=sha256:00  # via tf\nlz4==4.3.3  # via -r x\n"
-    assert locked_packages(lock_text(asked, resolved)) == {"keras-applications": "1.0", "lz4": "4.3.3"}
+    assert locked_packages(lock_text(inputs, resolved)) == {"keras-applications": "1.0", "lz4": "4.3.3"}
 
 
-def test_every_lock_has_what_its_cell_pins(project: Project) -> None:
-    """What stands in the matrix exactly is what the lock installs, unless the base brings it."""
+def test_every_lock_has_the_packages_that_its_cell_pins(project: Project) -> None:
+    """The lock installs every version that the matrix pins, unless the base image provides the package."""
     wrong = []
     for cell in project.cells:
         locked = locked_packages((project.root / cell.lock).read_text())
-        (asked,) = project.lock_inputs((cell,))
-        brought = {Requirement(text).name for text in asked.provided}
+        (inputs,) = project.lock_inputs((cell,))
+        provided = {Requirement(text).name for text in inputs.provided}
         wrong += [
             f"{cell.id}: {name} {version} but {locked.get(name)}"
             for name, version in cell.inventory.items()
-            if name not in brought and (name not in locked or Version(locked[name]) != Version(version))
+            if name not in provided and (name not in locked or Version(locked[name]) != Version(version))
         ]
     assert not wrong
 

@@ -1,4 +1,4 @@
-"""A project's recipes are in step with its matrix and templates, or they are not: remembered, and never out of date."""
+"""Stale Dockerfiles and locks are found; the answer is cached, and never older than the files."""
 
 import pickle
 from pathlib import Path
@@ -23,8 +23,8 @@ toolkits:
       images:
         - {base: debian-12, repository: tiny, tag: tiny-1.0}
 """
-RECIPE = "tiny/docker/1.0/Dockerfile.debian"
-STALE = f"{RECIPE} is not what the matrix and the templates give; run `rlimages render`"
+DOCKERFILE = "tiny/docker/1.0/Dockerfile.debian"
+STALE = f"{DOCKERFILE} is not what the matrix and the templates give; run `rlimages render`"
 
 
 @pytest.fixture
@@ -44,13 +44,13 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 @pytest.mark.parametrize(
     ("path", "old", "new"),
     [
-        (RECIPE, "true", "false"),
+        (DOCKERFILE, "true", "false"),
         ("templates/tiny.Dockerfile.j2", "FROM", "FROM --platform=linux/amd64"),
         ("templates/macros/end", "true", "false"),
         ("build_matrix.yaml", "bookworm-slim", "bookworm"),
     ],
 )
-def test_whatever_changes_the_recipe_is_stale(tiny: Project, path: str, old: str, new: str) -> None:
+def test_a_changed_file_makes_the_dockerfile_stale(tiny: Project, path: str, old: str, new: str) -> None:
     file = tiny.root / path
     before = file.read_text()
     file.write_text(before.replace(old, new))
@@ -61,18 +61,18 @@ def test_whatever_changes_the_recipe_is_stale(tiny: Project, path: str, old: str
     assert not first_stale_file(tiny, tiny.cells)
 
 
-def test_a_recipe_that_is_missing_is_stale(tiny: Project) -> None:
-    (tiny.root / RECIPE).unlink()
+def test_a_missing_dockerfile_is_stale(tiny: Project) -> None:
+    (tiny.root / DOCKERFILE).unlink()
     assert first_stale_file(tiny, tiny.cells) == STALE
 
 
-def test_the_first_file_for_the_image_changes_its_recipe(tiny: Project) -> None:
+def test_the_first_file_for_the_image_makes_the_dockerfile_stale(tiny: Project) -> None:
     (tiny.root / "tiny/rootfs").mkdir()
     again = load_project(tiny.root / "build_matrix.yaml", tiny.root)
     assert first_stale_file(again, again.cells) == STALE
 
 
-def test_a_new_library_file_changes_the_recipe(tiny: Project) -> None:
+def test_a_new_library_file_makes_the_dockerfile_stale(tiny: Project) -> None:
     (tiny.root / "templates/tiny.Dockerfile.j2").write_text("FROM {{ cell.base.image }}\n# {{ library.tiny }}\n")
     list(write_generated(tiny))
     assert not first_stale_file(tiny, tiny.cells)
@@ -82,14 +82,14 @@ def test_a_new_library_file_changes_the_recipe(tiny: Project) -> None:
     assert first_stale_file(tiny, tiny.cells) == STALE
 
 
-def test_what_was_compared_once_is_remembered(tiny: Project, tmp_path: Path) -> None:
+def test_the_answer_is_cached(tiny: Project, tmp_path: Path) -> None:
     for file in (tmp_path / "cache/rlimages").iterdir():
         if pickle.loads(file.read_bytes()) == "":
-            file.write_bytes(pickle.dumps("remembered"))
-    assert first_stale_file(tiny, tiny.cells) == "remembered"
+            file.write_bytes(pickle.dumps("from the cache"))
+    assert first_stale_file(tiny, tiny.cells) == "from the cache"
 
 
-def test_a_lock_that_was_right_once_is_looked_at_again_when_it_changes(tiny: Project) -> None:
+def test_a_changed_lock_is_checked_again(tiny: Project) -> None:
     matrix = tiny.root / "build_matrix.yaml"
     matrix.write_text(MATRIX.replace("      images:", '      pip: ["six==1.16.0"]\n      images:'))
     project = load_project(matrix, tiny.root)
@@ -97,9 +97,9 @@ def test_a_lock_that_was_right_once_is_looked_at_again_when_it_changes(tiny: Pro
     (cell,) = project.cells
     file = tiny.root / cell.lock
     assert first_stale_file(project, project.cells).startswith(f"{cell.lock}: missing")
-    (asked,) = project.lock_inputs(project.cells)
+    (inputs,) = project.lock_inputs(project.cells)
     file.parent.mkdir(parents=True)
-    file.write_text(asked.header)
+    file.write_text(inputs.header)
     assert not first_stale_file(project, project.cells)
     file.write_text("six==1.16.0\n")
     assert first_stale_file(project, project.cells).startswith(f"{cell.lock}: not what build_matrix.yaml asks for")
