@@ -1,4 +1,4 @@
-"""Real images before the gate: the cells of the local store, and small ones that a registry holds in every shape."""
+"""`rlimages accept` with real images: cells of the local store, and small images in a registry in every format."""
 
 import gzip
 import json
@@ -36,7 +36,7 @@ from rlimages.registry.client import RegistryClient
 
 ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY = "rlimages-gate"
-RECIPE = """FROM scratch
+DOCKERFILE = """FROM scratch
 COPY --chmod=755 train /usr/local/bin/train
 LABEL org.opencontainers.image.title=gate org.opencontainers.image.version=1.0
 """
@@ -45,7 +45,7 @@ LABEL org.opencontainers.image.title=gate org.opencontainers.image.version=1.0
 RUN = "RUN " + " ".join(
     f"--mount=from=debian:bookworm-slim,source={folder},target={folder}" for folder in ("/bin", "/lib", "/lib64")
 )
-"""Runs what the image itself does not have."""
+"""A RUN instruction with the programs of another image, because the image itself has none."""
 
 
 def accept(*words: str) -> Result:
@@ -53,7 +53,7 @@ def accept(*words: str) -> Result:
 
 
 def broken(*words: str) -> set[str]:
-    """The rules that the verb says are broken."""
+    """Return the rules that the command reports as broken."""
     result = accept(*words, "--json")
     (verdict,) = json.loads(result.stdout)
     found = {rule["rule"] for rule in verdict["rules"] if rule["outcome"] == "failed"}
@@ -63,12 +63,12 @@ def broken(*words: str) -> set[str]:
 
 @pytest.fixture
 def make(client, tmp_path) -> Iterator[Callable[..., str]]:
-    """Builds a small image of a recipe, and says its name in the local store."""
+    """Return a function that builds a small image from a Dockerfile and returns its name in the local store."""
     made = []
 
-    def make(*more: str, recipe: str = RECIPE) -> str:
+    def make(*more: str, dockerfile: str = DOCKERFILE) -> str:
         (tmp_path / "train").write_text("#!/bin/sh\n")
-        (tmp_path / "Dockerfile").write_text(recipe + "\n".join(more))
+        (tmp_path / "Dockerfile").write_text(dockerfile + "\n".join(more))
         made.append(f"{REPOSITORY}:{uuid.uuid4().hex[:12]}")
         argv = ["docker", "buildx", "build", "-q", "--provenance=false", "--load", f"--tag={made[-1]}"]
         subprocess.run([*argv, "--build-arg=API_TOKEN=hunter2", str(tmp_path)], check=True, capture_output=True)
@@ -80,21 +80,21 @@ def make(client, tmp_path) -> Iterator[Callable[..., str]]:
 
 
 class Bench:
-    """Puts one image into a registry in the shapes that builders give it."""
+    """Pushes one image to a registry in the formats that builders use."""
 
     def __init__(self, packed: PackedImage, registry: RegistryClient) -> None:
         self._packed = packed
         self._registry = registry
         for blob in packed.manifest.blobs:
-            registry.upload(REPOSITORY, blob, lambda blob=blob: packed.chunks(blob))
+            registry.upload_blob(REPOSITORY, blob, lambda blob=blob: packed.chunks(blob))
 
     def blob(self, content: bytes, kind: str) -> dict:
         blob = Blob(media_type=kind, digest=sha256_digest(content), size=len(content))
-        self._registry.upload(REPOSITORY, blob, lambda: iter([content]))
+        self._registry.upload_blob(REPOSITORY, blob, lambda: iter([content]))
         return {"mediaType": kind, "digest": blob.digest, "size": blob.size}
 
     def put(self, words: dict, kind: str, tag: str = "") -> dict:
-        """A manifest, under its digest or a tag; how an index names it."""
+        """Push a manifest by digest or tag, and return its descriptor."""
         content = json.dumps({"schemaVersion": 2, "mediaType": kind} | words).encode()
         made = parse_manifest(content, kind, "here")
         self._registry.put_manifest(REPOSITORY, tag or made.digest, made)
@@ -104,7 +104,7 @@ class Bench:
         return f"gate-{uuid.uuid4().hex[:12]}"
 
     def image(self, kind: str = DOCKER_MANIFEST, tag: str = "", **changes: str) -> dict:
-        """The image in one manifest, its configuration changed."""
+        """Push the image as one manifest, with changes in its configuration, and return its descriptor."""
         told = json.loads(self._packed.config) | changes
         oci = kind == OCI_MANIFEST
         config = self.blob(json.dumps(told).encode(), OCI_CONFIG if oci else DOCKER_CONFIG)
@@ -127,9 +127,9 @@ def bench(client, make, upstream, tmp_path) -> Iterator[Bench]:
 
 
 def with_attestation(bench: Bench, tmp_path: Path) -> str:
-    """As `docker buildx build` pushes by default: an index of an image and its provenance.
+    """Push what `docker buildx build` pushes by default, an index of an image and its provenance; return the reference.
 
-    The engine builds it where it can (a containerd store); else it is written by hand, in the same shape.
+    An engine with a containerd store builds it. For other engines the same index is composed here.
     """
     tag = bench.tag()
     name = bench.reference(tag)
@@ -147,19 +147,22 @@ def with_attestation(bench: Bench, tmp_path: Path) -> str:
     return name
 
 
-def test_all_open_cells_of_the_local_store_are_accepted_for_training(client, record_property) -> None:
+def test_all_debian_cells_of_the_local_store_are_accepted_for_training(client, record_property) -> None:
     cells = [cell for cell in load_project(ROOT / "build_matrix.yaml", ROOT).cells if cell.line == "debian"]
     known = {tag for image in client.images.list() for tag in image.tags}
     built = [cell.id for cell in cells if cell.local_name in known]
     record_property("cells", len(built))
     if not built:
-        pytest.fail("no open cell is in the local store; run: rlimages build --select '*-cpu-debian'", pytrace=False)
+        pytest.fail(
+            "there is no image of a Debian cell in the local store; run: rlimages build --select '*-cpu-debian'",
+            pytrace=False,
+        )
     result = accept(*built)
     assert result.exit_code == 0, result.stdout
     assert result.stdout.count("accepted by sagemaker-training") == len(built)
 
 
-def test_a_plain_image_of_a_registry_is_accepted(bench) -> None:
+def test_a_docker_image_in_a_registry_is_accepted(bench) -> None:
     tag = bench.tag()
     bench.image(tag=tag)
     assert broken(bench.reference(tag)) == set()
@@ -172,7 +175,7 @@ def test_an_index_with_an_attestation_is_refused(bench, tmp_path) -> None:
 def test_an_attestation_by_itself_is_refused(bench, tmp_path) -> None:
     name = with_attestation(bench, tmp_path)
     with RegistryClient(name.partition("/")[0]) as there:
-        parts = json.loads(there.manifest(REPOSITORY, name.rpartition(":")[2]).content)["manifests"]
+        parts = json.loads(there.read_manifest(REPOSITORY, name.rpartition(":")[2]).content)["manifests"]
     proof = next(part["digest"] for part in parts if part["platform"]["os"] == "unknown")
     assert {"attestation", "platform"} <= broken(f"{name.rpartition(':')[0]}@{proof}")
 
@@ -197,7 +200,7 @@ def test_another_architecture_is_refused(bench) -> None:
 
 
 def layer_of(size: int) -> bytes:
-    """A layer whose one program has so many bytes: an archive of nothing but zeros, packed in pieces."""
+    """Return a layer whose only program has this size: an archive of zeros, compressed in parts."""
     piece = 1 << 24
     entry = tarfile.TarInfo("usr/local/bin/serve")
     entry.size, entry.mode = size, 0o755
@@ -206,7 +209,7 @@ def layer_of(size: int) -> bytes:
 
 
 @pytest.mark.parametrize(("more", "rules"), [(0, set()), (1, {"unpacked-size"})])
-def test_ten_gibibytes_may_be_served_and_one_byte_more_may_not(bench, more, rules) -> None:
+def test_ten_gibibytes_are_accepted_for_hosting_and_one_byte_more_is_not(bench, more, rules) -> None:
     tag = bench.tag()
     layer = bench.blob(layer_of(10 * 2**30 + more), DOCKER_LAYER)
     labels = {"org.opencontainers.image.title": "large", "org.opencontainers.image.version": "1.0"}
@@ -227,24 +230,24 @@ def test_ten_gibibytes_may_be_served_and_one_byte_more_may_not(bench, more, rule
         ("WORKDIR /opt/ml/output/intermediate", "absent-paths"),
     ],
 )
-def test_a_local_image_is_refused_for_what_its_recipe_says(make, line, rule) -> None:
+def test_a_local_image_is_refused_for_an_instruction_of_its_dockerfile(make, line, rule) -> None:
     name = make(line)
     assert broken(name) == {rule}
     assert "hunter2" not in accept(name).output
 
 
 def test_a_local_image_without_train_is_refused(make) -> None:
-    assert broken(make(recipe=RECIPE.replace("/bin/train", "/bin/other"))) == {"programs"}
-    assert broken(make(recipe=RECIPE.replace("755", "644"))) == {"programs"}
+    assert broken(make(dockerfile=DOCKERFILE.replace("/bin/train", "/bin/other"))) == {"programs"}
+    assert broken(make(dockerfile=DOCKERFILE.replace("755", "644"))) == {"programs"}
 
 
 def test_links_to_train_are_followed(make) -> None:
-    moved = RECIPE.replace("/usr/local/bin", "/opt/own")
-    assert broken(make(f"{RUN} ln -s /opt/own /sbin", recipe=moved)) == set()
-    assert broken(make(f"{RUN} ln -s /nowhere /sbin", recipe=moved)) == {"programs"}
+    moved = DOCKERFILE.replace("/usr/local/bin", "/opt/own")
+    assert broken(make(f"{RUN} ln -s /opt/own /sbin", dockerfile=moved)) == set()
+    assert broken(make(f"{RUN} ln -s /nowhere /sbin", dockerfile=moved)) == {"programs"}
 
 
-def test_an_image_says_the_same_in_the_store_and_in_a_registry(bench, make, engine, client) -> None:
+def test_an_image_has_the_same_results_in_the_local_store_and_in_a_registry(bench, make, engine, client) -> None:
     tag = bench.tag()
     bench.image(tag=tag)
     there, here = (json.loads(accept(name, "--json").stdout)[0] for name in (bench.reference(tag), make()))
@@ -257,21 +260,21 @@ def test_an_image_says_the_same_in_the_store_and_in_a_registry(bench, make, engi
     assert {rule: told[0][rule] for rule in both} == {rule: told[1][rule] for rule in both}
 
 
-def test_the_gate_of_a_publisher_judges_by_the_packed_manifest(engine, make) -> None:
+def test_a_local_image_is_checked_by_its_packed_manifest(engine, make) -> None:
     name = make()
     training = parse_profiles().find("sagemaker-training")
-    (verdict,) = check_local_image(engine, name, ("1.0",), (replace(training, unpacked=1),))
-    assert [finding.rule for finding in verdict.refused] == ["unpacked-size"]
+    (result,) = check_local_image(engine, name, ("1.0",), (replace(training, unpacked=1),))
+    assert list(result.broken_rules) == ["unpacked-size"]
     odd = Manifest(content=b"{}", media_type=OCI_MANIFEST, config=None)
-    (verdict,) = check_local_image(engine, name, ("1.0",), (training,), manifest=odd)
-    assert [finding.rule for finding in verdict.refused] == ["manifest"]
+    (result,) = check_local_image(engine, name, ("1.0",), (training,), manifest=odd)
+    assert list(result.broken_rules) == ["manifest"]
 
 
-def test_looking_into_an_image_leaves_no_container(engine, make, containers) -> None:
+def test_reading_paths_of_an_image_leaves_no_container(engine, make, containers) -> None:
     seen = []
 
     def paths():
-        """Asked for one at a time, while the container is there: it carries this run's labels."""
+        """Yield a path, and list the containers while the engine still reads."""
         yield "/usr/local/bin/train"
         seen.extend(containers())
 
@@ -280,7 +283,7 @@ def test_looking_into_an_image_leaves_no_container(engine, make, containers) -> 
     assert containers() == []
 
 
-def test_a_broken_look_leaves_no_container_either(engine, make, containers) -> None:
+def test_an_interrupted_read_leaves_no_container_either(engine, make, containers) -> None:
     def paths():
         yield "/usr/local/bin/train"
         raise KeyboardInterrupt
@@ -290,14 +293,14 @@ def test_a_broken_look_leaves_no_container_either(engine, make, containers) -> N
     assert containers() == []
 
 
-def test_what_is_not_there_has_its_own_exit_codes(upstream) -> None:
+def test_missing_images_and_profiles_have_their_own_exit_codes(upstream) -> None:
     assert accept(f"{upstream}/{REPOSITORY}:never-pushed").exit_code == 7
     assert accept("No Image").exit_code == 5
     assert accept("debian:bookworm-slim", "--profile", "sagemaker-trainin").exit_code == 5
 
 
 @pytest.mark.parametrize("fault", ["reset", "truncated", "503"])
-def test_a_registry_that_breaks_off_is_told_in_one_sentence(bench, fault) -> None:
+def test_a_registry_that_fails_is_reported_in_one_sentence(bench, fault) -> None:
     tag = bench.tag()
     bench.image(tag=tag)
     proxy = Proxy(bench.reference(tag).partition("/")[0])

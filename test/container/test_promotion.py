@@ -38,7 +38,7 @@ def published(project):
 
 def held(host: str, repository: str, tag: str):
     with RegistryClient(host) as registry:
-        return registry.manifest(repository, tag)
+        return registry.read_manifest(repository, tag)
 
 
 def test_a_promoted_image_is_byte_for_byte_the_tested_one(published, upstream, registry) -> None:
@@ -62,8 +62,8 @@ def test_the_record_of_its_checks_goes_with_it(published, upstream) -> None:
     root, stamp = published
     rlimages(root, "promote", "--target", "production", "--select", CELL)
     with RegistryClient(upstream) as there:
-        (tag,) = [tag for tag in there.tags(f"{stamp}/tiny") if tag.startswith("smoke-")]
-        record = json.loads(there.blob(f"{stamp}/tiny", there.manifest(f"{stamp}/tiny", tag).layers[0].digest))
+        (tag,) = [tag for tag in there.list_tags(f"{stamp}/tiny") if tag.startswith("smoke-")]
+        record = json.loads(there.read_blob(f"{stamp}/tiny", there.read_manifest(f"{stamp}/tiny", tag).layers[0].digest))
     assert record["checks"] == {"good": "passed"}
     assert record["image"] == held(upstream, f"{stamp}/tiny", "tiny-1.0-cpu").image
 
@@ -88,7 +88,7 @@ def test_what_was_never_published_is_not_promoted(project) -> None:
     root, _ = project
     ended = rlimages(root, "promote", "--target", "production", "--select", CELL)
     assert ended.returncode == 7
-    assert "is not there; publish" in ended.stderr
+    assert "does not exist; publish" in ended.stderr
 
 
 def test_one_cell_that_fails_holds_back_a_target(project, upstream) -> None:
@@ -124,7 +124,7 @@ def test_what_the_gate_refuses_is_not_sent(project, upstream) -> None:
     assert ended.returncode == 8
     assert "sagemaker-training refuses it: programs" in ended.stderr
     with RegistryClient(upstream) as there:
-        assert there.tags(f"{stamp}-test/tiny") == ()
+        assert there.list_tags(f"{stamp}-test/tiny") == ()
 
 
 def test_what_only_production_refuses_is_not_promoted(published, upstream) -> None:
@@ -159,7 +159,7 @@ def test_an_image_that_is_too_large_when_packed_changes_nothing_at_the_registry(
 
     ended = publish("1 MiB")
     assert ended.returncode == 8, ended.stdout + ended.stderr
-    assert f"{CELL}: small refuses it: compressed-size: its layers have" in ended.stderr
+    assert f"{CELL}: small refuses it: compressed-size: the compressed layers have" in ended.stderr
     assert f"{stamp}-test/tiny" not in repositories()
     assert not (root / ".rlimages/releases").exists()
     ended = publish("1 GiB")

@@ -1,4 +1,4 @@
-"""Apply the acceptance rules of a profile to images."""
+"""Apply acceptance profiles to images, and report the results."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,10 +7,10 @@ from typing import Any
 
 from rlimages.checks.inspection import LOCAL, ImageFacts, read_local_facts, read_remote_facts
 from rlimages.checks.profiles import Profile, load_profiles
-from rlimages.checks.rules import RULES
+from rlimages.checks.rules import RULES, RuleResult
 from rlimages.engine.docker import DockerEngine
 from rlimages.engine.protocol import ImageStore
-from rlimages.errors import AcceptanceError, Interrupted
+from rlimages.errors import AcceptanceError
 from rlimages.oci.manifest import Manifest, Reference
 from rlimages.plan.results import Outcome
 from rlimages.project.lookup import find_project, resolve_subjects
@@ -19,157 +19,142 @@ from rlimages.project.state import new_run_name
 from rlimages.registry.auth import RegistryLogin
 from rlimages.registry.client import RegistryClient
 from rlimages.registry.ecr import HostCredentials
-from rlimages.system.process import Stop
+from rlimages.system.context import RunContext
 from rlimages.system.units import format_size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RuleResult:
-    """What one rule says of one image."""
-
-    rule: str
-    outcome: Outcome
-    reason: str
-    """What was found; a credential is named and never shown."""
-    remedy: str = ""
-    """What to do about it, where it failed."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class AcceptanceResult:
-    """What one profile says of one image."""
+    """The results of all rules of one profile for one image."""
 
-    specimen: ImageFacts
+    image: ImageFacts
     profile: Profile
-    findings: tuple[RuleResult, ...]
+    rules: Mapping[str, RuleResult]
+    """Result by name of the rule, for every rule."""
 
     @property
-    def refused(self) -> tuple[RuleResult, ...]:
-        """The rules that it breaks; with none the target takes it."""
-        return tuple(finding for finding in self.findings if finding.outcome is Outcome.FAILED)
+    def broken_rules(self) -> Mapping[str, RuleResult]:
+        """The rules that the image breaks. Without any, the profile accepts the image."""
+        return {rule: result for rule, result in self.rules.items() if result.outcome is Outcome.FAILED}
 
 
-def apply_profile(specimen: ImageFacts, profile: Profile) -> AcceptanceResult:
-    """Apply every rule."""
-    said = ((rule, *decide(specimen, profile)) for rule, decide in RULES.items())
-    findings = (RuleResult(rule=rule, outcome=outcome, reason=why, remedy=how) for rule, outcome, why, how in said)
-    return AcceptanceResult(specimen=specimen, profile=profile, findings=tuple(findings))
+def apply_profile(image: ImageFacts, profile: Profile) -> AcceptanceResult:
+    """Apply every rule of a profile to an image."""
+    results = {name: rule(image, profile) for name, rule in RULES.items()}
+    return AcceptanceResult(image=image, profile=profile, rules=results)
 
 
-def require_accepted(verdicts: Iterable[AcceptanceResult]) -> None:
-    """Raise `GateError` with a line for each rule that is broken, of all images together."""
+def require_accepted(results: Iterable[AcceptanceResult]) -> None:
+    """Raise `AcceptanceError` if a rule is broken, with one line for each broken rule of all images."""
     lines = [
-        f"{verdict.specimen.reference}: {verdict.profile.name} refuses it: {finding.rule}: {finding.reason}; "
-        f"{finding.remedy}"
-        for verdict in verdicts
-        for finding in verdict.refused
+        f"{result.image.reference}: {result.profile.name} refuses it: {rule}: {broken.reason}; {broken.remedy}"
+        for result in results
+        for rule, broken in result.broken_rules.items()
     ]
     if lines:
         raise AcceptanceError("\n".join(lines))
 
 
-def judge_local_image(
+def check_local_image(
     store: ImageStore,
     image: str,
     tags: Sequence[str],
     profiles: Sequence[Profile],
     *,
-    called: str = "",
+    name: str = "",
     manifest: Manifest | None = None,
 ) -> tuple[AcceptanceResult, ...]:
-    """What the profiles say of an image of the local store, by name or id, that is to be published under these tags.
+    """Apply profiles to an image of the local store (name or id) that is to be published under these tags.
 
-    `called` is what people know an id by. `manifest` is what it was packed as; without it the rules about manifests and
-    packed layers mean nothing yet.
+    `name` replaces the image's name or id in the results. `manifest` is the manifest to publish; without it the rules
+    about manifests and compressed layers do not apply yet. Without profiles, nothing is read.
     """
     if not profiles:
         return ()
-    specimen = replace(read_local_facts(store, image, tags, profiles, manifest=manifest), reference=called or image)
-    return tuple(apply_profile(specimen, profile) for profile in profiles)
+    facts = replace(read_local_facts(store, image, tags, profiles, manifest=manifest), reference=name or image)
+    return tuple(apply_profile(facts, profile) for profile in profiles)
 
 
 def accept_images(
-    words: Sequence[str],
-    chosen: Sequence[str],
+    arguments: Sequence[str],
+    profile_names: Sequence[str],
     *,
     matrix: Path | None,
-    environ: Mapping[str, str],
-    stop: Stop,
-    on_verdict: Callable[[AcceptanceResult], None],
-    on_note: Callable[[str], None],
+    context: RunContext,
+    on_result: Callable[[AcceptanceResult], None],
 ) -> None:
-    """Judge each word's images by each of the chosen profiles, and hand on each verdict. Raises `FactoryError`.
+    """Apply profiles to the images that each argument means, and pass each result to `on_result`.
 
-    A word is a reference that names a registry, an image of the local store, or a pattern of cells.
+    An argument is a reference that names a registry, an image of the local store, or a pattern of cell ids. Raises
+    `FactoryError` if a profile or an image does not exist. A refused image is a result, not an error.
     """
-    owner = find_project(matrix, Path.cwd())
-    known = load_profiles(owner.root if owner else None)
-    wanted = tuple(known.find(name) for name in dict.fromkeys(chosen))
-    engine = DockerEngine(run=new_run_name(), stop=stop)
+    project = find_project(matrix, Path.cwd())
+    known = load_profiles(project.root if project else None)
+    profiles = tuple(known.find(name) for name in dict.fromkeys(profile_names))
+    engine = DockerEngine(run=new_run_name(), stop=context.stop)
     try:
-        for specimen in _collect_facts(words, wanted, engine, owner, environ, stop, on_note):
-            for profile in wanted:
-                on_verdict(apply_profile(specimen, profile))
-            if stop.is_set():
-                raise Interrupted("interrupted")
+        for image in _collect_facts(arguments, profiles, engine, project, context):
+            for profile in profiles:
+                on_result(apply_profile(image, profile))
+            context.check_stop()
     finally:
         engine.close()
 
 
 def _collect_facts(
-    words: Sequence[str],
-    wanted: Sequence[Profile],
+    arguments: Sequence[str],
+    profiles: Sequence[Profile],
     engine: DockerEngine,
-    owner: Project | None,
-    environ: Mapping[str, str],
-    stop: Stop,
-    on_note: Callable[[str], None],
+    project: Project | None,
+    context: RunContext,
 ) -> Iterator[ImageFacts]:
-    cleaned = False
-    for word in words:
-        found = resolve_subjects(word, engine, owner)
-        if isinstance(found, Reference):
-            with RegistryClient(found.host, login=RegistryLogin(HostCredentials(environ))) as registry:
-                yield read_remote_facts(registry, found, wanted, stop=stop, on_note=on_note)
+    orphans_removed = False
+    for argument in arguments:
+        subjects = resolve_subjects(argument, engine, project)
+        if isinstance(subjects, Reference):
+            login = RegistryLogin(HostCredentials(context.environ))
+            with RegistryClient(subjects.host, login=login) as registry:
+                yield read_remote_facts(registry, subjects, profiles, context=context)
             continue
-        if not cleaned:
-            for note in engine.remove_orphans():
-                on_note(note)
-            cleaned = True
-        for subject in found:
-            yield read_local_facts(engine, subject.name, subject.tags, wanted)
+        # Only here: a reference of a registry is checked without an engine.
+        if not orphans_removed:
+            for line in engine.remove_orphans():
+                context.note(line)
+            orphans_removed = True
+        for subject in subjects:
+            yield read_local_facts(engine, subject.name, subject.tags, profiles)
 
 
 _MARKS = {Outcome.PASSED: "passed", Outcome.FAILED: "REFUSED", Outcome.NOT_APPLICABLE: "-"}
 
 
-def acceptance_lines(verdict: AcceptanceResult) -> Iterator[str]:
-    """A verdict for people: a head, a line for each rule, and a remedy below each that is broken."""
-    specimen, profile = verdict.specimen, verdict.profile
-    came = "refused" if verdict.refused else "accepted"
-    how = LOCAL if specimen.origin == LOCAL else f"{format_size(specimen.read)} read"
-    yield f"{specimen.reference} ({how}): {came} by {profile.name} as of {profile.as_of}"
-    for finding in verdict.findings:
-        yield f"  {_MARKS[finding.outcome]:<8} {finding.rule:<16} {finding.reason}"
-        if finding.remedy:
-            yield f"{'':<28}-> {finding.remedy}"
+def acceptance_lines(result: AcceptanceResult) -> Iterator[str]:
+    """Format a result for people: a headline, one line for each rule, and the remedy below each broken rule."""
+    image, profile = result.image, result.profile
+    decision = "refused" if result.broken_rules else "accepted"
+    origin = LOCAL if image.origin == LOCAL else f"{format_size(image.bytes_read)} read"
+    yield f"{image.reference} ({origin}): {decision} by {profile.name} as of {profile.as_of}"
+    for rule, each in result.rules.items():
+        yield f"  {_MARKS[each.outcome]:<8} {rule:<16} {each.reason}"
+        if each.remedy:
+            yield f"{'':<28}-> {each.remedy}"
 
 
-def acceptance_facts(verdicts: Iterable[AcceptanceResult]) -> list[dict[str, Any]]:
-    """Verdicts for programs."""
+def acceptance_facts(results: Iterable[AcceptanceResult]) -> list[dict[str, Any]]:
+    """Return results as JSON values. The keys do not change."""
     return [
         {
-            "image": verdict.specimen.reference,
-            "origin": verdict.specimen.origin,
-            "digest": verdict.specimen.id,
-            "profile": verdict.profile.name,
-            "as of": verdict.profile.as_of,
-            "accepted": not verdict.refused,
-            "bytes read": verdict.specimen.read,
+            "image": result.image.reference,
+            "origin": result.image.origin,
+            "digest": result.image.id,
+            "profile": result.profile.name,
+            "as of": result.profile.as_of,
+            "accepted": not result.broken_rules,
+            "bytes read": result.image.bytes_read,
             "rules": [
-                {"rule": each.rule, "outcome": each.outcome.value, "reason": each.reason, "remedy": each.remedy}
-                for each in verdict.findings
+                {"rule": rule, "outcome": each.outcome.value, "reason": each.reason, "remedy": each.remedy}
+                for rule, each in result.rules.items()
             ],
         }
-        for verdict in verdicts
+        for result in results
     ]

@@ -1,23 +1,22 @@
-"""Collect facts about an image, in the local store or in a registry, for the acceptance rules."""
+"""Collect the facts of an image that the acceptance rules need, from the local store or from a registry.
 
-import gzip
-import hashlib
-import io
+The two sources know different things. A local image has no manifest and no packed layers before it is published; the
+engine answers for its size and its files. A registry has the manifest; the files are found by reading all layers once.
+Nothing of an image is ever run.
+"""
+
 import posixpath
-import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, cast
 
 from rlimages.checks.profiles import Profile
 from rlimages.engine.protocol import ImageStore
-from rlimages.errors import Interrupted, RegistryError, ToolError
-from rlimages.oci.layers import PathIndex, PathKind
+from rlimages.errors import RegistryError, ToolError
+from rlimages.oci.layers import open_layer
 from rlimages.oci.manifest import (
     DOCKER_CONFIG,
     INDEXES,
     OCI_CONFIG,
-    Blob,
     ImageConfig,
     IndexEntry,
     Manifest,
@@ -25,174 +24,141 @@ from rlimages.oci.manifest import (
     index_entries,
     parse_config,
 )
+from rlimages.oci.path_index import PathIndex, PathKind
 from rlimages.registry.client import RegistryClient
-from rlimages.system.process import Stop
-from rlimages.system.tar import ChunkStream
+from rlimages.system.context import RunContext
 from rlimages.system.units import format_size
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""Where engines look for programs in an image that has no PATH."""
+"""PATH of a container whose image sets none, as Docker sets it."""
+LOCAL = "local store"
+_CONFIG_TYPES = (DOCKER_CONFIG, OCI_CONFIG)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageFacts:
-    """All that is known of one image."""
+    """The facts of one image that acceptance rules judge. A fact that is not known is None, and decides no rule."""
 
     reference: str
-    """How people call it."""
+    """Name for people."""
     origin: str
-    """Where it was found: `local store`, or the registry's host."""
+    """`local store`, or the host of the registry."""
     id: str
-    """`sha256:…`: of the image in a local store, of the manifest or index in a registry."""
+    """`sha256:…`: the image id in the local store; in a registry the digest of the manifest or index."""
     manifest: Manifest | None
-    """The image's own; None for one of the local store that was not packed yet."""
+    """Manifest of the image itself; None for a local image that is not packed yet."""
     index: Manifest | None = None
-    """What stands under the reference, where that is an index; `manifest` is then one of its parts."""
-    parts: tuple[IndexEntry, ...] = ()
-    """What the index names."""
-    configuration: ImageConfig | None
-    """None for what is no image."""
-    unpacked: int | None
-    """Bytes of the files of all layers; None where they can't be read."""
-    entries: Mapping[str, PathKind] | None
-    """What is at the `paths` of this image; None where its layers can't be read."""
+    """The index, if the reference names one; `manifest` is then that of one of its entries."""
+    index_entries: tuple[IndexEntry, ...] = ()
+    config: ImageConfig | None
+    """Configuration; None for a manifest that is not an image."""
+    unpacked_size: int | None
+    """Bytes of the files of all layers; None if the layers cannot be read."""
+    path_kinds: Mapping[str, PathKind] | None
+    """Those of `paths_to_read` that exist; None if the layers cannot be read."""
     tags: tuple[str, ...] = ()
-    read: int = 0
-    """Bytes that were fetched to know all this."""
+    """Tags that the image has or would get; none for a reference by digest."""
+    bytes_read: int = 0
+    """Bytes that were fetched from the registry for these facts."""
 
 
-def paths_to_read(configuration: ImageConfig, profiles: Sequence[Profile]) -> tuple[str, ...]:
-    """What has to be known of an image's files for these profiles."""
-    wanted = [path for profile in profiles for path in profile.absent]
+def paths_to_read(config: ImageConfig, profiles: Sequence[Profile]) -> tuple[str, ...]:
+    """Return the absolute paths whose existence in an image decides rules of these profiles."""
+    paths = [path for profile in profiles for path in profile.absent]
     for profile in profiles:
         for program in profile.programs:
-            wanted += program_paths(program, configuration, profile)
-    return tuple(dict.fromkeys(wanted))
+            paths += program_paths(program, config, profile)
+    return tuple(dict.fromkeys(paths))
 
 
-def program_paths(program: str, configuration: ImageConfig, profile: Profile) -> list[str]:
-    """Where a program may be: as its entrypoint looks, then along PATH."""
-    told = dict(entry.partition("=")[::2] for entry in configuration.env)
-    folders = [folder for folder in told.get("PATH", DEFAULT_PATH).split(":") if folder.startswith("/")]
+def program_paths(program: str, config: ImageConfig, profile: Profile) -> list[str]:
+    """Return the paths at which a program is looked up, in order: the folders of the profile, then the image's PATH."""
+    env = dict(entry.partition("=")[::2] for entry in config.env)
+    folders = [folder for folder in env.get("PATH", DEFAULT_PATH).split(":") if folder.startswith("/")]
     return [*profile.programs[program], *(posixpath.join(folder, program) for folder in folders)]
-
-
-LOCAL = "local store"
-_PIECE = 1 << 20
 
 
 def read_local_facts(
     store: ImageStore, name: str, tags: Sequence[str], profiles: Sequence[Profile], *, manifest: Manifest | None = None
 ) -> ImageFacts:
-    """An image of the local store. Nothing of it is run. Raises `ToolError` where there is none."""
-    image, facts = store.inspect(name), store.read_config(name)
-    if image is None or facts is None:
+    """Return the facts of an image of the local store, which has or would get these tags.
+
+    `manifest` is the manifest to publish, if the image is packed already. Raises `ToolError` if there is no such image.
+    """
+    image, config = store.inspect(name), store.read_config(name)
+    if image is None or config is None:
         raise ToolError(f"there is no image {name} in the local store")
     return ImageFacts(
         reference=name,
         origin=LOCAL,
         id=image.image.id,
         manifest=manifest,
-        configuration=facts,
-        unpacked=image.image.size,
-        entries=store.read_path_kinds(image.image.id, paths_to_read(facts, profiles)),
+        config=config,
+        unpacked_size=image.image.size,
+        path_kinds=store.read_path_kinds(image.image.id, paths_to_read(config, profiles)),
         tags=tuple(tags),
     )
 
 
 def read_remote_facts(
-    registry: RegistryClient,
-    place: Reference,
-    profiles: Sequence[Profile],
-    *,
-    stop: Stop,
-    on_note: Callable[[str], None] = lambda _what: None,
+    registry: RegistryClient, reference: Reference, profiles: Sequence[Profile], *, context: RunContext
 ) -> ImageFacts:
-    """What a registry holds under a reference; its layers are read once, the newest first, and kept nowhere.
+    """Return the facts of an image in a registry. All its layers are read once, and none is kept.
 
-    Of an index, the image for the first profile's platforms is looked at. Raises `RegistryError`.
+    If the reference names an index, the facts are those of its entry for a platform of the first profile, or else of
+    its first image. Raises `RegistryError` if the reference does not exist, or a layer is not what the manifest says.
     """
-    repository = place.repository
-    name = f"{place.host}/{repository}{'@' if place.version.startswith('sha256:') else ':'}{place.version}"
-    held = registry.manifest(repository, place.version)
-    if held is None:
-        below = name.partition("/")[2]
-        raise RegistryError(f"{place.host} holds nothing under {below}; push it, or name a local image by its id")
-    index = held if held.media_type in INDEXES else None
-    named = index_entries(index, name) if index else ()
-    chosen = _choose(named, profiles)
-    manifest = registry.manifest(repository, chosen.digest) if chosen else None if index else held
-    fetched = len(held.content)
-    facts, contents = None, None
-    if manifest is not None and manifest.config is not None and manifest.config.media_type in _IMAGES:
-        facts = parse_config(registry.blob(repository, manifest.image), name)
-        contents = _contents(registry, repository, manifest, paths_to_read(facts, profiles), stop, on_note)
-        fetched += manifest.config.size + (sum(layer.size for layer in manifest.layers) if contents else 0)
+    repository = reference.repository
+    by_digest = reference.tag_or_digest.startswith("sha256:")
+    name = f"{reference.host}/{repository}{'@' if by_digest else ':'}{reference.tag_or_digest}"
+    referenced = registry.read_manifest(repository, reference.tag_or_digest)
+    if referenced is None:
+        below_host = name.partition("/")[2]
+        raise RegistryError(f"{reference.host} has no {below_host}; push it, or give the name of a local image")
+    index = referenced if referenced.media_type in INDEXES else None
+    entries = index_entries(index, name) if index else ()
+    entry = _choose_entry(entries, profiles)
+    manifest = registry.read_manifest(repository, entry.digest) if entry else None if index else referenced
+    bytes_read = len(referenced.content)
+    config, files = None, None
+    if manifest is not None and manifest.config is not None and manifest.config.media_type in _CONFIG_TYPES:
+        config = parse_config(registry.read_blob(repository, manifest.image), name)
+        files = _read_layers(registry, repository, manifest, paths_to_read(config, profiles), context)
+        bytes_read += manifest.config.size + (sum(layer.size for layer in manifest.layers) if files else 0)
     return ImageFacts(
         reference=name,
-        origin=place.host,
-        id=held.digest,
+        origin=reference.host,
+        id=referenced.digest,
         manifest=manifest,
         index=index,
-        parts=named,
-        configuration=facts,
-        unpacked=contents.size if contents else None,
-        entries=contents.entries() if contents else None,
-        tags=() if place.version.startswith("sha256:") else (place.version,),
-        read=fetched,
+        index_entries=entries,
+        config=config,
+        unpacked_size=files.size if files else None,
+        path_kinds=files.kinds() if files else None,
+        tags=() if by_digest else (reference.tag_or_digest,),
+        bytes_read=bytes_read,
     )
 
 
-_IMAGES = (DOCKER_CONFIG, OCI_CONFIG)
+def _choose_entry(entries: Sequence[IndexEntry], profiles: Sequence[Profile]) -> IndexEntry | None:
+    # BuildKit gives its attestations the platform unknown/unknown, so that no engine pulls them as an image.
+    images = [entry for entry in entries if not entry.is_attestation and entry.platform != "unknown/unknown"]
+    matching = [entry for entry in images if entry.platform in profiles[0].platforms]
+    return next(iter([*matching, *images]), None)
 
 
-def _choose(named: Sequence[IndexEntry], profiles: Sequence[Profile]) -> IndexEntry | None:
-    images = [part for part in named if not part.is_attestation and part.platform != "unknown/unknown"]
-    fitting = [part for part in images if part.platform in profiles[0].platforms]
-    return next(iter([*fitting, *images]), None)
-
-
-def _contents(
-    registry: RegistryClient,
-    repository: str,
-    manifest: Manifest,
-    wanted: Sequence[str],
-    stop: Stop,
-    on_note: Callable[[str], None],
+def _read_layers(
+    registry: RegistryClient, repository: str, manifest: Manifest, paths: Sequence[str], context: RunContext
 ) -> PathIndex | None:
-    """What is in the layers; None where one is compressed in a way that this Python can't undo."""
+    """Read all layers and return what is at `paths`; None if a layer is neither plain tar nor gzip (such as zstd)."""
     layers = manifest.layers
     if not all(layer.media_type.endswith(("tar", "gzip")) for layer in layers):
         return None
-    on_note(f"reading {len(layers)} layers of {repository}, {format_size(sum(layer.size for layer in layers))}")
-    contents = PathIndex(wanted)
+    context.note(f"reading {len(layers)} layers of {repository}, {format_size(sum(layer.size for layer in layers))}")
+    index = PathIndex(paths)
+    # Newest first: what a newer layer hides is then known before the older layer is read, and nothing must be kept.
     for layer in reversed(layers):
-        _add(contents, layer, registry.read_blob(repository, layer.digest), stop)
-    return contents
-
-
-def _add(contents: PathIndex, layer: Blob, pieces: Iterator[bytes], stop: Stop) -> None:
-    """Take one layer as it comes, and hold it against its digest at the end."""
-    from zlib_ng import gzip_ng, zlib_ng
-
-    hashed = hashlib.sha256()
-
-    def checked() -> Iterator[bytes]:
-        for piece in pieces:
-            if stop.is_set():
-                raise Interrupted("interrupted")
-            hashed.update(piece)
-            yield piece
-
-    stream = io.BufferedReader(ChunkStream(checked()), _PIECE)
-    try:
-        if layer.media_type.endswith("gzip"):
-            contents.add(cast(IO[bytes], gzip_ng.GzipNGFile(fileobj=stream)))  # type: ignore[no-untyped-call]
-        else:
-            contents.add(stream)
-        while stream.read(_PIECE):
-            pass
-    except (tarfile.TarError, gzip.BadGzipFile, zlib_ng.error, EOFError) as error:  # type: ignore[misc]
-        raise RegistryError(f"layer {layer.digest} is not what its media type says: {error}") from error
-    if f"sha256:{hashed.hexdigest()}" != layer.digest:
-        raise RegistryError(f"layer {layer.digest} came as sha256:{hashed.hexdigest()}; is a proxy between?")
+        chunks = registry.stream_blob(repository, layer.digest)
+        with open_layer(layer, chunks, context.check_stop) as archive:
+            index.add_layer(archive)
+    return index

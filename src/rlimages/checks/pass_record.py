@@ -1,6 +1,9 @@
-"""Pass records: an image passed a set of checks. They are stored on this machine and beside the image in its registry."""
+"""Pass records: an image passed all its checks. They are stored on this machine and beside the image in its registry.
 
-import hashlib
+A promotion, and the reuse of an image from a registry, need the pass record of exactly this image and these checks. The
+check cache (`smoke`) is another thing: it remembers single checks on this machine, to save time.
+"""
+
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from rlimages.checks.suite import suite_digest
 from rlimages.errors import RegistryError
 from rlimages.oci.manifest import OCI_MANIFEST, Blob, Manifest, sha256_digest
 from rlimages.plan.results import Outcome, SmokeResult
@@ -17,53 +21,54 @@ from rlimages.system.files import read_text, write_atomically
 RECORD_TYPE = "application/vnd.rlimages.smoke.v1+json"
 _EMPTY = b"{}"
 _EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
+"""The media type of an artifact's empty configuration (OCI image specification, "Guidance for an Empty Descriptor")."""
+_DIGITS_IN_TAG = 32
+"""Hexadecimal digits of each digest in a record's tag. Two whole digests would be longer than a tag may be (128)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PassRecord:
-    """A PASS of one suite for one image."""
+    """The statement that one image passed one suite of checks."""
 
     cell: str
     image: str
-    """Digest of the image's configuration: its content."""
+    """`sha256:…` of the image's configuration, which includes the digests of its layers."""
     suite: str
-    """`sha256:…` of the check programs."""
+    """`sha256:…` of the check programs, see `suite.suite_digest`."""
     checks: Mapping[str, str]
-    """Check -> outcome; `passed` or `not applicable`."""
+    """Check -> outcome, `passed` or `not applicable`."""
     at: str
-    """ISO 8601, UTC."""
+    """Time of the checks: ISO 8601, UTC."""
 
     @property
     def tag(self) -> str:
-        """How it is called beside the image."""
+        """The tag of the record beside the image, and the name of its file."""
         return record_tag(self.image, self.suite)
 
     @property
     def content(self) -> bytes:
-        """As it is stored."""
-        words = {
+        """The record as it is stored: JSON with sorted keys."""
+        values = {
             "cell": self.cell,
             "image": self.image,
             "suite": self.suite,
             "checks": dict(self.checks),
             "at": self.at,
         }
-        return json.dumps(words, indent=2, sort_keys=True).encode() + b"\n"
-
-
-def suite_digest(programs: Sequence[Path]) -> str:
-    """What names a suite: every program's name and bytes, in any order."""
-    parts = sorted(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in programs)
-    return sha256_digest("\n".join(parts).encode())
+        return json.dumps(values, indent=2, sort_keys=True).encode() + b"\n"
 
 
 def record_tag(image: str, suite: str) -> str:
-    """The tag under which a registry holds the record of this content and suite."""
-    return f"smoke-{image.removeprefix('sha256:')[:32]}-{suite.removeprefix('sha256:')[:32]}"
+    """Return the tag under which a registry has the record of an image and a suite, given their digests."""
+    return f"smoke-{_digits(image)}-{_digits(suite)}"
+
+
+def _digits(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:_DIGITS_IN_TAG]
 
 
 def make_record(image: str, programs: Sequence[Path], results: Sequence[SmokeResult]) -> PassRecord | None:
-    """The record of these results; None unless every program passed or did not apply, and one at least passed."""
+    """Return the record of these results; None unless all programs passed or did not apply, and at least one passed."""
     outcomes = [result.outcome for result in results]
     good = {Outcome.PASSED, Outcome.NOT_APPLICABLE}
     if Outcome.PASSED not in outcomes or not set(outcomes) <= good or len(results) != len(programs):
@@ -77,36 +82,40 @@ def make_record(image: str, programs: Sequence[Path], results: Sequence[SmokeRes
     )
 
 
-def parse_record(content: bytes, where: str) -> PassRecord:
-    """Read a record. Raises `RegistryError` naming `where` for anything else."""
+def parse_record(content: bytes, source: str) -> PassRecord:
+    """Parse a stored record. Raises `RegistryError` that names `source` if it is not one."""
     try:
-        told: dict[str, Any] = json.loads(content)
-        words = {name: str(told[name]) for name in ("cell", "image", "suite", "at")}
-        return PassRecord(checks={str(check): str(outcome) for check, outcome in told["checks"].items()}, **words)
+        values: dict[str, Any] = json.loads(content)
+        texts = {name: str(values[name]) for name in ("cell", "image", "suite", "at")}
+        return PassRecord(checks={str(check): str(outcome) for check, outcome in values["checks"].items()}, **texts)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RegistryError(f"{where}: this is no record of passed checks ({error!r})") from error
+        raise RegistryError(f"{source}: this is not a pass record ({error!r})") from error
 
 
-def store_record(proof: PassRecord, folder: Path) -> None:
-    """Remember it on this machine."""
-    write_atomically(folder / f"{proof.tag}.json", proof.content)
+def store_record(record: PassRecord, folder: Path) -> None:
+    """Store a record on this machine, in `folder`."""
+    write_atomically(folder / f"{record.tag}.json", record.content)
 
 
 def newest_record(image: str, folder: Path) -> PassRecord | None:
-    """The last record of this machine for an image, of whatever suite."""
-    found = [parse_record(path.read_bytes(), str(path)) for path in folder.glob(f"{record_tag(image, '')}*.json")]
-    return max(found, key=lambda proof: proof.at, default=None)
+    """Return the newest record of an image on this machine, whatever its suite; None if there is none."""
+    paths = folder.glob(f"{record_tag(image, '')}*.json")
+    records = [parse_record(path.read_bytes(), str(path)) for path in paths]
+    return max(records, key=lambda record: record.at, default=None)
 
 
-def attach_record(proof: PassRecord, subject: Manifest, registry: RegistryClient, repository: str) -> None:
-    """Store it beside the image, which it names as its subject; one that is there stays."""
-    if registry.manifest(repository, proof.tag) is not None:
+def attach_record(record: PassRecord, subject: Manifest, registry: RegistryClient, repository: str) -> None:
+    """Store a record beside the image, as an OCI artifact whose subject is the image's manifest.
+
+    A record that exists there already is kept: the first one says when the image was checked.
+    """
+    if registry.read_manifest(repository, record.tag) is not None:
         return
     empty = Blob(media_type=_EMPTY_TYPE, digest=sha256_digest(_EMPTY), size=len(_EMPTY))
-    layer = Blob(media_type=RECORD_TYPE, digest=sha256_digest(proof.content), size=len(proof.content))
-    registry.upload(repository, empty, lambda: iter([_EMPTY]))
-    registry.upload(repository, layer, lambda: iter([proof.content]))
-    words = {
+    layer = Blob(media_type=RECORD_TYPE, digest=sha256_digest(record.content), size=len(record.content))
+    registry.upload_blob(repository, empty, lambda: iter([_EMPTY]))
+    registry.upload_blob(repository, layer, lambda: iter([record.content]))
+    manifest = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
         "artifactType": RECORD_TYPE,
@@ -114,25 +123,26 @@ def attach_record(proof: PassRecord, subject: Manifest, registry: RegistryClient
         "layers": [{"mediaType": layer.media_type, "digest": layer.digest, "size": layer.size}],
         "subject": {"mediaType": subject.media_type, "digest": subject.digest, "size": len(subject.content)},
     }
-    content = json.dumps(words, indent=2).encode()
+    content = json.dumps(manifest, indent=2).encode()
     registry.put_manifest(
-        repository, proof.tag, Manifest(content=content, media_type=OCI_MANIFEST, config=empty, layers=(layer,))
+        repository, record.tag, Manifest(content=content, media_type=OCI_MANIFEST, config=empty, layers=(layer,))
     )
 
 
 def find_record(
     image: str, suite: str, *, registry: RegistryClient, repository: str, folder: Path
 ) -> PassRecord | None:
-    """The record for this content and suite, from this machine or from beside the image."""
+    """Return the record of an image and a suite from this machine's `folder`, or else from the image's repository."""
     tag = record_tag(image, suite)
-    text = read_text(folder / f"{tag}.json")
+    path = folder / f"{tag}.json"
+    text = read_text(path)
     if text is not None:
-        found = parse_record(text.encode(), str(folder / f"{tag}.json"))
+        record = parse_record(text.encode(), str(path))
     else:
-        manifest = registry.manifest(repository, tag)
+        manifest = registry.read_manifest(repository, tag)
         if manifest is None or not manifest.layers:
             return None
-        found = parse_record(
-            registry.blob(repository, manifest.layers[0].digest), f"{registry.host}/{repository}:{tag}"
-        )
-    return found if (found.image, found.suite) == (image, suite) else None
+        content = registry.read_blob(repository, manifest.layers[0].digest)
+        record = parse_record(content, f"{registry.host}/{repository}:{tag}")
+    # The tag has only a part of the digests, and anybody who may push can set it.
+    return record if (record.image, record.suite) == (image, suite) else None

@@ -1,4 +1,4 @@
-"""Acceptance profiles: the limits that a target sets for images, read from `acceptance.yaml`."""
+"""Read acceptance profiles, the requirements for images, from the built-in `acceptance.yaml` and a project's own."""
 
 import re
 from collections.abc import Mapping
@@ -21,35 +21,43 @@ Size = Annotated[str, Field(pattern=r"^\d+ (B|KiB|MiB|GiB)$", description="10 Gi
 Folder = Annotated[str, Field(pattern=r"^/[^\s]+$", description="An absolute path.")]
 Platform = Annotated[str, Field(pattern=r"^[a-z0-9]+/[a-z0-9]+$", description="linux/amd64")]
 Reasons = dict[str, str | None]
-"""Name or pattern -> why; None takes away what the extended profile says."""
+"""Name or pattern -> reason; None removes the entry of the extended profile."""
 
 
 class RawProfile(StrictModel):
-    """A profile as a file has it. What it does not say, it takes from the one that it extends."""
+    """A profile as a file states it. Keys that it does not set are taken from the profile that it extends."""
 
     extends: Name | None = None
     as_of: Date
-    manifests: list[str] = Field(default=[], min_length=1, description="Media types.")
-    configs: list[str] = Field(default=[], min_length=1, description="Media types.")
-    layers: list[str] = Field(default=[], min_length=1, description="Media types.")
+    manifests: list[str] = Field(default=[], min_length=1, description="Accepted media types.")
+    configs: list[str] = Field(default=[], min_length=1, description="Accepted media types.")
+    layers: list[str] = Field(default=[], min_length=1, description="Accepted media types.")
     platforms: list[Platform] = Field(default=[], min_length=1)
-    compressed: Size | None = Field(default=None, description="Of all layers, as a registry stores them.")
-    unpacked: Size | None = Field(default=None, description="Of all layers' files.")
-    layer: Size | None = Field(default=None, description="Of one layer, as a registry stores it.")
-    programs: dict[str, list[Folder] | None] = Field(default={}, description="Name -> where else than on PATH.")
-    absent: dict[Folder, str | None] = Field(default={}, description="Path that may not be there -> why.")
-    environment: Reasons = Field(default={}, description="Pattern of variables that may not be set -> why.")
-    credential_names: Reasons = Field(default={}, description="Pattern of variables and build arguments -> what it is.")
+    compressed: Size | None = Field(
+        default=None, description="Limit of all layers together, as a registry stores them."
+    )
+    unpacked: Size | None = Field(default=None, description="Limit of the files of all layers together.")
+    layer: Size | None = Field(default=None, description="Limit of one layer, as a registry stores it.")
+    programs: dict[str, list[Folder] | None] = Field(
+        default={}, description="Required program -> folders to search besides those on PATH."
+    )
+    absent: dict[Folder, str | None] = Field(default={}, description="Path that must not exist -> why.")
+    environment: Reasons = Field(default={}, description="Pattern of variables that must not be set -> why.")
+    credential_names: Reasons = Field(
+        default={}, description="Pattern of variables and build arguments -> what they hold."
+    )
     credential_values: Reasons = Field(default={}, description="Regular expression -> what it finds.")
-    tag: str = Field(default="", description="Regular expression.")
-    tag_length: int = Field(default=0, ge=1, description="Characters.")
-    reserved_tags: Reasons = Field(default={}, description="Pattern -> whose they are.")
-    labels: Reasons = Field(default={}, description="Label that must be there -> regular expression of its value.")
-    optional_labels: Reasons = Field(default={}, description="Label -> regular expression, where it is there.")
+    tag: str = Field(default="", description="Regular expression that a whole tag must match.")
+    tag_length: int = Field(default=0, ge=1, description="Longest tag, in characters.")
+    reserved_tags: Reasons = Field(default={}, description="Pattern of tags -> who uses them.")
+    labels: Reasons = Field(
+        default={}, description="Required label -> regular expression that its whole value must match."
+    )
+    optional_labels: Reasons = Field(default={}, description="Label -> regular expression for its value, if it exists.")
 
 
 class RawProfiles(StrictModel):
-    """What an image must be like, for each target."""
+    """The content of `acceptance.yaml`."""
 
     version: Literal[1] = Field(description="Version of this format.")
     profiles: dict[Name, RawProfile] = Field(min_length=1)
@@ -57,7 +65,7 @@ class RawProfiles(StrictModel):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Profile:
-    """What one target takes. Every key is that of the file; sizes are bytes, None is no limit."""
+    """A complete acceptance profile. The fields are the keys of the file; sizes are in bytes, and None is no limit."""
 
     name: str
     as_of: str
@@ -81,17 +89,18 @@ class Profile:
 
 
 _KEYS = tuple(field.name for field in fields(Profile) if field.name not in ("name", "as_of"))
-_EXPRESSIONS = ("labels", "optional_labels")
+_SIZE_KEYS = ("compressed", "unpacked", "layer")
+_EXPRESSION_KEYS = ("labels", "optional_labels")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Profiles:
-    """All profiles there are, by name."""
+    """All acceptance profiles that a project can use."""
 
     by_name: Mapping[str, Profile]
 
     def find(self, name: str) -> Profile:
-        """The profile of this name. Raises `SelectionError`."""
+        """Return the profile of this name. Raises `SelectionError` if there is none."""
         if name not in self.by_name:
             hint = did_you_mean(name, self.by_name) or f"; there are {', '.join(self.by_name)}"
             raise SelectionError(f"there is no acceptance profile '{name}'{hint}")
@@ -99,82 +108,85 @@ class Profiles:
 
 
 def parse_profiles(text: str | None = None, name: str = PROFILES_FILE) -> Profiles:
-    """The profiles that ship with the factory, changed and added to by a project's own file.
+    """Return the built-in profiles, with the changes and additions of a project's own file.
 
-    A profile takes what it does not say from the one that it extends, or whose name it has. Mappings are joined key by
-    key, and null takes a key away; anything else replaces. Raises `ConfigError` with every mistake and its place.
+    `text` is the content of the file, `name` its name for messages. A profile inherits the keys that it does not set
+    from the profile that it extends, or else from the existing profile of its name. Mappings are merged key by key, and
+    null removes a key; any other value replaces the inherited one. Raises `ConfigError` with all mistakes and their
+    places.
     """
-    known: dict[str, dict[str, Any]] = {}
-    _add(known, _shipped(), f"{PROFILES_FILE} of rlimages")
+    values: dict[str, dict[str, Any]] = {}
+    _add_file(values, _built_in_text(), f"{PROFILES_FILE} of rlimages")
     if text is not None:
-        _add(known, text, name)
-    return Profiles(by_name={key: _profile(key, told) for key, told in known.items()})
+        _add_file(values, text, name)
+    return Profiles(by_name={key: _complete(key, profile) for key, profile in values.items()})
 
 
 def load_profiles(root: Path | None) -> Profiles:
-    """The profiles, as the project in a folder changes them; None is no project. Raises `ConfigError`."""
+    """Return the profiles of the project in a folder; None stands for no project. Raises `ConfigError`."""
     return parse_profiles(read_text(root / PROFILES_FILE) if root else None)
 
 
 @cache
-def _shipped() -> str:
+def _built_in_text() -> str:
     return read_data(PROFILES_FILE)
 
 
-def _add(known: dict[str, dict[str, Any]], text: str, name: str) -> None:
-    """Join the profiles of one file to those that are known. One may extend what stands above it."""
+def _add_file(profiles: dict[str, dict[str, Any]], text: str, name: str) -> None:
+    """Merge the profiles of a file into `profiles`. A profile may extend those above it and those of earlier files."""
     document = load_yaml(text, name)
     raw = validate_document(document, name, RawProfiles)
     problems: list[Problem] = []
     for key, profile in raw.profiles.items():
         path: KeyPath = ("profiles", key)
         parent = profile.extends or key
-        if profile.extends and profile.extends not in known:
-            what = f"there is no profile '{parent}' above or in rlimages{did_you_mean(parent, known)}"
-            problems.append(document.problem((*path, "extends"), what))
+        if profile.extends and profile.extends not in profiles:
+            message = f"there is no profile '{parent}' above or in rlimages{did_you_mean(parent, profiles)}"
+            problems.append(document.problem((*path, "extends"), message))
             continue
-        told = dict(known.get(parent, {}))
-        for word in sorted(profile.model_fields_set - {"extends"}):
-            told[word] = _merge(told.get(word), getattr(profile, word))
-        missing = [word for word in _KEYS if word not in told]
+        values = dict(profiles.get(parent, {}))
+        for field_name in sorted(profile.model_fields_set - {"extends"}):
+            values[field_name] = _merge(values.get(field_name), getattr(profile, field_name))
+        missing = [required for required in _KEYS if required not in values]
         if missing:
-            what = f"it extends nothing, and does not say {', '.join(missing)}"
-            problems.append(document.problem(path, what))
-        problems += _bad_expressions(document, path, profile)
-        known[key] = told
+            message = f"it extends no profile, and does not set {', '.join(missing)}"
+            problems.append(document.problem(path, message))
+        problems += _invalid_expressions(document, path, profile)
+        profiles[key] = values
     if problems:
         raise config_error(name, problems)
 
 
-def _merge(old: Any, new: Any) -> Any:
-    if not isinstance(new, dict):
-        return new
-    return {key: value for key, value in {**(old or {}), **new}.items() if value is not None}
+def _merge(inherited: Any, own: Any) -> Any:
+    if not isinstance(own, dict):
+        return own
+    return {key: value for key, value in {**(inherited or {}), **own}.items() if value is not None}
 
 
-def _bad_expressions(document: Document, path: KeyPath, profile: RawProfile) -> list[Problem]:
-    places: list[tuple[KeyPath, str]] = [((*path, "tag"), profile.tag)]
-    places += [((*path, "credential_values", text), text) for text in profile.credential_values]
-    for word in _EXPRESSIONS:
-        places += [((*path, word, label), text or "") for label, text in getattr(profile, word).items()]
+def _invalid_expressions(document: Document, path: KeyPath, profile: RawProfile) -> list[Problem]:
+    expressions: list[tuple[KeyPath, str]] = [((*path, "tag"), profile.tag)]
+    expressions += [((*path, "credential_values", text), text) for text in profile.credential_values]
+    for key in _EXPRESSION_KEYS:
+        expressions += [((*path, key, label), text or "") for label, text in getattr(profile, key).items()]
     problems = []
-    for place, text in places:
+    for location, text in expressions:
         try:
             re.compile(text)
         except re.error as error:
-            problems.append(document.problem(place, f"'{text}' is no regular expression: {error}"))
+            problems.append(document.problem(location, f"'{text}' is not a regular expression: {error}"))
     return problems
 
 
-def _profile(name: str, told: Mapping[str, Any]) -> Profile:
-    plain = {word: _plain(told[word]) for word in _KEYS}
-    for word in ("compressed", "unpacked", "layer"):
-        size = told[word]
-        plain[word] = parse_size(size) if size else None
-    return Profile(name=name, as_of=told["as_of"], **plain)
+def _complete(name: str, values: Mapping[str, Any]) -> Profile:
+    converted = {key: _freeze(values[key]) for key in _KEYS}
+    for key in _SIZE_KEYS:
+        size = values[key]
+        converted[key] = parse_size(size) if size else None
+    return Profile(name=name, as_of=values["as_of"], **converted)
 
 
-def _plain(value: Any) -> Any:
+def _freeze(value: Any) -> Any:
+    """Return a value of the file with tuples in place of lists."""
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: _freeze(inner) for key, inner in value.items()}
     return tuple(value) if isinstance(value, list) else value

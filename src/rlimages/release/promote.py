@@ -88,7 +88,7 @@ def find_candidates(
         name = source.registry.reference(item, cell.tag)
         manifest = source.client.read_manifest(repository, cell.tag)
         if manifest is None:
-            problems.append(f"{name} is not there; publish {cell.id} to {source.registry.name} first")
+            problems.append(f"{name} does not exist; publish {cell.id} to {source.registry.name} first")
             continue
         suite = suite_digest(programs_of(cell))
         record = find_record(manifest.image, suite, registry=source.client, repository=repository, folder=records)

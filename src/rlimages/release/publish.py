@@ -21,11 +21,10 @@ from rlimages.checks.profiles import Profile
 from rlimages.checks.suite import check_programs
 from rlimages.engine.docker import DockerEngine
 from rlimages.errors import Interrupted
-from rlimages.matrix.cell import Cell
 from rlimages.oci.labels import BUILD_LABEL
 from rlimages.oci.manifest import Manifest
 from rlimages.plan.events import Event, EventReporter
-from rlimages.plan.results import CellReport, Outcome, PublishResult, RequirementResult, RunReport
+from rlimages.plan.results import CellReport, Outcome, RunReport
 from rlimages.plan.step import Stage
 from rlimages.project.project import Project
 from rlimages.release.deliver import deliver
@@ -33,7 +32,7 @@ from rlimages.release.journal import start_release
 from rlimages.release.model import ReleaseItem, ReleaseState, release_item
 from rlimages.release.packing import EarlyUploader, clear_packed, pack_all
 from rlimages.release.requirements import RequirementChecker
-from rlimages.release.results import RegistryResult, traffic_line
+from rlimages.release.results import release_notes, with_results
 from rlimages.release.reuse import ReusedImage
 from rlimages.release.sboms import inherited_sboms, make_sboms
 from rlimages.release.sources import ImageSource, LocalStoreSource, MixedSource, RegistrySource
@@ -124,8 +123,8 @@ def publish_images(
         clear_packed(project.state)
     return replace(
         report,
-        cells=tuple(_with_results(cell, results) if cell in passed else cell for cell in report.cells),
-        notes=(*report.notes, *_release_notes(release.name, results)),
+        cells=tuple(with_results(cell, results) if cell in passed else cell for cell in report.cells),
+        notes=(*report.notes, *release_notes(release.name, results)),
         seconds=report.seconds + monotonic() - started,
     )
 
@@ -201,50 +200,3 @@ def _store_pass_records(built: Sequence[CellReport], project: Project) -> Mappin
             store_record(record, project.state.pass_records)
             records[cell.cell.id] = record
     return records
-
-
-def _with_results(cell: CellReport, results: Sequence[RegistryResult]) -> CellReport:
-    """Return the report of a cell with its results in all registries."""
-    return replace(
-        cell,
-        publish=tuple(_publish_results(cell.cell, results)),
-        requirements=tuple(_requirement_results(cell.cell, results)),
-    )
-
-
-def _publish_results(cell: Cell, results: Sequence[RegistryResult]) -> Iterator[PublishResult]:
-    for result in results:
-        released = result.state is ReleaseState.RELEASED
-        for tag, reference in zip(cell.tags, result.references[cell.id], strict=True):
-            already = "" if tag in result.moved[cell.id] else "was there already"
-            yield PublishResult(
-                cell=cell,
-                reference=reference,
-                outcome=Outcome.PASSED if released else Outcome.FAILED,
-                reason=already if released else result.reason or "the release did not finish",
-                digest=result.digests.get(cell.id, "") if released else "",
-                # A registry is served as a whole: its time is shared equally by all tags of all images.
-                seconds=result.seconds / (len(result.references) * len(result.references[cell.id])),
-            )
-
-
-def _requirement_results(cell: Cell, results: Sequence[RegistryResult]) -> Iterator[RequirementResult]:
-    for result in results:
-        for check in result.requirements:
-            if check.cell == cell.id:
-                yield RequirementResult(
-                    cell=cell,
-                    requirement=check.requirement,
-                    registry=result.registry,
-                    outcome=Outcome.PASSED if check.passed else Outcome.FAILED,
-                    reason=check.detail,
-                )
-
-
-def _release_notes(name: str, results: Sequence[RegistryResult]) -> Iterator[str]:
-    for result in results:
-        yield f"{result.registry}: {result.state}; {traffic_line(result)}"
-    if any(result.state is not ReleaseState.RELEASED for result in results):
-        yield f"resume it with `rlimages publish --resume {name}`"
-    if any(result.state is ReleaseState.BETWEEN for result in results):
-        yield f"or roll it back with `rlimages publish --rollback {name}`"

@@ -1,4 +1,4 @@
-"""Images of a registry that is a dictionary, and of a store that is one too."""
+"""The facts of images in a registry, which is a dictionary here."""
 
 import gzip
 import io
@@ -8,12 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from rlimages.checks.acceptance import acceptance_facts, acceptance_lines, apply_profile, judge_local_image
-from rlimages.checks.inspection import read_remote_facts
-from rlimages.checks.profiles import load_profiles, parse_profiles
-from rlimages.engine.protocol import BuiltImage, InspectedImage
-from rlimages.errors import ConfigError, Interrupted, RegistryError, SelectionError, ToolError
-from rlimages.oci.layers import PathKind
+from rlimages.checks.acceptance import apply_profile
+from rlimages.checks.inspection import ImageFacts, paths_to_read, read_remote_facts
+from rlimages.checks.profiles import parse_profiles
+from rlimages.errors import Interrupted, RegistryError
 from rlimages.oci.manifest import (
     DOCKER_CONFIG,
     DOCKER_LAYER,
@@ -28,15 +26,14 @@ from rlimages.oci.manifest import (
     parse_manifest,
     sha256_digest,
 )
-from rlimages.project.lookup import LocalSubject, find_project, find_subjects
+from rlimages.system.context import RunContext
 from rlimages.system.process import Stop
 
 TRAINING, HOSTING = parse_profiles().by_name.values()
 LABELS = {"org.opencontainers.image.title": "x", "org.opencontainers.image.version": "1.0"}
-HERE = Reference(host="here:5000", repository="team/x", version="1.0")
 
 
-class Shelf:
+class Registry:
     """A registry of one repository."""
 
     def __init__(self) -> None:
@@ -44,39 +41,46 @@ class Shelf:
         self.blobs: dict[str, bytes] = {}
         self.read: list[str] = []
 
-    def manifest(self, _repository: str, version: str) -> Manifest | None:
-        return self.manifests.get(version)
+    def read_manifest(self, _repository: str, tag_or_digest: str) -> Manifest | None:
+        return self.manifests.get(tag_or_digest)
 
-    def blob(self, _repository: str, name: str) -> bytes:
-        return self.blobs[name]
+    def read_blob(self, _repository: str, digest: str) -> bytes:
+        return self.blobs[digest]
 
-    def read_blob(self, _repository: str, name: str) -> Iterator[bytes]:
-        self.read.append(name)
-        content = self.blobs[name]
+    def stream_blob(self, _repository: str, digest: str) -> Iterator[bytes]:
+        self.read.append(digest)
+        content = self.blobs[digest]
         yield from (content[at : at + 100] for at in range(0, len(content), 100))
 
-    def keep(self, kind: str, words: dict, *names: str) -> Manifest:
-        made = parse_manifest(json.dumps({"schemaVersion": 2, "mediaType": kind} | words).encode(), kind, "here")
-        self.manifests |= dict.fromkeys((made.digest, *names), made)
-        return made
+    def add_manifest(self, media_type: str, values: dict, *tags: str) -> Manifest:
+        content = json.dumps({"schemaVersion": 2, "mediaType": media_type} | values).encode()
+        manifest = parse_manifest(content, media_type, "here")
+        self.manifests |= dict.fromkeys((manifest.digest, *tags), manifest)
+        return manifest
 
-    def put(self, content: bytes, kind: str) -> dict:
+    def add_blob(self, content: bytes, media_type: str) -> dict:
         self.blobs[sha256_digest(content)] = content
-        return {"mediaType": kind, "digest": sha256_digest(content), "size": len(content)}
+        return {"mediaType": media_type, "digest": sha256_digest(content), "size": len(content)}
 
-    def put_image(
-        self, *names: str, layers: list[dict], kind=DOCKER_MANIFEST, config=DOCKER_CONFIG, **told
+    def add_image(
+        self, *tags: str, layers: list[dict], media_type=DOCKER_MANIFEST, config_type=DOCKER_CONFIG, **changes
     ) -> Manifest:
-        facts = {"os": "linux", "architecture": "amd64", "config": {"Labels": LABELS}} | told
-        return self.keep(kind, {"config": self.put(json.dumps(facts).encode(), config), "layers": layers}, *names)
+        config = {"os": "linux", "architecture": "amd64", "config": {"Labels": LABELS}} | changes
+        blob = self.add_blob(json.dumps(config).encode(), config_type)
+        return self.add_manifest(media_type, {"config": blob, "layers": layers}, *tags)
 
-    def put_index(self, *names: str, parts: list[tuple[Manifest, str, dict]]) -> Manifest:
-        words = [
-            {"mediaType": part.media_type, "digest": part.digest, "size": 1, "annotations": notes,
-             "platform": dict(zip(("os", "architecture"), platform.split("/"), strict=True))}
-            for part, platform, notes in parts
-        ]  # fmt: skip
-        return self.keep(OCI_INDEX, {"manifests": words}, *names)
+    def add_index(self, *tags: str, entries: list[tuple[Manifest, str, dict]]) -> Manifest:
+        values = [
+            {
+                "mediaType": manifest.media_type,
+                "digest": manifest.digest,
+                "size": 1,
+                "annotations": annotations,
+                "platform": dict(zip(("os", "architecture"), platform.split("/"), strict=True)),
+            }
+            for manifest, platform, annotations in entries
+        ]
+        return self.add_manifest(OCI_INDEX, {"manifests": values}, *tags)
 
 
 def layer(*names: str, size: int = 1000) -> bytes:
@@ -90,173 +94,107 @@ def layer(*names: str, size: int = 1000) -> bytes:
 
 
 @pytest.fixture
-def shelf() -> Shelf:
-    return Shelf()
+def registry() -> Registry:
+    return Registry()
 
 
-def look(shelf: Shelf, version: str = "1.0", profile=TRAINING, stop: Stop | None = None):
-    place = Reference(host=HERE.host, repository=HERE.repository, version=version)
-    return read_remote_facts(shelf, place, (profile,), stop=stop or Stop())
+def read_facts(registry: Registry, version: str = "1.0", profile=TRAINING, stop: Stop | None = None) -> ImageFacts:
+    reference = Reference(host="here:5000", repository="team/x", tag_or_digest=version)
+    return read_remote_facts(registry, reference, (profile,), context=RunContext(environ={}, stop=stop or Stop()))
 
 
-def refused(shelf: Shelf, version: str = "1.0", profile=TRAINING) -> set[str]:
-    return {finding.rule for finding in apply_profile(look(shelf, version, profile), profile).refused}
+def broken_rules(registry: Registry, version: str = "1.0", profile=TRAINING) -> set[str]:
+    return set(apply_profile(read_facts(registry, version, profile), profile).broken_rules)
 
 
-def test_an_image_of_a_registry_is_read_from_its_newest_layer_to_its_oldest(shelf) -> None:
+def test_the_layers_of_a_registry_image_are_read_from_the_newest_to_the_oldest(registry) -> None:
     layers = [
-        shelf.put(layer("usr/bin/train"), DOCKER_LAYER),
-        shelf.put(layer("usr/bin/.wh.train", size=0), DOCKER_LAYER),
+        registry.add_blob(layer("usr/bin/train"), DOCKER_LAYER),
+        registry.add_blob(layer("usr/bin/.wh.train", size=0), DOCKER_LAYER),
     ]
-    shelf.put_image("1.0", layers=layers)
-    found = look(shelf)
-    assert shelf.read == [layers[1]["digest"], layers[0]["digest"]]
-    assert found.entries == {}
-    assert found.unpacked == 1000
-    assert found.read == sum(map(len, shelf.blobs.values())) + len(found.manifest.content)
-    assert refused(shelf) == {"programs"}
+    registry.add_image("1.0", layers=layers)
+    facts = read_facts(registry)
+    assert registry.read == [layers[1]["digest"], layers[0]["digest"]]
+    assert facts.path_kinds == {}
+    assert facts.unpacked_size == 1000
+    assert facts.bytes_read == sum(map(len, registry.blobs.values())) + len(facts.manifest.content)
+    assert broken_rules(registry) == {"programs"}
 
 
-def test_a_good_image_of_a_registry_is_accepted(shelf) -> None:
-    made = shelf.put_image("1.0", layers=[shelf.put(layer("usr/bin/train"), DOCKER_LAYER)])
-    assert refused(shelf) == set()
-    assert refused(shelf, made.digest) == set()
-    assert look(shelf, made.digest).tags == ()
+def test_a_good_registry_image_is_accepted_by_tag_and_by_digest(registry) -> None:
+    manifest = registry.add_image("1.0", layers=[registry.add_blob(layer("usr/bin/train"), DOCKER_LAYER)])
+    assert broken_rules(registry) == set()
+    assert broken_rules(registry, manifest.digest) == set()
+    assert read_facts(registry, manifest.digest).tags == ()
 
 
-def test_an_index_with_an_attestation_is_refused_and_its_image_is_looked_at(shelf) -> None:
-    layers = [shelf.put(layer("usr/bin/train"), DOCKER_LAYER)]
-    other = shelf.put_image(layers=[], kind=OCI_MANIFEST, config=OCI_CONFIG, architecture="arm64")
-    image = shelf.put_image(layers=layers, kind=OCI_MANIFEST, config=OCI_CONFIG)
-    proof = shelf.put_image(layers=[], kind=OCI_MANIFEST, config=OCI_CONFIG, os="unknown", architecture="unknown")
-    note = {REFERENCE_TYPE: "attestation-manifest"}
-    shelf.put_index(
-        "1.0", parts=[(proof, "unknown/unknown", note), (other, "linux/arm64", {}), (image, "linux/amd64", {})]
+def test_the_facts_of_an_index_are_those_of_its_image_for_the_platform_of_the_profile(registry) -> None:
+    layers = [registry.add_blob(layer("usr/bin/train"), DOCKER_LAYER)]
+    other = registry.add_image(layers=[], media_type=OCI_MANIFEST, config_type=OCI_CONFIG, architecture="arm64")
+    image = registry.add_image(layers=layers, media_type=OCI_MANIFEST, config_type=OCI_CONFIG)
+    attestation = registry.add_image(
+        layers=[], media_type=OCI_MANIFEST, config_type=OCI_CONFIG, os="unknown", architecture="unknown"
     )
-    assert refused(shelf) == {"index", "attestation", "manifest"}
-    assert look(shelf).configuration.architecture == "amd64"
+    annotations = {REFERENCE_TYPE: "attestation-manifest"}
+    registry.add_index(
+        "1.0",
+        entries=[(attestation, "unknown/unknown", annotations), (other, "linux/arm64", {}), (image, "linux/amd64", {})],
+    )
+    assert broken_rules(registry) == {"index", "attestation", "manifest"}
+    assert read_facts(registry).config.architecture == "amd64"
 
 
-def test_an_index_of_other_platforms_is_refused_for_those_too(shelf) -> None:
-    image = shelf.put_image(layers=[], kind=OCI_MANIFEST, config=OCI_CONFIG, architecture="arm64")
-    shelf.put_index("1.0", parts=[(image, "linux/arm64", {})])
-    assert {"index", "platform"} <= refused(shelf)
+def test_an_index_of_other_platforms_breaks_the_platform_rule_too(registry) -> None:
+    image = registry.add_image(layers=[], media_type=OCI_MANIFEST, config_type=OCI_CONFIG, architecture="arm64")
+    registry.add_index("1.0", entries=[(image, "linux/arm64", {})])
+    assert {"index", "platform"} <= broken_rules(registry)
 
 
-def test_layers_that_can_not_be_read_are_not_fetched(shelf) -> None:
-    shelf.put_image("1.0", layers=[shelf.put(b"(\xb5/\xfd", f"{OCI_MANIFEST}.tar+zstd")])
-    assert refused(shelf) == {"layers"}
-    assert shelf.read == []
+def test_layers_that_cannot_be_decompressed_are_not_fetched(registry) -> None:
+    registry.add_image("1.0", layers=[registry.add_blob(b"(\xb5/\xfd", f"{OCI_MANIFEST}.tar+zstd")])
+    assert broken_rules(registry) == {"layers"}
+    assert registry.read == []
 
 
 @pytest.mark.parametrize("content", [b"no archive", b"", layer("a")[:-40]], ids=["other", "nothing", "cut"])
-def test_a_layer_that_is_something_else_is_an_error(shelf, content) -> None:
-    made = shelf.put(layer("a", "b"), DOCKER_LAYER)
-    shelf.put_image("1.0", layers=[made])
-    shelf.blobs[made["digest"]] = content
-    with pytest.raises(RegistryError, match=f"layer {made['digest']}"):
-        look(shelf)
+def test_a_layer_whose_content_is_not_what_the_manifest_says_is_an_error(registry, content) -> None:
+    manifest = registry.add_blob(layer("a", "b"), DOCKER_LAYER)
+    registry.add_image("1.0", layers=[manifest])
+    registry.blobs[manifest["digest"]] = content
+    with pytest.raises(RegistryError, match=f"layer {manifest['digest']}"):
+        read_facts(registry)
 
 
-def test_nothing_under_a_reference_is_an_error(shelf) -> None:
-    with pytest.raises(RegistryError, match=r"here:5000 holds nothing under team/x:1.0"):
-        look(shelf)
+def test_a_reference_that_does_not_exist_is_an_error_with_a_remedy(registry) -> None:
+    with pytest.raises(
+        RegistryError, match=r"here:5000 has no team/x:1\.0; push it, or give the name of a local image"
+    ):
+        read_facts(registry)
 
 
-def test_reading_can_be_stopped(shelf) -> None:
-    shelf.put_image("1.0", layers=[shelf.put(layer("a"), DOCKER_LAYER)])
+def test_reading_layers_can_be_interrupted(registry) -> None:
+    registry.add_image("1.0", layers=[registry.add_blob(layer("a"), DOCKER_LAYER)])
     stop = Stop()
     stop.set()
     with pytest.raises(Interrupted):
-        look(shelf, stop=stop)
+        read_facts(registry, stop=stop)
 
 
-class Store:
-    """An engine's local store."""
-
-    def __init__(self, *names: str) -> None:
-        self.names = names
-
-    def inspect(self, reference: str) -> InspectedImage | None:
-        if reference not in self.names:
-            return None
-        image = BuiltImage(id="sha256:x", size=10 * 2**30 + 1)
-        return InspectedImage(image=image, labels={}, env=(), entrypoint=(), command=(), user="", workdir="")
-
-    def read_config(self, reference: str) -> ImageConfig | None:
-        told = {"os": "linux", "architecture": "amd64", "created": "", "labels": LABELS, "env": ()}
-        return ImageConfig(**told, entrypoint=(), user="") if reference in self.names else None
-
-    def read_path_kinds(self, _image: str, wanted) -> dict[str, PathKind]:
-        return {path: PathKind.PROGRAM for path in wanted if path in ("/usr/bin/train", "/usr/bin/serve")}
-
-
-def test_the_gate_judges_a_local_image_by_each_profile() -> None:
-    training, hosting = judge_local_image(Store("x:1"), "x:1", ("1",), (TRAINING, HOSTING))
-    assert not training.refused
-    assert [finding.rule for finding in hosting.refused] == ["unpacked-size"]
-
-
-def test_the_gate_judges_a_packed_image_by_its_manifest_too(shelf) -> None:
-    packed = shelf.put_image(layers=[], kind=OCI_MANIFEST, config=OCI_CONFIG)
-    (verdict,) = judge_local_image(Store("x:1"), "x:1", ("1",), (TRAINING,), manifest=packed)
-    assert [finding.rule for finding in verdict.refused] == ["manifest"]
-
-
-def test_the_gate_calls_an_id_by_what_people_know_and_asks_nothing_without_profiles() -> None:
-    (verdict,) = judge_local_image(Store("sha256:x"), "sha256:x", ("1",), (TRAINING,), called="vw-9.11.9-cpu-debian")
-    assert verdict.specimen.reference == "vw-9.11.9-cpu-debian"
-    assert judge_local_image(Store(), "sha256:x", ("1",), ()) == ()
-
-
-def test_the_gate_wants_an_image() -> None:
-    with pytest.raises(ToolError, match="no image y in the local store"):
-        judge_local_image(Store("x:1"), "y", ("1",), (TRAINING,))
-
-
-def test_a_cell_means_its_image_with_all_its_tags(project) -> None:
-    cell = next(cell for cell in project.cells if cell.aliases)
-    subject = LocalSubject(name=cell.local_name, tags=cell.tags)
-    store = Store(cell.local_name)
-    assert find_subjects(cell.id, store, project) == (subject,)
-    assert find_subjects(cell.local_name, store, project) == (subject,)
-
-
-@pytest.mark.parametrize(("name", "tags"), [("a/b:1.0", ("1.0",)), ("sha256:x", ()), ("abc", ()), ("host:5/a", ())])
-def test_an_image_of_the_store_has_the_tag_of_its_name(name, tags) -> None:
-    assert find_subjects(name, Store(name), None)[0].tags == tags
-
-
-def test_a_word_that_means_nothing_is_told_in_one_sentence(project) -> None:
-    with pytest.raises(
-        SelectionError, match=r"'vw-9.11.9-cpu-debia' is not an image .* did you mean 'vw-9.11.9-cpu-debian'"
-    ):
-        find_subjects("vw-9.11.9-cpu-debia", Store(), project)
-    with pytest.raises(SelectionError, match="there is no project here"):
-        find_subjects("x", Store(), None)
-    with pytest.raises(ToolError, match=r"rlimages build --select vw-8\.7\.0-cpu"):
-        find_subjects("vw-8.7.0-cpu", Store(), project)
-
-
-def test_the_projects_own_profiles_are_found_and_a_broken_matrix_is_told(project, tmp_path) -> None:
-    assert find_project(None, tmp_path) is None
-    assert load_profiles(None) == load_profiles(tmp_path) == parse_profiles()
-    (tmp_path / "build_matrix.yaml").write_text((project.root / "build_matrix.yaml").read_text())
-    (tmp_path / "acceptance.yaml").write_text(
-        "version: 1\nprofiles: {ours: {extends: sagemaker-training, as_of: 2027-01-01}}"
+def test_a_program_is_looked_for_in_the_folders_of_the_profile_and_on_the_path_of_the_image() -> None:
+    config = ImageConfig(
+        os="linux",
+        architecture="amd64",
+        created="",
+        labels={},
+        env=("PATH=/opt/venv/bin:relative:/usr/bin", "LANG=C.UTF-8"),
+        entrypoint=(),
+        user="",
     )
-    assert "ours" in load_profiles(find_project(None, tmp_path).root).by_name
-    (tmp_path / "build_matrix.yaml").write_text("version: 0")
-    with pytest.raises(ConfigError):
-        find_project(None, tmp_path)
-
-
-def test_a_verdict_is_shown_with_reason_and_remedy() -> None:
-    (verdict,) = judge_local_image(Store("x:1"), "x:1", ("1",), (HOSTING,))
-    lines = list(acceptance_lines(verdict))
-    assert lines[0] == "x:1 (local store): refused by sagemaker-hosting as of 2026-11-21"
-    at = next(number for number, line in enumerate(lines) if line.startswith("  REFUSED  unpacked-size"))
-    assert lines[at + 1].strip().startswith("-> leave out")
-    (told,) = acceptance_facts([verdict])
-    assert told["accepted"] is False
-    assert {rule["rule"]: rule["outcome"] for rule in told["rules"]}["unpacked-size"] == "failed"
+    assert paths_to_read(config, (TRAINING, HOSTING)) == (
+        "/opt/ml/output/intermediate",
+        "/opt/venv/bin/train",
+        "/usr/bin/train",
+        "/usr/local/lib/rlimages/serve",
+        "/opt/venv/bin/serve",
+        "/usr/bin/serve",
+    )
