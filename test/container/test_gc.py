@@ -195,7 +195,7 @@ def plain(client, upstream, tmp_path):
     write(root, {"pre": {"registry": f"{upstream}/{stamp}", "accept": [], "floating": ["*"]}})
     assert rlimages(root, "run", "--select", CELL, "--target", "pre").returncode == 0
     with RegistryClient(upstream) as registry:
-        old = registry.manifest(f"{stamp}/tiny", "tiny-1.0-cpu")
+        old = registry.read_manifest(f"{stamp}/tiny", "tiny-1.0-cpu")
         registry.put_manifest(f"{stamp}/tiny", "tiny-0.9-cpu", old)
     (root / "templates/tiny.Dockerfile.j2").write_text(TEMPLATE.replace("VERSION", f"{time.time_ns()}"))
     assert rlimages(root, "render").returncode == 0
@@ -210,7 +210,7 @@ def test_in_a_plain_registry_the_record_says_how_old_an_image_is(plain, upstream
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert ended.stdout.endswith("2 deleted, 2 kept\n")
     with RegistryClient(upstream) as registry:
-        left = registry.tags(repository)
+        left = registry.list_tags(repository)
     assert sorted(tag for tag in left if not tag.startswith(("smoke-", "build-"))) == ["tiny-1.0-cpu", "tiny-cpu"]
     assert len(left) == 4
 
@@ -219,7 +219,7 @@ def test_a_kept_tag_stays(plain, upstream) -> None:
     root, repository = plain
     rlimages(root, "gc", "--target", "pre", "--older-than", "0h", "--keep", "tiny-0.*", "--delete")
     with RegistryClient(upstream) as registry:
-        assert "tiny-0.9-cpu" in registry.tags(repository)
+        assert "tiny-0.9-cpu" in registry.list_tags(repository)
 
 
 def test_what_cosign_signed_goes_with_its_image(plain, upstream, tmp_path) -> None:
@@ -228,11 +228,11 @@ def test_what_cosign_signed_goes_with_its_image(plain, upstream, tmp_path) -> No
     subprocess.run(["cosign", "generate-key-pair"], cwd=tmp_path, env=environ, check=True, capture_output=True)
     cosign = Cosign(tmp_path, environ=environ, stop=Stop())
     with RegistryClient(upstream) as registry:
-        old, new = (registry.manifest(repository, tag).digest for tag in ("tiny-0.9-cpu", "tiny-1.0-cpu"))
+        old, new = (registry.read_manifest(repository, tag).digest for tag in ("tiny-0.9-cpu", "tiny-1.0-cpu"))
         for one in (old, new):
             subject = SignedImage(host=upstream, repository=repository, digest=one)
             cosign.sign(subject, Key(name=str(tmp_path / "cosign.key"), password="word"), {})
-        assert len(registry.tags(f"{repository}-signatures")) == 2
+        assert len(registry.list_tags(f"{repository}-signatures")) == 2
         ended = rlimages(root, "gc", "--target", "pre", "--older-than", "0h", "--delete")
         assert ended.returncode == 0, ended.stdout + ended.stderr
-        assert registry.tags(f"{repository}-signatures") == (f"{new.replace(':', '-')}.sig",)
+        assert registry.list_tags(f"{repository}-signatures") == (f"{new.replace(':', '-')}.sig",)

@@ -184,13 +184,13 @@ def test_layers_travel_while_others_are_built_and_show_nothing(project: Path, up
     repository = f"planned-{os.getpid()}"
     with RegistryClient(upstream) as there:
         assert there.has_blob(repository, image_id(f"{repository}:tiny-1.0-cpu"))
-        assert not there.tags(repository)
+        assert not there.list_tags(repository)
     recipe.write_text(recipe.read_text().replace("false", "true"))
     done(project, "render")
     said = done(project, "run", "--target", "all", "--jobs", "2")
     assert "2 passed" in said
     with RegistryClient(upstream) as there:
-        assert "tiny-cpu" in there.tags(repository)
+        assert "tiny-cpu" in there.list_tags(repository)
 
 
 def image_id(name: str) -> str:

@@ -18,7 +18,7 @@ from rlimages.errors import FactoryError
 from rlimages.oci.manifest import DOCKER_CONFIG, DOCKER_LAYER, Blob, Manifest, compose_manifest, sha256_digest
 from rlimages.registry.auth import DockerCredentials
 from rlimages.registry.client import RegistryClient
-from rlimages.registry.http import RequestCounter
+from rlimages.registry.request_counter import RequestCounter
 from rlimages.release.journal import Journal, Moving
 from rlimages.release.journal import Release as JournaledRelease
 from rlimages.release.model import RegistryConnection, ReleaseItem, ReleaseState, TargetRegistry
@@ -93,13 +93,13 @@ class Release:
         self.old = {name: make(f"{self.case}/{name}", "1.0") for name in "bc"}
         for name, image in self.old.items():
             for blob in image.manifest.blobs:
-                self.direct.upload(f"{self.case}/{name}", blob, lambda image=image, blob=blob: image.chunks(blob))
+                self.direct.upload_blob(f"{self.case}/{name}", blob, lambda image=image, blob=blob: image.chunks(blob))
             self.direct.put_manifest(f"{self.case}/{name}", "latest", image.manifest)
 
     def transaction(self) -> ReleaseTransaction:
         """The transaction as a new process starts it: only the journal is known."""
         counter = RequestCounter()
-        client = RegistryClient(self.proxy.host, patience=PATIENCE, meter=counter)
+        client = RegistryClient(self.proxy.host, patience=PATIENCE, counter=counter)
         self.open.append(client)
         registry = TargetRegistry(name="here", host=self.proxy.host, prefix=self.case, floating=("latest",))
         connection = RegistryConnection(
@@ -121,7 +121,7 @@ class Release:
         found = {}
         for item in self.items:
             for tag in item.tags:
-                held = self.direct.manifest(f"{self.case}/{item.repository}", tag)
+                held = self.direct.read_manifest(f"{self.case}/{item.repository}", tag)
                 found[f"{item.repository}:{tag}"] = held.digest if held else None
         return found
 
@@ -264,19 +264,19 @@ def test_what_somebody_else_released_meanwhile_is_not_overwritten(proxy, release
     made.direct.put_manifest(f"{made.case}/b", "latest", made.images["b"].manifest)
     other = make("other", "9.0")
     for blob in other.manifest.blobs:
-        made.direct.upload(f"{made.case}/c", blob, lambda blob=blob: other.chunks(blob))
+        made.direct.upload_blob(f"{made.case}/c", blob, lambda blob=blob: other.chunks(blob))
     made.direct.put_manifest(f"{made.case}/c", "latest", other.manifest)
     with pytest.raises(FactoryError, match="somebody else releases too"):
         transaction.move_tags()
     assert transaction.state is ReleaseState.UNTOUCHED
-    assert made.direct.manifest(f"{made.case}/c", "latest").digest == other.manifest.digest
+    assert made.direct.read_manifest(f"{made.case}/c", "latest").digest == other.manifest.digest
 
 
 def test_tags_never_move_backwards(proxy, release) -> None:
     made = release()
     newer = make("newer", "10.0")
     for blob in newer.manifest.blobs:
-        made.direct.upload(f"{made.case}/b", blob, lambda blob=blob: newer.chunks(blob))
+        made.direct.upload_blob(f"{made.case}/b", blob, lambda blob=blob: newer.chunks(blob))
     made.direct.put_manifest(f"{made.case}/b", "latest", newer.manifest)
     with pytest.raises(FactoryError, match="never move backwards"):
         made.go()
@@ -314,8 +314,8 @@ def test_the_registry_has_every_byte_of_what_was_released(proxy, release) -> Non
     made = release()
     made.go()
     for item in made.items:
-        held = made.direct.manifest(f"{made.case}/{item.repository}", "2.0")
+        held = made.direct.read_manifest(f"{made.case}/{item.repository}", "2.0")
         assert held.content == made.images[item.cell].manifest.content
         for blob in held.blobs:
-            content = b"".join(made.direct.read_blob(f"{made.case}/{item.repository}", blob.digest))
+            content = b"".join(made.direct.stream_blob(f"{made.case}/{item.repository}", blob.digest))
             assert f"sha256:{hashlib.sha256(content).hexdigest()}" == blob.digest

@@ -106,11 +106,11 @@ class Bench:
 
     def held(self, repository: str, tag: str, region: str = REGIONS[0]) -> Manifest | None:
         with self.region(region) as connection:
-            return connection.client.manifest(repository, tag)
+            return connection.client.read_manifest(repository, tag)
 
     def tags(self, repository: str, region: str = REGIONS[0]) -> tuple[str, ...]:
         with self.region(region) as connection:
-            return connection.client.tags(repository)
+            return connection.client.list_tags(repository)
 
 
 @contextlib.contextmanager
@@ -197,7 +197,7 @@ def test_the_reports_have_a_line_for_each_signature_and_each_bill_of_materials(r
 def test_an_image_that_somebody_put_under_a_tag_does_not_verify(released) -> None:
     repository = f"{released.prefix}/tiny"
     with released.region(REGIONS[1]) as connection:
-        held = connection.client.manifest(repository, TAGS[1])
+        held = connection.client.read_manifest(repository, TAGS[1])
         words = {**json.loads(held.content), "annotations": {"changed": "yes"}}
         other = Manifest(content=json.dumps(words).encode(), media_type=held.media_type, config=held.config)
         connection.client.put_manifest(repository, "changed", other)

@@ -68,7 +68,7 @@ def image(connection, cloud) -> dict[ReleaseItem, str]:
     layer = Blob(media_type=DOCKER_LAYER, digest=sha256_digest(name.encode()), size=len(name))
     manifest = compose_manifest(Blob(media_type=DOCKER_CONFIG, digest=sha256_digest(config), size=len(config)), [layer])
     for blob, content in zip(manifest.blobs, (name.encode(), config), strict=True):
-        connection.client.upload(repository, blob, lambda content=content: iter([content]))
+        connection.client.upload_blob(repository, blob, lambda content=content: iter([content]))
     connection.client.put_manifest(repository, "1.0", manifest)
     client(cloud).put_image(
         repositoryName=repository,
@@ -192,7 +192,7 @@ def test_the_repository_of_signatures_takes_tags_again_and_is_not_scanned(sign, 
 def test_the_images_own_repository_gets_no_tag(sign, connection, image) -> None:
     sign()
     (item,) = image
-    assert connection.client.tags(connection.registry.repository(item)) == ("1.0",)
+    assert connection.client.list_tags(connection.registry.repository(item)) == ("1.0",)
 
 
 def test_a_release_keeps_the_bills_of_materials_and_no_password(sign, image, tmp_path) -> None:

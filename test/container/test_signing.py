@@ -114,7 +114,7 @@ def push(registry):
                 Blob(media_type=DOCKER_CONFIG, digest=sha256_digest(config), size=len(config)), [layer]
             )
             for blob, content in zip(manifest.blobs, (own, config), strict=True):
-                direct.upload(repository, blob, lambda content=content: iter([content]))
+                direct.upload_blob(repository, blob, lambda content=content: iter([content]))
             direct.put_manifest(repository, tag, manifest)
             ids[manifest.digest] = manifest.image
             return SignedImage(host=registry, repository=repository, digest=manifest.digest)
@@ -149,7 +149,7 @@ def signed(push, program, keys, bom) -> SignedImage:
 
 def tags(subject: SignedImage) -> tuple[tuple[str, ...], tuple[str, ...]]:
     with direct_to(subject.host) as registry:
-        return registry.tags(subject.repository), registry.tags(signature_repository(subject.repository))
+        return registry.list_tags(subject.repository), registry.list_tags(signature_repository(subject.repository))
 
 
 def test_what_was_signed_verifies(signed, program, keys) -> None:
@@ -170,9 +170,9 @@ def test_the_images_repository_gets_no_tag(signed) -> None:
 def test_signing_again_adds_nothing(signed, program, keys, bom) -> None:
     with direct_to(signed.host) as registry:
         where = signature_repository(signed.repository)
-        before = {tag: registry.manifest(where, tag).digest for tag in registry.tags(where)}
+        before = {tag: registry.read_manifest(where, tag).digest for tag in registry.list_tags(where)}
         sign_image(program, signed, keys.key, keys.public, annotations=WORDS, bom=bom)
-        assert {tag: registry.manifest(where, tag).digest for tag in registry.tags(where)} == before
+        assert {tag: registry.read_manifest(where, tag).digest for tag in registry.list_tags(where)} == before
 
 
 def test_what_a_new_bill_of_materials_says_replaces_the_old_one(signed, program, keys, bom) -> None:
@@ -192,7 +192,7 @@ def test_a_signature_moved_to_another_image_does_not_verify(signed, push, progra
     where = signature_repository(signed.repository)
     with direct_to(signed.host) as registry:
         for kind in ("sig", "att"):
-            held = registry.manifest(where, f"sha256-{signed.digest[7:]}.{kind}")
+            held = registry.read_manifest(where, f"sha256-{signed.digest[7:]}.{kind}")
             registry.put_manifest(where, f"sha256-{other.digest[7:]}.{kind}", held)
     assert program.signature(other, keys.public) is None
     assert program.bom(other, keys.public) is None

@@ -17,40 +17,40 @@ from typing import Any
 from rlimages.errors import FactoryError, RegistryError
 from rlimages.system.process import is_dead, this_process
 
-
-def docker_folder(environ: Mapping[str, str]) -> Path:
-    """Where `docker login` leaves what it learns."""
-    return Path(environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
-
-
-_TOKEN_SECONDS = 60
-"""How long a token holds that does not say; the distribution's token protocol says so."""
+CONFIG_PREFIX = "rlimages-login-"
+"""Prefix of the temporary folders with credentials; the id of the process that created one follows."""
+_DEFAULT_TOKEN_SECONDS = 60
+"""Validity of a token without `expires_in`, according to the token protocol of the distribution registry."""
 _RENEW_SECONDS = 20
-"""Seconds before its end at which a token is no longer used."""
+"""A token is not used in the last seconds of its validity, so that it does not expire on the way."""
+_HELPER_TIMEOUT = 60
+"""Seconds for a credential helper. It may ask the user to unlock a key store."""
+_TOKEN_TIMEOUT = 30.0
+"""Seconds for a token server."""
 Clock = Callable[[], float]
 
 
 class Credentials:
-    """A user and a password for some hosts, looked up when they are first needed."""
+    """A source of user names and passwords for registries."""
 
     def find(self, host: str) -> tuple[str, str] | None:
-        """User and password; None where nobody is known."""
+        """Return user and password for a host; None if there are none."""
         raise NotImplementedError
 
     def forget(self, host: str) -> bool:
-        """Look again the next time; False when that gives the same."""
+        """Drop a password that a registry refused. Return False if the next lookup would give the same one."""
         return False
 
 
 class DockerCredentials(Credentials):
-    """What `docker login` left in `config.json`, or in the helper that it names."""
+    """The credentials that `docker login` stored, in `config.json` or in the credential helper that it names."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder` is DOCKER_CONFIG, or `.docker` in the home."""
+        """Read `config.json` in this folder: DOCKER_CONFIG, or `.docker` in the home folder."""
         self._file = folder / "config.json"
 
     def find(self, host: str) -> tuple[str, str] | None:
-        """User and password. Raises `RegistryError` where the file or the helper is broken."""
+        """Return user and password for a host. Raise `RegistryError` if the file or the helper is broken."""
         try:
             config: dict[str, Any] = json.loads(self._file.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -60,104 +60,91 @@ class DockerCredentials(Credentials):
         helper = config.get("credHelpers", {}).get(host) or config.get("credsStore")
         if helper:
             return _ask_helper(str(helper), host)
-        text = config.get("auths", {}).get(host, {}).get("auth", "")
-        user, colon, password = base64.b64decode(text).decode("utf-8", errors="replace").partition(":")
+        auth = config.get("auths", {}).get(host, {}).get("auth", "")
+        user, colon, password = base64.b64decode(auth).decode("utf-8", errors="replace").partition(":")
         return (user, password) if colon else None
 
 
 class RegistryLogin:
-    """The headers for each host and scope: Basic, or a bearer token where a registry's challenge asks for one."""
+    """The authorization headers for requests to registries, by host and scope.
+
+    Basic authentication is used until a registry asks for a bearer token, as the distribution's token protocol has it.
+    """
 
     def __init__(self, credentials: Credentials, *, clock: Clock = time.monotonic) -> None:
-        """Takes users and passwords from `credentials`."""
+        """Log in with these credentials. `clock` returns seconds."""
         self._credentials = credentials
         self._clock = clock
         self._tokens: dict[tuple[str, str], tuple[str, float]] = {}
+        """Token and the time until which it is valid, by host and scope."""
         self._lock = Lock()
 
     def headers(self, host: str, scope: str) -> Mapping[str, str]:
-        """`Authorization`, once it is known what the registry wants."""
+        """Return the header `Authorization` for a request; no header if there are no credentials."""
         with self._lock:
-            token, until = self._tokens.get((host, scope), ("", 0.0))
-            if token and self._clock() < until - _RENEW_SECONDS:
+            token, expires = self._tokens.get((host, scope), ("", 0.0))
+            if token and self._clock() < expires - _RENEW_SECONDS:
                 return {"authorization": f"Bearer {token}"}
-            known = self._credentials.find(host)
-            return {"authorization": _basic(*known)} if known else {}
+            found = self._credentials.find(host)
+            return {"authorization": _basic_auth(*found)} if found else {}
 
-    def refused(self, host: str, scope: str, challenge: str) -> bool:
-        """Get a token where the challenge names who gives one; else look for a newer password."""
+    def renew(self, host: str, scope: str, challenge: str) -> bool:
+        """Get a token if the challenge names a token server; otherwise drop the password that was refused.
+
+        Return whether a second attempt may succeed. Raise `RegistryError` if the token server gives no token.
+        """
         with self._lock:
             self._tokens.pop((host, scope), None)
             if challenge.lower().startswith("bearer "):
-                words = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
-                self._tokens[host, scope] = self._trade(host, words, scope)
+                parameters = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
+                self._tokens[host, scope] = self._fetch_token(host, parameters, scope)
                 return True
             return self._credentials.forget(host)
 
-    def _trade(self, host: str, words: Mapping[str, str], scope: str) -> tuple[str, float]:
+    def _fetch_token(self, host: str, parameters: Mapping[str, str], scope: str) -> tuple[str, float]:
+        """Return a token and the time until which it is valid; `parameters` are those of the challenge."""
         import httpx
 
-        asked = {"service": words.get("service", ""), "scope": words.get("scope", scope)}
-        known = self._credentials.find(host)
+        query = {"service": parameters.get("service", ""), "scope": parameters.get("scope", scope)}
+        found = self._credentials.find(host)
         try:
-            answer = httpx.get(
-                words.get("realm", ""),
-                params={name: value for name, value in asked.items() if value},
-                headers={"authorization": _basic(*known)} if known else {},
-                timeout=30.0,
+            response = httpx.get(
+                parameters.get("realm", ""),
+                params={name: value for name, value in query.items() if value},
+                headers={"authorization": _basic_auth(*found)} if found else {},
+                timeout=_TOKEN_TIMEOUT,
             )
-            if answer.status_code in (401, 403):
+            if response.status_code in (401, 403):
                 raise RegistryError(
-                    f"{host} gives no token for {asked['scope']} ({answer.status_code}); `docker login`?"
+                    f"{host} gives no token for {query['scope']} ({response.status_code}); try `docker login {host}`"
                 )
-            told = answer.raise_for_status().json()
-            token = str(told.get("token") or told["access_token"])
+            answer = response.raise_for_status().json()
+            # Servers name the field `token`, OAuth 2 servers `access_token`; the protocol allows both.
+            token = str(answer.get("token") or answer["access_token"])
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError) as error:
             raise RegistryError(f"cannot get a token for {host}: {error}") from error
-        return token, self._clock() + max(int(told.get("expires_in") or 0), _TOKEN_SECONDS)
-
-
-def _basic(user: str, password: str) -> str:
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-
-
-def _ask_helper(name: str, host: str) -> tuple[str, str] | None:
-    """What `docker-credential-<name> get` says: the host goes in by standard input, JSON comes out."""
-    program = f"docker-credential-{name}"
-    try:
-        said = subprocess.run([program, "get"], input=host, capture_output=True, text=True, check=False, timeout=60)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise RegistryError(f"{program}, which docker's configuration names, does not answer: {error}") from error
-    if said.returncode != 0:
-        return None
-    try:
-        told = json.loads(said.stdout)
-        return str(told["Username"]), str(told["Secret"])
-    except (ValueError, KeyError) as error:
-        raise RegistryError(f"{program} gave no user and password for {host}") from error
-
-
-CONFIG_PREFIX = "rlimages-login-"
+        return token, self._clock() + max(int(answer.get("expires_in") or 0), _DEFAULT_TOKEN_SECONDS)
 
 
 @contextmanager
 def temporary_docker_config(
     credentials: Credentials, hosts: Iterable[str], environ: Mapping[str, str]
 ) -> Iterator[Path]:
-    """A folder that says who we are to `hosts`, and to nobody else; it is removed at the end, whatever happens.
+    """Write the credentials for `hosts` to a temporary `DOCKER_CONFIG`, and yield its folder, for a subprocess.
 
-    What a process left that was killed, the next one removes. Raises `FactoryError` when it can't be written.
+    The folder has mode 0700, the file 0600. It is deleted at the end of the block. Folders that killed processes left
+    behind are deleted at the beginning. Raise `FactoryError` if the file cannot be written.
     """
     parent = secrets_folder(environ)
     remove_stale_configs(parent)
     found = {host: credentials.find(host) for host in hosts}
     auths = {
-        host: {"auth": base64.b64encode(":".join(known).encode()).decode()} for host, known in found.items() if known
+        host: {"auth": base64.b64encode(":".join(login).encode()).decode()} for host, login in found.items() if login
     }
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f"{CONFIG_PREFIX}{this_process()}-", dir=parent))  # for us alone: 0700
+        folder = Path(tempfile.mkdtemp(prefix=f"{CONFIG_PREFIX}{this_process()}-", dir=parent))  # creates it as 0700
     except OSError as error:
-        raise FactoryError(f"{parent}: cannot make a folder for a login: {error.strerror}") from error
+        raise FactoryError(f"{parent}: cannot create a folder for credentials: {error.strerror}") from error
     try:
         _write_private(folder / "config.json", json.dumps({"auths": auths}))
         yield folder
@@ -166,7 +153,7 @@ def temporary_docker_config(
 
 
 def secrets_folder(environ: Mapping[str, str]) -> Path:
-    """Where such folders are: in memory where the machine offers that, and otherwise with temporary files."""
+    """Return the parent of the temporary folders with credentials: in memory if possible, so that no disk has them."""
     for name in (environ.get("XDG_RUNTIME_DIR", ""), "/dev/shm"):
         if name and os.access(name, os.W_OK):
             return Path(name)
@@ -174,16 +161,46 @@ def secrets_folder(environ: Mapping[str, str]) -> Path:
 
 
 def remove_stale_configs(parent: Path) -> None:
-    """Remove the folders whose process is gone."""
+    """Delete the temporary folders with credentials whose process is dead."""
     for folder in parent.glob(f"{CONFIG_PREFIX}*-*"):
         process = folder.name.removeprefix(CONFIG_PREFIX).rpartition("-")[0]
         if process.count(":") >= 2 and is_dead(process):
-            shutil.rmtree(folder, ignore_errors=True)  # somebody else may be removing it, or it is another's
+            # Ignore errors: another process may delete it at the same moment, or it belongs to another user.
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def docker_folder(environ: Mapping[str, str]) -> Path:
+    """Return the folder of Docker's configuration, where `docker login` stores credentials."""
+    return Path(environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+
+
+def _basic_auth(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def _ask_helper(name: str, host: str) -> tuple[str, str] | None:
+    """Return user and password from Docker's credential helper `docker-credential-<name>`; None if it has none."""
+    program = f"docker-credential-{name}"
+    try:
+        # The helpers' protocol: the host on standard input, JSON on standard output.
+        answer = subprocess.run(
+            [program, "get"], input=host, capture_output=True, text=True, check=False, timeout=_HELPER_TIMEOUT
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise RegistryError(f"{program}, which Docker's configuration names, does not answer: {error}") from error
+    if answer.returncode != 0:
+        return None
+    try:
+        fields = json.loads(answer.stdout)
+        return str(fields["Username"]), str(fields["Secret"])
+    except (ValueError, KeyError) as error:
+        raise RegistryError(f"{program} gave no user and password for {host}") from error
 
 
 def _write_private(path: Path, text: str) -> None:
     try:
+        # Created with this mode, and not changed to it later: there is no moment at which others can open the file.
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(text)
     except OSError as error:
-        raise FactoryError(f"{path}: cannot write a login: {error.strerror}") from error
+        raise FactoryError(f"{path}: cannot write credentials: {error.strerror}") from error

@@ -15,174 +15,203 @@ from rlimages.oci.manifest import (
     parse_reference,
     sha256_digest,
 )
-from rlimages.registry.http import PATIENCE, Login, RegistryHttp, RequestCounter
+from rlimages.registry.http import PATIENCE, Login, RegistryHttp
+from rlimages.registry.request_counter import RequestCounter
 from rlimages.system.process import Stop
 
 if TYPE_CHECKING:
     import httpx
 
 
-_CHUNK = 1 << 20
-_PAGE = 1000
+_CHUNK_SIZE = 1 << 20
+_TAGS_PER_PAGE = 1000
+PARALLEL_UPLOADS = 4
+"""Blobs of one image that are uploaded to a registry at the same time."""
 Chunks = Callable[[], Iterator[bytes]]
-"""Begins to give a blob's bytes; asked again when an upload is tried again."""
+"""Returns the content of a blob from its beginning; called again if an upload is repeated."""
 
 
 class RegistryClient:
-    """One registry. Every question is asked again while the registry is busy, until patience ends.
+    """A client of one registry. Each request is repeated while the registry is busy, until the patience ends.
 
-    All methods raise `RegistryError` when it can't be reached, refuses, or answers with something else than it
-    announces. May be used by several threads.
+    All methods raise `RegistryError` if the registry cannot be reached, refuses the request, or sends content with
+    another digest. May be used by several threads.
     """
 
     def __init__(
-        self, host: str, *, login: Login | None = None, meter: RequestCounter | None = None, patience: float = PATIENCE
+        self,
+        host: str,
+        *,
+        login: Login | None = None,
+        counter: RequestCounter | None = None,
+        patience: float = PATIENCE,
     ) -> None:
-        """`host[:port]`; `meter` counts each request."""
+        """Connect to `host[:port]` with the first request. `counter` counts all requests."""
         self.host = host
-        self._wire = RegistryHttp(host, login=login, meter=meter, patience=patience)
+        self._http = RegistryHttp(host, login=login, counter=counter, patience=patience)
 
     def close(self) -> None:
-        """Hang up."""
-        self._wire.close()
+        """Close the connection. The next request opens a new one."""
+        self._http.close()
 
     def __enter__(self) -> "RegistryClient":
-        """For `with`, which hangs up."""
+        """Return the client, which is closed at the end of the `with` block."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Hang up."""
+        """Close the connection."""
         self.close()
 
-    def manifest(self, repository: str, version: str) -> Manifest | None:
-        """What is there under a tag or digest; None when nothing is."""
-        where = f"{self.host}/{repository}:{version}"
-        answer = self._wire.ask(
-            "GET", f"{repository}/manifests/{version}", takes=(200, 404), headers={"accept": ", ".join(MEDIA_TYPES)}
+    def read_manifest(self, repository: str, tag_or_digest: str) -> Manifest | None:
+        """Return the manifest or index under a tag or digest; None if there is none."""
+        name = f"{self.host}/{repository}:{tag_or_digest}"
+        response = self._http.request(
+            "GET",
+            f"{repository}/manifests/{tag_or_digest}",
+            expected=(200, 404),
+            headers={"accept": ", ".join(MEDIA_TYPES)},
         )
-        if answer.status_code == 404:
+        if response.status_code == 404:
             return None
-        sent = sha256_digest(answer.content)
-        announced = answer.headers.get("docker-content-digest", sent)
-        wanted = version if version.startswith("sha256:") else announced
-        if sent not in (announced, wanted) or announced != wanted:
-            raise RegistryError(f"{self.host} announces {announced} for {where} and sends {sent}; is a proxy between?")
-        return parse_manifest(answer.content, answer.headers.get("content-type", ""), where)
+        received = sha256_digest(response.content)
+        announced = response.headers.get("docker-content-digest", received)
+        wanted = tag_or_digest if tag_or_digest.startswith("sha256:") else announced
+        if received not in (announced, wanted) or announced != wanted:
+            raise RegistryError(
+                f"{self.host} announces {announced} for {name} and sends {received}; "
+                "a proxy may have changed the content"
+            )
+        return parse_manifest(response.content, response.headers.get("content-type", ""), name)
 
-    def put_manifest(self, repository: str, version: str, manifest: Manifest) -> None:
-        """Put a manifest, whose blobs are there, under a tag."""
-        answer = self._wire.ask(
+    def put_manifest(self, repository: str, tag_or_digest: str, manifest: Manifest) -> None:
+        """Store a manifest under a tag or its digest. Its blobs must be in the repository already."""
+        response = self._http.request(
             "PUT",
-            f"{repository}/manifests/{version}",
-            takes=(201, 200),
+            f"{repository}/manifests/{tag_or_digest}",
+            expected=(201, 200),
             headers={"content-type": manifest.media_type},
             content=manifest.content,
         )
-        got = answer.headers.get("docker-content-digest", manifest.digest)
-        if got != manifest.digest:
-            raise RegistryError(f"{self.host} stored {repository}:{version} as {got}, sent was {manifest.digest}")
+        stored = response.headers.get("docker-content-digest", manifest.digest)
+        if stored != manifest.digest:
+            raise RegistryError(
+                f"{self.host} stored {repository}:{tag_or_digest} as {stored}, but {manifest.digest} was sent"
+            )
 
-    def delete_manifest(self, repository: str, version: str) -> bool:
-        """Delete a tag, or a manifest with all its tags; False where the registry doesn't offer that."""
-        answer = self._wire.ask("DELETE", f"{repository}/manifests/{version}", takes=(202, 200, 404, 405, 400))
-        return answer.status_code not in (405, 400)
+    def delete_manifest(self, repository: str, tag_or_digest: str) -> bool:
+        """Delete a tag, or a manifest with all its tags. Return False if the registry does not allow deletes."""
+        response = self._http.request(
+            "DELETE", f"{repository}/manifests/{tag_or_digest}", expected=(202, 200, 404, 405, 400)
+        )
+        return response.status_code not in (405, 400)
 
-    def tags(self, repository: str) -> tuple[str, ...]:
-        """All tags of a repository, sorted; none where it does not exist."""
-        found: list[str] = []
-        path: str = f"{repository}/tags/list?n={_PAGE}"
+    def list_tags(self, repository: str) -> tuple[str, ...]:
+        """Return all tags of a repository, sorted; none if the repository does not exist."""
+        tags: list[str] = []
+        path: str = f"{repository}/tags/list?n={_TAGS_PER_PAGE}"
         while path:
-            answer = self._wire.ask("GET", path, takes=(200, 404))
-            if answer.status_code == 404:
+            response = self._http.request("GET", path, expected=(200, 404))
+            if response.status_code == 404:
                 break
-            found += answer.json().get("tags") or []
-            path = answer.links.get("next", {}).get("url", "")
-        return tuple(sorted(set(found)))
+            tags += response.json().get("tags") or []  # a repository without tags may have null here
+            path = response.links.get("next", {}).get("url", "")
+        return tuple(sorted(set(tags)))
 
-    def has_blob(self, repository: str, name: str) -> bool:
-        """Whether a blob is there already."""
-        return self._wire.ask("HEAD", f"{repository}/blobs/{name}", takes=(200, 404)).status_code == 200
+    def has_blob(self, repository: str, digest: str) -> bool:
+        """Return whether a repository has a blob."""
+        return self._http.request("HEAD", f"{repository}/blobs/{digest}", expected=(200, 404)).status_code == 200
 
-    def blob(self, repository: str, name: str) -> bytes:
-        """A small blob, such as an image's configuration."""
-        content = self._wire.ask("GET", f"{repository}/blobs/{name}", takes=(200,)).content
-        if sha256_digest(content) != name:
-            raise RegistryError(f"{self.host}/{repository}@{name}: what came is {sha256_digest(content)}")
+    def read_blob(self, repository: str, digest: str) -> bytes:
+        """Return the content of a small blob, such as an image configuration."""
+        content = self._http.request("GET", f"{repository}/blobs/{digest}", expected=(200,)).content
+        if sha256_digest(content) != digest:
+            raise RegistryError(
+                f"{self.host}/{repository}@{digest}: the content has the digest {sha256_digest(content)}"
+            )
         return content
 
-    def read_blob(self, repository: str, name: str) -> Iterator[bytes]:
-        """A blob piece by piece; who reads it must check the digest."""
-        with self._wire.opened(f"{repository}/blobs/{name}", repository) as answer:
-            yield from answer.iter_raw(_CHUNK)
+    def stream_blob(self, repository: str, digest: str) -> Iterator[bytes]:
+        """Yield the content of a blob. The caller must check its digest."""
+        with self._http.stream(f"{repository}/blobs/{digest}", repository) as response:
+            # iter_raw: the bytes as stored. httpx must not decompress them, because the digest is that of these bytes.
+            yield from response.iter_raw(_CHUNK_SIZE)
 
-    def upload(self, repository: str, blob: Blob, chunks: Chunks, *, sources: tuple[str, ...] = ()) -> bool:
-        """Bring a blob here; True when its bytes had to travel.
+    def upload_blob(self, repository: str, blob: Blob, chunks: Chunks, *, sources: tuple[str, ...] = ()) -> bool:
+        """Make sure that a repository has a blob. Return True if its bytes were sent.
 
-        It does not travel where it is already, or can be mounted from one of `sources`, repositories of this registry.
-        An upload that breaks is begun anew, unless the registry has the blob after all.
+        Nothing is sent if the repository has the blob, or if the registry can mount it from one of `sources`, other
+        repositories of the same registry. An upload that breaks is repeated from its beginning.
         """
         if self.has_blob(repository, blob.digest):
             return False
         for source in sources:
             path = f"{repository}/blobs/uploads/?mount={blob.digest}&from={source}"
-            if self._wire.ask("POST", path, takes=(201, 202)).status_code == 201:
+            # 202: the registry cannot mount the blob and has started an upload, which is left unused.
+            if self._http.request("POST", path, expected=(201, 202)).status_code == 201:
                 return False
-        for attempt in self._wire.attempts():
+        for attempt in self._http.attempts():
             with attempt:
+                # The upload before this attempt may have succeeded, with only its response lost.
                 if attempt.num > 1 and self.has_blob(repository, blob.digest):
                     return True
-                place = self._location(self._wire.once("POST", f"{repository}/blobs/uploads/", repository, (202,)))
-                octets = {"content-type": "application/octet-stream", "content-length": str(blob.size)}
-                sent = self._location(self._wire.once("PATCH", place, repository, (202, 204), octets, chunks()))
-                self._wire.meter.uploaded(blob.digest, blob.size)
-                self._finish(repository, blob, sent)
+                started = self._http.request_once("POST", f"{repository}/blobs/uploads/", repository, (202,))
+                headers = {"content-type": "application/octet-stream", "content-length": str(blob.size)}
+                sent = self._http.request_once(
+                    "PATCH", self._location(started), repository, (202, 204), headers, chunks()
+                )
+                self._http.counter.count_upload(blob.digest, blob.size)
+                self._complete_upload(repository, blob, self._location(sent))
         return True
 
-    def _finish(self, repository: str, blob: Blob, place: str) -> None:
-        """Make a blob of what was sent; where that was done, but its answer lost, the blob is there."""
-        joint = "&" if urlsplit(place).query else "?"
-        for attempt in self._wire.attempts():
+    def _complete_upload(self, repository: str, blob: Blob, location: str) -> None:
+        """Turn the sent bytes into a blob.
+
+        This is repeated apart from the upload: after a lost response, the bytes need not be sent again.
+        """
+        separator = "&" if urlsplit(location).query else "?"
+        for attempt in self._http.attempts():
             with attempt:
-                answer = self._wire.once("PUT", f"{place}{joint}digest={blob.digest}", repository, (201, 204, 404))
-                if answer.status_code == 404:
+                response = self._http.request_once(
+                    "PUT", f"{location}{separator}digest={blob.digest}", repository, (201, 204, 404)
+                )
+                if response.status_code == 404:
+                    # If the first request succeeded and its response was lost, the upload is over, and the blob exists.
                     if attempt.num > 1 and self.has_blob(repository, blob.digest):
                         return
-                    raise RegistryError(f"{self.host} has forgotten an upload to {repository}; try again")
-                got = answer.headers.get("docker-content-digest", blob.digest)
-                if got != blob.digest:
-                    raise RegistryError(f"{self.host} stored a blob of {repository} as {got}, sent was {blob.digest}")
+                    raise RegistryError(f"{self.host} does not know the upload to {repository} any more; try again")
+                stored = response.headers.get("docker-content-digest", blob.digest)
+                if stored != blob.digest:
+                    raise RegistryError(
+                        f"{self.host} stored a blob of {repository} as {stored}, but {blob.digest} was sent"
+                    )
 
-    def _location(self, answer: "httpx.Response") -> str:
-        place = str(answer.headers.get("location", ""))
-        if not place:
-            raise RegistryError(f"{self.host} does not say where to upload to; is a proxy between?")
-        return urljoin(str(answer.request.url), place)
+    def _location(self, response: "httpx.Response") -> str:
+        location = str(response.headers.get("location", ""))
+        if not location:
+            raise RegistryError(f"{self.host} sends no address for an upload; a proxy may have removed it")
+        return urljoin(str(response.request.url), location)
 
 
 def resolve_reference(reference: str, *, login: Login | None = None, patience: float = PATIENCE) -> Manifest | None:
-    """What a registry holds under a reference; None when it holds nothing there. Raises `RegistryError`."""
-    place = parse_reference(reference)
-    with RegistryClient(place.host, login=login, patience=patience) as registry:
-        return registry.manifest(place.repository, place.tag_or_digest)
-
-
-PARALLEL_UPLOADS = 4
-"""Layers that travel to one registry at once."""
+    """Return the manifest or index that a reference names; None if there is none. Raise `RegistryError`."""
+    parsed = parse_reference(reference)
+    with RegistryClient(parsed.host, login=login, patience=patience) as registry:
+        return registry.read_manifest(parsed.repository, parsed.tag_or_digest)
 
 
 def upload_image(
     content: PackedContent, repository: str, registry: RegistryClient, *, stop: Stop, sources: tuple[str, ...] = ()
 ) -> None:
-    """Bring what a repository lacks of an image; `sources` are repositories there that may have it already.
+    """Upload the blobs of an image that a repository lacks. `sources` are repositories that they can be mounted from.
 
-    Raises `RegistryError` where the registry does not take it, `Interrupted` when `stop` is set.
+    Raise `RegistryError` if an upload fails, and `Interrupted` when `stop` is set. No manifest and no tag is written.
     """
 
     def upload(blob: Blob) -> None:
         if stop.is_set():
             raise Interrupted("interrupted")
-        registry.upload(repository, blob, lambda: content.chunks(blob), sources=sources)
+        registry.upload_blob(repository, blob, lambda: content.chunks(blob), sources=sources)
 
     with ThreadPoolExecutor(max_workers=PARALLEL_UPLOADS) as pool:
-        for done in [pool.submit(upload, blob) for blob in content.manifest.blobs]:
-            done.result()
+        for future in [pool.submit(upload, blob) for blob in content.manifest.blobs]:
+            future.result()

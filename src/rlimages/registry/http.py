@@ -1,8 +1,7 @@
-"""HTTP requests to a registry: retries, rate limits, and a count of requests against ECR's quotas."""
+"""Send HTTP requests to a registry: login, retries while it is busy, and errors in its own words."""
 
 import ipaddress
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from threading import Lock
@@ -10,197 +9,155 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from rlimages.errors import RegistryError
+from rlimages.registry.request_counter import RequestCounter
 
 if TYPE_CHECKING:
     import httpx
 
 
-QUOTAS: Mapping[str, int] = {
-    "BatchCheckLayerAvailability": 1000,
-    "BatchGetImage": 2000,
-    "CompleteLayerUpload": 100,
-    "GetAuthorizationToken": 500,
-    "GetDownloadUrlForLayer": 3000,
-    "InitiateLayerUpload": 100,
-    "PutImage": 10,
-    "UploadLayerPart": 500,
-}
-"""Calls a second that ECR allows an account in a region: the defaults of its service quotas."""
-_CALLS = {
-    ("HEAD", "blobs"): "BatchCheckLayerAvailability",
-    ("GET", "blobs"): "GetDownloadUrlForLayer",
-    ("POST", "uploads"): "InitiateLayerUpload",
-    ("PATCH", "uploads"): "UploadLayerPart",
-    ("PUT", "uploads"): "CompleteLayerUpload",
-    ("GET", "manifests"): "BatchGetImage",
-    ("HEAD", "manifests"): "BatchGetImage",
-    ("PUT", "manifests"): "PutImage",
-    ("DELETE", "manifests"): "BatchDeleteImage",
-    ("GET", "tags"): "ListImages",
-}
-
-
-class RequestCounter:
-    """Counts for one registry. May be used by several threads."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._calls: Counter[str] = Counter()
-        self._uploads: Counter[str] = Counter()
-        self.bytes = 0
-        """Of blobs, sent."""
-
-    def counted(self, method: str, path: str) -> None:
-        """One request of the distribution protocol."""
-        parts = path.split("/")
-        kind = next((word for word in ("uploads", "blobs", "manifests", "tags") if word in parts), "")
-        self.called(_CALLS.get((method, kind), f"{method} {kind or path}"))
-
-    def called(self, name: str) -> None:
-        """One call of ECR's API by its name."""
-        with self._lock:
-            self._calls[name] += 1
-
-    def uploaded(self, digest: str, size: int) -> None:
-        """A blob has travelled."""
-        with self._lock:
-            self._uploads[digest] += 1
-            self.bytes += size
-
-    @property
-    def calls(self) -> Mapping[str, int]:
-        """Name of ECR's API call -> how often, the most frequent first."""
-        with self._lock:
-            return dict(self._calls.most_common())
-
-    @property
-    def uploads(self) -> Mapping[str, int]:
-        """Digest -> how often its bytes have travelled: once, or something is wrong."""
-        with self._lock:
-            return dict(self._uploads)
-
-
 PATIENCE = 10.0
-"""Seconds for all attempts of one question: a run that is being stopped must not wait longer."""
+"""Seconds for all attempts of one request. A command that the user interrupts waits no longer than this."""
 _FIRST_WAIT = 0.1
-"""Seconds before the second attempt, doubled before each further one; less where there is little patience."""
+"""Seconds before the second attempt, doubled before each further one; less if the patience is short."""
 _TIMEOUT = 30.0
-"""Seconds for a registry to say or take the next bytes."""
+"""Seconds for a registry to connect, or to send or accept the next bytes."""
+_REACHABLE_TIMEOUT = 5.0
+"""Seconds for the first answer of a registry when it is only asked whether it is there."""
 
 
 class Login(Protocol):
-    """Who we are to registries."""
+    """The credentials for the requests to a registry."""
 
     def headers(self, host: str, scope: str) -> Mapping[str, str]:
-        """What to send with a request to do `repository:<name>:pull,push`."""
+        """Return the headers for a request with a scope such as `repository:<name>:pull,push`."""
 
-    def refused(self, host: str, scope: str, challenge: str) -> bool:
-        """Hear of a 401 or 403 and its WWW-Authenticate header; True when it is worth asking once more."""
+    def renew(self, host: str, scope: str, challenge: str) -> bool:
+        """Get other credentials after a 401 or 403. Return False if a second attempt would use the same ones.
+
+        `challenge` is the WWW-Authenticate header of the response.
+        """
 
 
 class AnonymousLogin:
-    """For registries that ask nothing."""
+    """The login for registries without authentication."""
 
     def headers(self, _host: str, _scope: str) -> Mapping[str, str]:
-        """Nothing."""
+        """Return no headers."""
         return {}
 
-    def refused(self, _host: str, _scope: str, _challenge: str) -> bool:
-        """There is nobody else to be."""
+    def renew(self, _host: str, _scope: str, _challenge: str) -> bool:
+        """Return False: there are no other credentials."""
         return False
 
 
 class RegistryHttp:
-    """The line to one registry. May be used by several threads."""
+    """The HTTP connection to one registry. May be used by several threads.
 
-    def __init__(self, host: str, *, login: Login | None, meter: RequestCounter | None, patience: float) -> None:
-        """`host[:port]`; `meter` counts each request."""
+    A path is relative to `/v2/`, or an absolute path or URL that the registry returned.
+    """
+
+    def __init__(self, host: str, *, login: Login | None, counter: RequestCounter | None, patience: float) -> None:
+        """Connect to `host[:port]` with the first request. `patience` is in seconds, as for `PATIENCE`."""
         self.host = host
-        self.meter = meter or RequestCounter()
+        self.counter = counter or RequestCounter()
         self._login = login or AnonymousLogin()
         self._patience = patience
-        self._open: httpx.Client | None = None
+        self._open_client: httpx.Client | None = None
         self._lock = Lock()
 
     def close(self) -> None:
-        """Hang up; who asks again is connected again."""
+        """Close the connection. The next request opens a new one."""
         with self._lock:
-            if self._open is not None:
-                self._open.close()
-            self._open = None
+            if self._open_client is not None:
+                self._open_client.close()
+            self._open_client = None
 
-    def once(
-        self,
-        method: str,
-        path: str,
-        repository: str,
-        takes: tuple[int, ...],
-        headers: Mapping[str, str] | None = None,
-        content: Any = None,
-    ) -> "httpx.Response":
-        """One answer to one request, whose status must be one of `takes`; a body may be an iterator of bytes."""
-        with self._sent(method, path, _scope(repository), headers or {}, content) as answer:
-            answer.read()
-            return self._insist(answer, takes, path)
-
-    @contextmanager
-    def opened(self, path: str, repository: str) -> Iterator["httpx.Response"]:
-        """What is there, to be read piece by piece."""
-        with self._sent("GET", path, _scope(repository), {}, None) as answer:
-            yield self._insist(answer, (200,), path)
-
-    def ask(
+    def request(
         self,
         method: str,
         path: str,
         *,
-        takes: tuple[int, ...],
+        expected: tuple[int, ...],
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
     ) -> "httpx.Response":
-        """One answer, asked for again while the registry is busy or unreachable."""
+        """Send a request until its status is one of `expected`; repeat it while the registry is busy or unreachable.
+
+        Raise `RegistryError` for any other status, or if the patience ends.
+        """
         for attempt in self.attempts():
-            with attempt, self._sent(method, path, _scope(_repository(path)), headers or {}, content) as answer:
-                answer.read()
-                return self._insist(answer, takes, path)
+            with attempt, self._send(method, path, _scope(_repository(path)), headers or {}, content) as response:
+                response.read()
+                return self._require_status(response, expected, path)
         raise AssertionError("the last attempt raises")
 
+    def request_once(
+        self,
+        method: str,
+        path: str,
+        repository: str,
+        expected: tuple[int, ...],
+        headers: Mapping[str, str] | None = None,
+        content: Any = None,
+    ) -> "httpx.Response":
+        """Send a request without repeating it; the body may be an iterator of bytes.
+
+        Raise `RegistryError` if the status is not one of `expected`. In a block of `attempts`, the block is repeated.
+        """
+        with self._send(method, path, _scope(repository), headers or {}, content) as response:
+            response.read()
+            return self._require_status(response, expected, path)
+
+    @contextmanager
+    def stream(self, path: str, repository: str) -> Iterator["httpx.Response"]:
+        """Send a GET request once, and yield the response before its body is read."""
+        with self._send("GET", path, _scope(repository), {}, None) as response:
+            yield self._require_status(response, (200,), path)
+
     def attempts(self) -> Iterator[Any]:
-        """What is tried in `with` blocks until it passes: again while the registry is busy and patience lasts."""
+        """Yield contexts for `with` blocks; a block is repeated while the registry is busy and the patience lasts."""
         import stamina
         from stamina.instrumentation import set_on_retry_hooks
 
-        set_on_retry_hooks([])  # it would log into the progress view; the report says what came of it
+        set_on_retry_hooks([])  # stamina logs each retry to standard error, in the middle of the progress display
         first = min(_FIRST_WAIT, self._patience / 20)
+        # The jitter keeps the parallel uploads of a release from coming back at the same moment.
         waits = {"wait_initial": first, "wait_jitter": 2 * first}
-        return iter(stamina.retry_context(on=self._worth_waiting, attempts=None, timeout=self._patience, **waits))
+        return iter(stamina.retry_context(on=self._retry_wait, attempts=None, timeout=self._patience, **waits))
 
-    def _worth_waiting(self, error: Exception) -> bool | float:
-        """As long as the registry asks for, but no longer than there is patience."""
+    def _retry_wait(self, error: Exception) -> bool | float:
+        """Return the seconds before the next attempt: what the registry asks for, but no more than the patience.
+
+        True stands for stamina's own back-off, and False for no further attempt.
+        """
         if not isinstance(error, _BusyError):
             return False
         return True if error.wait is None else min(error.wait, self._patience)
 
     @contextmanager
-    def _sent(
+    def _send(
         self, method: str, path: str, scope: str, headers: Mapping[str, str], content: Any
     ) -> Iterator["httpx.Response"]:
-        """One request, and once more when the registry wanted to know who we are. A body that streams goes once."""
+        """Send a request, and once more with new credentials after a 401 or 403."""
         import httpx
 
         client, url = self._client(), self._url(path)
-        own = urlsplit(url).netloc == self.host
+        # Credentials are for the registry only: an upload may continue at another host, such as a storage service.
+        is_own_host = urlsplit(url).netloc == self.host
         try:
-            for last in (False, True):
-                known = self._login.headers(self.host, scope) if own else {}
-                self.meter.counted(method, urlsplit(url).path)
-                with client.stream(method, url, headers={**headers, **known}, content=content) as answer:
-                    unwanted = answer.status_code in (401, 403) and own and not last
-                    if unwanted and self._login.refused(self.host, scope, answer.headers.get("www-authenticate", "")):
+            for is_last in (False, True):
+                login = self._login.headers(self.host, scope) if is_own_host else {}
+                self.counter.count_request(method, urlsplit(url).path)
+                with client.stream(method, url, headers={**headers, **login}, content=content) as response:
+                    # ECR answers an expired token with 403, and not with 401.
+                    may_renew = response.status_code in (401, 403) and is_own_host and not is_last
+                    challenge = response.headers.get("www-authenticate", "")
+                    if may_renew and self._login.renew(self.host, scope, challenge):
                         if isinstance(content, bytes | None):
                             continue
-                        raise _BusyError(f"{self.host} wanted a new login in the middle of an upload", 0.0)
-                    yield answer
+                        # An iterator is used up and cannot be sent again here: the whole upload starts again.
+                        raise _BusyError(f"{self.host} required a new login during an upload", 0.0)
+                    yield response
                     return
         except (httpx.TransportError, httpx.StreamError) as error:
             hint = "is it running?" if is_loopback(self.host) else "check the name, the network and the proxy"
@@ -210,20 +167,22 @@ class RegistryHttp:
         except httpx.InvalidURL as error:
             raise RegistryError(f"cannot reach the registry {self.host} ({error}); check the name") from error
 
-    def _insist(self, answer: "httpx.Response", takes: tuple[int, ...], path: str) -> "httpx.Response":
-        """The answer, if it is one of those that mean something here."""
-        status = answer.status_code
-        if status in takes:
-            return answer
-        what = f"{answer.request.method} {urlsplit(path).path}"
-        said = _error_message(answer)
+    def _require_status(self, response: "httpx.Response", expected: tuple[int, ...], path: str) -> "httpx.Response":
+        """Return the response if its status is expected; otherwise raise `RegistryError`."""
+        status = response.status_code
+        if status in expected:
+            return response
+        request = f"{response.request.method} {urlsplit(path).path}"
+        message = _error_message(response)
         if status == 429 or status >= 500:
-            raise _BusyError(f"{self.host} answered {status} to {what}{said}; try again later", _retry_after(answer))
+            raise _BusyError(
+                f"{self.host} answered {status} to {request}{message}; try again later", _retry_after(response)
+            )
         if status in (401, 403):
             raise RegistryError(
-                f"{self.host} wants a login for {what} ({status}){said}; try `docker login {self.host}`"
+                f"{self.host} requires a login for {request} ({status}){message}; try `docker login {self.host}`"
             )
-        raise RegistryError(f"{self.host} answered {status} to {what}{said}")
+        raise RegistryError(f"{self.host} answered {status} to {request}{message}")
 
     def _url(self, path: str) -> str:
         if path.startswith(("http:", "https:")):
@@ -234,30 +193,35 @@ class RegistryHttp:
         import httpx
 
         with self._lock:
-            if self._open is None:
-                near = is_loopback(self.host)  # plain http: no certificates to load, no proxy to ask
-                self._open = httpx.Client(timeout=_TIMEOUT, verify=not near, trust_env=not near, follow_redirects=True)
-            return self._open
+            if self._open_client is None:
+                # On loopback the protocol is plain http: loading certificates would only cost time, and a proxy of the
+                # environment cannot reach this machine's loopback address.
+                is_remote = not is_loopback(self.host)
+                self._open_client = httpx.Client(
+                    timeout=_TIMEOUT, verify=is_remote, trust_env=is_remote, follow_redirects=True
+                )
+            return self._open_client
 
 
 class _BusyError(RegistryError):
-    """What may pass by itself."""
+    """A failure that may pass without any change here: a busy or unreachable registry."""
 
     def __init__(self, message: str, wait: float | None) -> None:
-        """`wait`: seconds that the registry asks for; None where it says nothing."""
+        """`wait` is the number of seconds that the registry asks for; None if it asks for none."""
         super().__init__(message)
         self.wait = wait
 
 
-def _retry_after(answer: "httpx.Response") -> float | None:
-    told = answer.headers.get("retry-after", "")
-    return float(told) if told.isdigit() else None
+def _retry_after(response: "httpx.Response") -> float | None:
+    """Return the seconds in the header Retry-After. The other form of that header, a date, is not used."""
+    value = response.headers.get("retry-after", "")
+    return float(value) if value.isdigit() else None
 
 
-def _error_message(answer: "httpx.Response") -> str:
-    """What the registry has against it, in its own words: `: TOOMANYREQUESTS rate exceeded`."""
+def _error_message(response: "httpx.Response") -> str:
+    """Return the first error in the body of a response, such as `: TOOMANYREQUESTS rate exceeded`; or nothing."""
     try:
-        first = json.loads(answer.read())["errors"][0]
+        first = json.loads(response.read())["errors"][0]
         return f": {first['code']} {first.get('message', '')}".rstrip()
     except (ValueError, KeyError, TypeError, IndexError):
         return ""
@@ -268,9 +232,9 @@ def _exception_message(error: Exception) -> str:
 
 
 def _repository(path: str) -> str:
-    """The repository of a path like `team/image/blobs/sha256:…`."""
-    for word in ("/manifests/", "/blobs/", "/tags/"):
-        name, found, _ = path.removeprefix("/v2/").partition(word)
+    """Return the repository in a path such as `team/image/blobs/sha256:…`."""
+    for resource in ("/manifests/", "/blobs/", "/tags/"):
+        name, found, _ = path.removeprefix("/v2/").partition(resource)
         if found:
             return name
     return ""
@@ -281,23 +245,25 @@ def _scope(repository: str) -> str:
 
 
 def is_reachable(host: str) -> bool:
-    """True when a registry is there, whatever it thinks of us."""
+    """Return whether a registry answers at a host, even if it requires a login."""
     import httpx
 
     try:
-        status = httpx.get(f"{base_url(host)}/v2/", timeout=5.0, trust_env=not is_loopback(host)).status_code
+        status = httpx.get(
+            f"{base_url(host)}/v2/", timeout=_REACHABLE_TIMEOUT, trust_env=not is_loopback(host)
+        ).status_code
     except (httpx.HTTPError, httpx.InvalidURL):
         return False
     return status in (200, 401, 403)
 
 
 def base_url(host: str) -> str:
-    """Where a registry listens. Loopback speaks plain http, as Docker assumes too."""
+    """Return the URL of a registry: https, but plain http on loopback, as Docker does."""
     return f"{'http' if is_loopback(host) else 'https'}://{host}"
 
 
 def is_loopback(host: str) -> bool:
-    """True for `localhost`, `127.0.0.0/8` and `[::1]`, with or without a port."""
+    """Return True for `localhost`, `127.0.0.0/8` and `[::1]`, with or without a port."""
     name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
     if name == "localhost":
         return True

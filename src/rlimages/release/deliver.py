@@ -52,7 +52,7 @@ def deliver(
         def steps() -> None:
             if transaction.state is ReleaseState.RELEASED:
                 return
-            require_reachable(registry.host)
+            _require_reachable(registry.host)
             for repository in dict.fromkeys(registry.repository(item) for item in release.items):
                 if connection.ensure_repository(repository):
                     on_progress(registry.name, f"created the repository {repository}")
@@ -84,7 +84,7 @@ def roll_back(
         )
 
         def steps() -> None:
-            require_reachable(registry.host)
+            _require_reachable(registry.host)
             transaction.roll_back()
 
         return _run(release, connection, transaction, steps)
@@ -92,7 +92,7 @@ def roll_back(
     return _in_parallel(connections, roll_back_in)
 
 
-def require_reachable(host: str) -> None:
+def _require_reachable(host: str) -> None:
     """Raise `RegistryError` if nothing answers at a registry's address.
 
     A busy registry is asked again for minutes. This finds out at once that there is no registry to wait for.

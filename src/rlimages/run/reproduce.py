@@ -77,12 +77,12 @@ def open_local_image(name: str, engine: DockerEngine) -> SourceImage:
 
 
 def _open_remote_image(registry: RegistryClient, place: Reference, word: str) -> SourceImage:
-    manifest = registry.manifest(place.repository, place.tag_or_digest)
+    manifest = registry.read_manifest(place.repository, place.tag_or_digest)
     if manifest is None:
         raise RegistryError(f"{place.host} holds nothing under {word.partition('/')[2]}")
     if manifest.config is None or manifest.config.media_type not in (DOCKER_CONFIG, OCI_CONFIG):
         raise RegistryError(f"{word} is no image of one platform; name one by its digest")
-    content = registry.blob(place.repository, manifest.image)
+    content = registry.read_blob(place.repository, manifest.image)
     told = parse_config(content, word)
 
     def read(check: Callable[[], None], known: MutableMapping[str, LayerContents]) -> ImageContents:
@@ -108,7 +108,7 @@ def _layers(
 
 def _layer(registry: RegistryClient, repository: str, blob: Blob, check: Callable[[], None]) -> LayerContents:
     """Read the contents of one layer, and check its digest."""
-    with open_layer(blob, registry.read_blob(repository, blob.digest), check) as archive:
+    with open_layer(blob, registry.stream_blob(repository, blob.digest), check) as archive:
         return read_layer(archive, check)
 
 

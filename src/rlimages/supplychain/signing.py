@@ -12,8 +12,8 @@ from rlimages.oci.labels import SIGNED_ANNOTATION
 from rlimages.oci.manifest import parse_reference
 from rlimages.registry.auth import Credentials, RegistryLogin, temporary_docker_config
 from rlimages.registry.client import resolve_reference
-from rlimages.registry.ecr import RawRepositories
 from rlimages.registry.http import Login
+from rlimages.registry.repository_settings import RawRepositories
 from rlimages.supplychain.cosign import (
     OPTIONAL,
     Signature,

@@ -137,7 +137,7 @@ class Someone:
     def headers(self, host: str, scope: str) -> dict[str, str]:
         return {"authorization": f"Basic {self.password} for {host} to {scope}"}
 
-    def refused(self, _host: str, _scope: str, _challenge: str) -> bool:
+    def renew(self, _host: str, _scope: str, _challenge: str) -> bool:
         self.password += 1
         return True
 
@@ -154,7 +154,7 @@ def test_a_login_that_has_expired_is_renewed_once(registry, status) -> None:
     assert resolve_reference(f"{registry.host}/x:1", login=Someone()).digest == DIGEST
     assert [headers["authorization"][:7] for _, headers in registry.asked] == ["Basic 1", "Basic 2"]
     registry.answers = [holds(b"", status)]
-    with pytest.raises(RegistryError, match="wants a login"):
+    with pytest.raises(RegistryError, match="requires a login"):
         resolve_reference(f"{registry.host}/x:1", login=Someone())
 
 

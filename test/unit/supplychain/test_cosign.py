@@ -7,7 +7,7 @@ import pytest
 
 from rlimages.errors import RegistryError, UsageError
 from rlimages.registry.auth import CONFIG_PREFIX, Credentials, temporary_docker_config
-from rlimages.registry.ecr import RawRepositories
+from rlimages.registry.repository_settings import RawRepositories
 from rlimages.supplychain.cosign import (
     OPTIONAL,
     SBOM_TYPE,
