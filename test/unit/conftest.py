@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="session")
 def project() -> Project:
-    """The project itself: its matrix is the best example there is."""
+    """Load the project in this repository."""
     return load_project(ROOT / "build_matrix.yaml", ROOT)
 
 
@@ -58,18 +58,18 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 CELLS: dict[str, str] = {}
-"""Local name -> cell id of every step that a test made: a build request names the image only."""
+"""Local name -> cell id of every step that a test made: a build request has no cell id."""
 
 
 class FakeEngine:
-    """An engine that remembers what it was asked and answers what it was told to."""
+    """An engine without Docker: it records its calls and returns prepared results."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, ...]] = []
         self.builds: dict[str, list[BuildOutcome | Callable[[], BuildOutcome]]] = {}
-        """Cell id -> the answers to its builds, in order; without one a build passes."""
+        """Cell id -> the results of its builds, in order; without one a build passes."""
         self.checks: dict[str, ContainerRun | Callable[[], ContainerRun]] = {}
-        """Name of a program -> the answer; without one a check passes."""
+        """Name of a program -> its result; without one a check passes."""
         self.store: dict[str, InspectedImage] = {}
         self.orphans: tuple[str, ...] = ()
         self.dangling: frozenset[str] = frozenset()
@@ -136,7 +136,7 @@ def engine() -> FakeEngine:
 
 @pytest.fixture
 def make_step(cell: Cell) -> Callable[..., BuildStep]:
-    """Makes a step for the cell of that version, so that ids differ."""
+    """Make a step for the cell with another version, so that ids differ."""
 
     def make(version: str = "2.9.3", **changes: Any) -> BuildStep:
         mine = replace(cell, version=version, tag=f"ray-{version}", aliases=(f"ray-{version}-alias",))

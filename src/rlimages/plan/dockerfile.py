@@ -25,7 +25,7 @@ class Instruction:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BuildScript:
+class ParsedDockerfile:
     """The part of a Dockerfile that one image is built from: the last stage and all stages that it uses."""
 
     instructions: tuple[Instruction, ...]
@@ -41,14 +41,14 @@ class _Stage:
     instructions: list[Instruction] = field(default_factory=list)
 
 
-def read_dockerfile(text: str, arguments: Mapping[str, str]) -> BuildScript:
+def parse_dockerfile(text: str, arguments: Mapping[str, str]) -> ParsedDockerfile:
     """Parse a Dockerfile for a build with these arguments, without comments and stages that the build does not use."""
     head, stages = _parse_stages(text)
     used = _stages_to(list(stages)[-1], stages, arguments) if stages else {}
     bodies = [instruction for stage in used.values() for instruction in stage.instructions]
     sources = (_substitute(source, arguments) for instruction in bodies for source in _sources(instruction))
     bases = (_substitute(stage.base, arguments) for stage in used.values())
-    return BuildScript(
+    return ParsedDockerfile(
         instructions=tuple(sorted((*head, *bodies), key=lambda instruction: instruction.line)),
         bases=tuple(dict.fromkeys(base for base in bases if base not in stages and base != "scratch")),
         sources=tuple(dict.fromkeys(sources)),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rlimages.matrix.cell import EMPTY, Cell
 from rlimages.oci.labels import BUILD_LABEL, INPUTS_LABEL, SOURCE_LABEL
-from rlimages.plan.dockerfile import BuildScript, Instruction, read_dockerfile
+from rlimages.plan.dockerfile import Instruction, ParsedDockerfile, parse_dockerfile
 from rlimages.system.files import read_text
 
 IGNORED = (".gitkeep", "__pycache__")
@@ -23,7 +23,7 @@ _ORDER = {kind: number for number, kind in enumerate(("parent", "base", "argumen
 """Changes are listed in this order: what explains most comes first."""
 _DIGEST = re.compile("[0-9a-f]{64}")
 _SHORT = 12
-"""Digits of a digest in the label `rlimages.inputs`. Only people and `plan` read them; reuse compares whole digests."""
+"""Digits of a digest in the label `rlimages.inputs`: enough to find what changed. Reuse compares whole digests."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Inputs:
     """Everything that decides the content of one cell's image."""
 
     cell: Cell
-    script: BuildScript
+    dockerfile: ParsedDockerfile
     files: Mapping[str, str]
     """Path below the root -> digest, of every file that the Dockerfile copies or mounts, except the lock."""
     lock: str
@@ -71,7 +71,7 @@ class Inputs:
         }
 
     def _source_entries(self) -> dict[str, str]:
-        instructions = " ".join(_sha256(each.text.encode()) for each in self.script.instructions)
+        instructions = " ".join(_sha256(each.text.encode()) for each in self.dockerfile.instructions)
         return {
             _INSTRUCTIONS: instructions,
             **{f"file {path}": value for path, value in self.files.items()},
@@ -88,23 +88,23 @@ class InputReader:
 
     def read(self, cell: Cell, base_digests: Mapping[str, str] = EMPTY) -> Inputs:
         """Read the inputs of a cell from disk; `base_digests` becomes the field of this name."""
-        script = self._build_script(cell)
+        dockerfile = self._parse_dockerfile(cell)
         files: dict[str, str] = dict(self._digests(".dockerignore"))
-        for source in script.sources:
+        for source in dockerfile.sources:
             if source != cell.lock:
                 files.update(self._digests(source))
         return Inputs(
             cell=cell,
-            script=script,
+            dockerfile=dockerfile,
             files=files,
-            lock=_without_comments(read_text(self.root / cell.lock) or "") if cell.lock in script.sources else "",
+            lock=_without_comments(read_text(self.root / cell.lock) or "") if cell.lock in dockerfile.sources else "",
             base_digests=base_digests,
         )
 
-    def _build_script(self, cell: Cell) -> BuildScript:
+    def _parse_dockerfile(self, cell: Cell) -> ParsedDockerfile:
         """Parse the Dockerfile stages that the image of a cell is built from."""
         text = read_text(self.root / cell.recipe) or ""
-        return read_dockerfile(text, {"processor": cell.processor.value})
+        return parse_dockerfile(text, {"processor": cell.processor.value})
 
     def _digests(self, source: str) -> Mapping[str, str]:
         if source not in self._files:
@@ -182,7 +182,7 @@ def _changed_instructions(before: str, inputs: Inputs) -> Iterator[Change]:
     """Compare the digests of Dockerfile instructions; a removed one is named by the instruction after it."""
     from difflib import SequenceMatcher
 
-    instructions = inputs.script.instructions
+    instructions = inputs.dockerfile.instructions
     old, new = before.split(" "), inputs.entries[_INSTRUCTIONS].split(" ")
     for tag, old_start, old_end, new_start, new_end in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if tag in ("replace", "insert"):

@@ -1,6 +1,6 @@
 """A Dockerfile is parsed to the instructions, base images and files of one processor's image."""
 
-from rlimages.plan.dockerfile import BuildScript, Instruction, read_dockerfile
+from rlimages.plan.dockerfile import Instruction, ParsedDockerfile, parse_dockerfile
 
 DOCKERFILE = """# a comment
 ARG processor=cpu
@@ -29,8 +29,8 @@ COPY --chmod=755 one/ two/ /
 
 
 def test_only_stages_that_the_image_of_the_processor_uses_are_kept() -> None:
-    cpu = read_dockerfile(DOCKERFILE, {"processor": "cpu"})
-    gpu = read_dockerfile(DOCKERFILE, {"processor": "gpu"})
+    cpu = parse_dockerfile(DOCKERFILE, {"processor": "cpu"})
+    gpu = parse_dockerfile(DOCKERFILE, {"processor": "gpu"})
     assert cpu.bases == ("${account}.example/base:cpu",)
     assert gpu.bases == ("debian:12",)
     assert cpu.sources == ("a.sh", "lock/cpu.txt", "one", "two")
@@ -42,17 +42,17 @@ def test_only_stages_that_the_image_of_the_processor_uses_are_kept() -> None:
 
 
 def test_an_instruction_has_its_line_and_no_comments() -> None:
-    script = read_dockerfile(DOCKERFILE, {"processor": "cpu"})
+    script = parse_dockerfile(DOCKERFILE, {"processor": "cpu"})
     run = next(each for each in script.instructions if "one" in each.text and each.keyword == "RUN")
     assert DOCKERFILE.splitlines()[run.line - 1].startswith("RUN --mount=type=bind,source=a.sh")
     assert "a comment between" not in run.text
-    recommented = read_dockerfile(
+    recommented = parse_dockerfile(
         DOCKERFILE.replace("# a comment between two lines", "# other words"), {"processor": "cpu"}
     )
     assert [each.text for each in recommented.instructions] == [each.text for each in script.instructions]
 
 
 def test_a_dockerfile_without_stages_has_no_bases_and_sources() -> None:
-    assert read_dockerfile("ARG a=1\n", {}) == BuildScript(
+    assert parse_dockerfile("ARG a=1\n", {}) == ParsedDockerfile(
         instructions=(Instruction(line=1, text="ARG a=1"),), bases=(), sources=()
     )
