@@ -1,9 +1,11 @@
-"""Describe how a release ended in each registry: as a value, as lines for people, and as an exit code."""
+"""Describe how a release ended in each registry: as a value, in a run's report, as text, and as an exit code."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rlimages.errors import Interrupted, RegistryError
+from rlimages.matrix.cell import Cell
+from rlimages.plan.results import CellReport, Outcome, PublishResult, RequirementResult
 from rlimages.registry.request_counter import QUOTAS
 from rlimages.release.journal import Moving, Release, RequirementChecked, Staged
 from rlimages.release.model import RegistryConnection, ReleaseState
@@ -60,6 +62,54 @@ def registry_result(
         bytes=connection.counter.bytes,
         seconds=seconds,
     )
+
+
+def with_results(cell: CellReport, results: Sequence[RegistryResult]) -> CellReport:
+    """Return the report of a cell that was released, with its results in all registries added."""
+    return replace(
+        cell,
+        publish=tuple(_publish_results(cell.cell, results)),
+        requirements=tuple(_requirement_results(cell.cell, results)),
+    )
+
+
+def _publish_results(cell: Cell, results: Sequence[RegistryResult]) -> Iterator[PublishResult]:
+    for result in results:
+        released = result.state is ReleaseState.RELEASED
+        for tag, reference in zip(cell.tags, result.references[cell.id], strict=True):
+            already = "" if tag in result.moved[cell.id] else "was there already"
+            yield PublishResult(
+                cell=cell,
+                reference=reference,
+                outcome=Outcome.PASSED if released else Outcome.FAILED,
+                reason=already if released else result.reason or "the release did not finish",
+                digest=result.digests.get(cell.id, "") if released else "",
+                # A registry is served as a whole: its time is shared equally by all tags of all images.
+                seconds=result.seconds / (len(result.references) * len(result.references[cell.id])),
+            )
+
+
+def _requirement_results(cell: Cell, results: Sequence[RegistryResult]) -> Iterator[RequirementResult]:
+    for result in results:
+        for check in result.requirements:
+            if check.cell == cell.id:
+                yield RequirementResult(
+                    cell=cell,
+                    requirement=check.requirement,
+                    registry=result.registry,
+                    outcome=Outcome.PASSED if check.passed else Outcome.FAILED,
+                    reason=check.detail,
+                )
+
+
+def release_notes(name: str, results: Sequence[RegistryResult]) -> Iterator[str]:
+    """Yield the notes of a run's report: each registry, and the commands that resume the release or roll it back."""
+    for result in results:
+        yield f"{result.registry}: {result.state}; {traffic_line(result)}"
+    if any(result.state is not ReleaseState.RELEASED for result in results):
+        yield f"resume it with `rlimages publish --resume {name}`"
+    if any(result.state is ReleaseState.BETWEEN for result in results):
+        yield f"or roll it back with `rlimages publish --rollback {name}`"
 
 
 def release_lines(results: Sequence[RegistryResult]) -> Iterator[str]:

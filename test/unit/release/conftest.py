@@ -1,7 +1,7 @@
 """A registry in memory that records its requests, and a release of two images to it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,11 +18,12 @@ from rlimages.system.process import Stop
 
 
 class Image:
-    """A small image, in an uncompressed form or packed differently (`packing`)."""
+    """A small image. The same image has another layer blob, and so another digest, with another `packing`."""
 
-    def __init__(self, name: str, version: str, packing: str = "") -> None:
+    def __init__(self, name: str, version: str, packing: str = "", labels: Mapping[str, str] | None = None) -> None:
+        labels = {VERSION_LABEL: version, **(labels or {})}
         config = json.dumps(
-            {"os": "linux", "architecture": "amd64", "name": name, "config": {"Labels": {VERSION_LABEL: version}}}
+            {"os": "linux", "architecture": "amd64", "name": name, "config": {"Labels": labels}}
         ).encode()
         layer = f"{name} {version} {packing}".encode()
         self.content = {sha256_digest(config): config, sha256_digest(layer): layer}
@@ -37,6 +38,8 @@ class Image:
 
 class MemoryRegistry:
     """Stands for a `RegistryClient`. Its requests are recorded together with the events of a journal, in order."""
+
+    host = "registry"
 
     def __init__(self, log: list[str]) -> None:
         self.log = log
