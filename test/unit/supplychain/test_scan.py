@@ -174,7 +174,7 @@ def test_a_target_says_what_fails_and_where_the_waivers_are() -> None:
     [
         (TARGETS.replace("medium", "mediun"), "'mediun' is not one of critical, high, medium, low, informational"),
         (TARGETS.replace("ecr: {regions: [us-west-2]}", "registry: 127.0.0.1:5000"), "scan: only ECR scans"),
-        (TARGETS.replace("sign: awskms:///alias/release", "sign_password: WORD"), "there is no key in 'sign'"),
+        (TARGETS.replace("sign: awskms:///alias/release", "sign_password: WORD"), "this is the password of a key, but 'sign' is missing"),
     ],
 )
 def test_a_target_that_cannot_scan_or_sign_is_refused(text, message) -> None:
