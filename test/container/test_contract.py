@@ -223,7 +223,7 @@ def test_a_job_that_names_no_script_is_told_so(job, cell) -> None:
     ended = job(cell, "", program="").run()
     assert (ended.code, ended.failure) == (
         1,
-        "the job names no entry point: hyperparameter sagemaker_program is missing",
+        "the job has no entry point: hyperparameter sagemaker_program is missing",
     )
 
 
@@ -266,7 +266,7 @@ def test_a_job_that_is_stopped_before_its_script_ends_with_a_reason(job, cell) -
     subprocess.run(["docker", "stop", "--time", "30", one.name], check=True, capture_output=True)
     process.communicate()
     assert process.returncode == 143
-    assert (one.folder / "output/failure").read_text() == "SIGTERM came before the training script had started"
+    assert (one.folder / "output/failure").read_text() == "received SIGTERM before the training script started"
 
 
 def test_when_one_host_dies_the_other_saves_its_checkpoint(job, client, tmp_path) -> None:

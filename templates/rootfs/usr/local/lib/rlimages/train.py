@@ -1,34 +1,36 @@
-"""Run the toolkit's own `train`, mending what would cost a job its time, its checkpoint or the reason of its failure.
+"""Run the `train` program of SageMaker's training toolkit with corrections.
 
     train.py PATH_OF_TRAIN [ARGUMENT...]
 
-What is mended, and why, stands in the modules of `rlimages_train`. A `train` of no known toolkit runs as it is, but for
-SIGTERM, which ends it when the processes that it has started have ended, not before.
+The corrections save a job's start-up time, its checkpoint or the reason of its failure. The modules of `rlimages_train`
+explain each of them. If `train` belongs to no known training toolkit, only the handling of SIGTERM changes: `train`
+ends after the processes that it started, not before.
 """
 
 import os
 import runpy
 import sys
 
-from rlimages_train import failure, hosts, imports, script, signals, toolkit
+from rlimages_train import failure_file, host_names, lazy_imports, script_output, signals, training_toolkit
 
 
 def main():
-    signals.listen()
+    """Correct the toolkit's modules, then run the program that the first argument names."""
+    signals.handle_sigterm()
     del sys.argv[0]
-    # As if Python had been started with the program itself.
+    # Python does the same when it is started with the program itself.
     sys.path[0] = os.path.dirname(sys.argv[0])
     try:
-        package = toolkit.package_of(sys.argv[0])
+        package = training_toolkit.find_package(sys.argv[0])
         if package is not None:
-            imports.spare()
-            found = toolkit.Toolkit(package)
-            imports.name_tensorflow_errors(found)
-            script.listen(found)
-            failure.explain(found)
-            hosts.limit(found)
+            lazy_imports.defer_imports()
+            toolkit = training_toolkit.TrainingToolkit(package)
+            lazy_imports.avoid_tensorflow_import(toolkit)
+            script_output.capture_stderr(toolkit)
+            failure_file.improve_reports(toolkit)
+            host_names.limit_wait(toolkit)
         runpy.run_path(sys.argv[0], run_name="__main__")
-    except signals.Stopped as error:  # before the toolkit was ready to report it
+    except signals.JobStopped as error:  # the toolkit does not run yet, so it cannot report this
         sys.stderr.write("rlimages: %s\n" % error)
         sys.exit(error.errno)
 

@@ -1,1 +1,1 @@
-"""What `train` of these images adds to the toolkit's, one habit of the toolkit a module."""
+"""Corrections of SageMaker's training toolkit for the `train` program of the images, one subject a module."""

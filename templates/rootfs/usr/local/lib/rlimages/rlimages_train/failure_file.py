@@ -1,84 +1,94 @@
-"""/opt/ml/output/failure says what went wrong, the most useful first: SageMaker shows its first 1024 characters.
+"""Write the reason of a failed job to /opt/ml/output/failure, with the most useful part first.
 
-The toolkit writes the exit status of a script and no word of what the script said; puts the message of its own errors
-behind their traceback; in its older versions overwrites what the script has written; and reports success where it
-cannot write the file.
+SageMaker shows the first 1024 characters of this file. This module corrects four habits of the toolkit:
+
+- For a failed script, it writes the exit status and nothing of the script's standard error.
+- For an error of its own, it writes the traceback before the message.
+- Older versions overwrite a failure file that the script has written.
+- If it cannot write the file, it ends as if the job had succeeded.
 """
 
 import os
 import signal
 import sys
 
-from rlimages_train import script, signals
+from rlimages_train import script_output, signals
 
-ROOM = 800
-"""Characters for what the script said; the toolkit's own words before and after it have the rest of 1024."""
-NEAR = 20
-"""Lines that may follow a traceback if it is to be the reason of the end."""
+SUMMARY_LENGTH = 800
+"""Characters for the script's standard error. The toolkit's text around it takes the rest of the 1024."""
+MAX_LINES_AFTER_TRACEBACK = 20
+"""If more lines than this follow a traceback, it is not taken for the reason of the failure."""
 TRACEBACK = "Traceback (most recent call last):\n"
 
 
 class JobError(Exception):
-    """What is wrong with a job, in one sentence. `errno` becomes the exit status of `train`."""
+    """An error in the configuration of a job, in one sentence. `errno` becomes the exit status of `train`."""
 
     errno = 1
 
 
-def summary(said, room=ROOM):
-    """What matters in the end of a program's standard error, in at most `room` characters.
+def summarize(stderr, length=SUMMARY_LENGTH):
+    """Return the most useful part of a program's standard error, in at most `length` characters.
 
-    A traceback is told from its end: the exception, then the innermost calls. Anything else is its last lines.
+    If it ends with a traceback, return the exception and then the innermost calls. Otherwise return the last lines.
     """
-    said = said.strip()
-    _, found, after = said.rpartition(TRACEBACK)
-    lines = after.splitlines()
-    depth = next((number for number, line in enumerate(lines) if not line.startswith(" ")), len(lines))
-    if found and depth and 0 < len(lines) - depth <= NEAR:
-        message = "\n".join(lines[depth:])[: room * 3 // 4]
-        calls = _last_lines("\n".join(lines[:depth]), room - len(message) - 1)
+    stderr = stderr.strip()
+    _, traceback, rest = stderr.rpartition(TRACEBACK)
+    lines = rest.splitlines()
+    calls_end = next((number for number, line in enumerate(lines) if not line.startswith(" ")), len(lines))
+    if traceback and calls_end and 0 < len(lines) - calls_end <= MAX_LINES_AFTER_TRACEBACK:
+        message = "\n".join(lines[calls_end:])[: length * 3 // 4]
+        calls = _last_lines("\n".join(lines[:calls_end]), length - len(message) - 1)
         return (message + "\n" + calls).rstrip()
-    return _last_lines(said, room)
+    return _last_lines(stderr, length)
 
 
-def _last_lines(text, room):
-    """The last lines that fit, whole; the end of the last line if not even that fits."""
-    if len(text) <= room:
+def _last_lines(text, length):
+    """Return the last whole lines that fit; the end of the last line if it does not fit."""
+    if len(text) <= length:
         return text
-    end = text[len(text) - max(room, 0) :]
+    end = text[len(text) - max(length, 0) :]
     return end.partition("\n")[2] or end
 
 
-def explain(toolkit):
-    """Mend the toolkit's reports."""
-    _say_what_was_said(toolkit.errors._CalledProcessError)
+def improve_reports(toolkit):
+    """Replace the toolkit's functions that report the failure of a job."""
+    _add_stderr(toolkit.errors._CalledProcessError)
     _name_broken_file(toolkit.environment)
-    _miss_entry_point(toolkit.entry_point)
-    toolkit.files.write_failure_file = lambda message: _write(toolkit.environment.output_dir, message)
+    _require_entry_point(toolkit.entry_point)
+    toolkit.files.write_failure_file = lambda message: _write_failure_file(toolkit.environment.output_dir, message)
 
 
-def _say_what_was_said(error_class):
+def _add_stderr(error_class):
+    """Make the toolkit's error for a failed program contain the program's standard error and its signal."""
     original = error_class.__init__
 
     def init(self, *args, **kwargs):
         original(self, *args, **kwargs)
-        self.output = self.output or summary(script.last_words().decode("utf-8", "replace"))
-        self.extra_info = getattr(self, "extra_info", None) or _about_signal(self.return_code)
+        self.output = self.output or summarize(script_output.last_stderr().decode("utf-8", "replace"))
+        self.extra_info = getattr(self, "extra_info", None) or _describe_signal(self.return_code)
 
     error_class.__init__ = init
-    error_class.__str__ = _text
+    error_class.__str__ = _format_error
 
 
-def _text(error):
-    """As sagemaker_training puts it; sagemaker_containers has the command first, of any length, and no exit code."""
-    said = error.output.decode("utf-8", "replace") if isinstance(error.output, bytes) else error.output
-    lines = [type(error).__name__ + ":", "ExitCode %s" % error.return_code, 'ErrorMessage "%s"' % said]
+def _format_error(error):
+    """Return the text of sagemaker_training's error, with the command last.
+
+    sagemaker_containers puts the command, which may be long, first, and leaves out the exit code.
+    """
+    output = error.output.decode("utf-8", "replace") if isinstance(error.output, bytes) else error.output
+    lines = [type(error).__name__ + ":", "ExitCode %s" % error.return_code, 'ErrorMessage "%s"' % output]
     if error.extra_info:
         lines.append('ExtraInfo "%s"' % error.extra_info)
     return "\n".join(lines + ['Command "%s"' % error.cmd])
 
 
-def _about_signal(code):
-    """A script that a signal has killed; of SIGKILL a shell says 137, which the newer toolkits explain, but not -9."""
+def _describe_signal(code):
+    """Return a sentence about the signal that killed a script; None if no signal did.
+
+    A shell reports SIGKILL as 137, Python as -9. Newer toolkits explain only 137.
+    """
     try:
         number = signal.SIGKILL if int(code) == 128 + signal.SIGKILL else -int(code)
         name = signal.Signals(number).name
@@ -89,40 +99,42 @@ def _about_signal(code):
 
 
 def _name_broken_file(environment):
-    read = environment._read_json
+    """Make the toolkit's JSON reader name a file that is not JSON."""
+    original = environment._read_json
 
     def read_json(path):
         try:
-            return read(path)
+            return original(path)
         except ValueError as error:
             raise JobError("%s is not JSON: %s" % (path, error)) from error
 
     environment._read_json = read_json
 
 
-def _miss_entry_point(entry_point):
-    install = entry_point.install
+def _require_entry_point(entry_point):
+    """Make the toolkit report a job that has no entry point in one sentence."""
+    original = entry_point.install
 
-    def insist(name, *args, **kwargs):
+    def install(name, *args, **kwargs):
         if not name:
-            raise JobError("the job names no entry point: hyperparameter sagemaker_program is missing")
-        return install(name, *args, **kwargs)
+            raise JobError("the job has no entry point: hyperparameter sagemaker_program is missing")
+        return original(name, *args, **kwargs)
 
-    entry_point.install = insist
+    entry_point.install = install
 
 
-def _write(folder, message):
-    """Write the failure file. Whatever happens here, the job has failed and must end as failed."""
+def _write_failure_file(folder, message):
+    """Write the failure file. If this is not possible, log why and return: the job must still end as failed."""
     error = sys.exc_info()[1]
-    if isinstance(error, (JobError, signals.Stopped)):
+    if isinstance(error, (JobError, signals.JobStopped)):
         message = str(error)
-    elif error is not None and str(error) != message:  # an error of the toolkit: its traceback comes first there
+    elif error is not None and str(error) != message:  # an error of the toolkit: its message starts with a traceback
         message = "%s: %s\n%s" % (type(error).__name__, error, message)
     path = os.path.join(folder, "failure")
     try:
         if os.path.exists(path) and os.path.getsize(path):
-            return  # the script's own words
+            return  # the script wrote its own reason
         with open(path, "w", encoding="utf-8", errors="replace") as stream:
             stream.write(message)
-    except OSError as problem:
-        sys.stderr.write("rlimages: cannot write %s: %s\n" % (path, problem.strerror))
+    except OSError as os_error:
+        sys.stderr.write("rlimages: cannot write %s: %s\n" % (path, os_error.strerror))

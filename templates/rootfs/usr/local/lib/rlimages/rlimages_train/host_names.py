@@ -1,7 +1,7 @@
-"""The hosts of a job must know each other by name before the script starts.
+"""Limit how long a job waits until the names of all its hosts resolve.
 
-That takes a moment, or something is wrong. The toolkit asks for each name in turn, for fifteen minutes and without a
-word, also in a job of one host.
+The script starts only when the hosts can find each other. The toolkit looks up one name after another for up to fifteen
+minutes, without a message, and also in a job of one host.
 """
 
 import os
@@ -11,57 +11,56 @@ import threading
 import time
 
 from rlimages_train import signals
-from rlimages_train.failure import JobError
+from rlimages_train.failure_file import JobError
 
-SECONDS = 50.0
-"""How long names may take, unless RLIMAGES_HOSTS_SECONDS says otherwise."""
-PAUSE = 0.5
-"""Seconds between two questions for one name."""
-SILENCE = 5.0
-"""Seconds before the log says what is waited for."""
+DEFAULT_TIMEOUT = 50.0
+"""Seconds until all names must resolve. RLIMAGES_HOSTS_SECONDS overrides it."""
+RETRY_PAUSE = 0.5
+"""Seconds between two look-ups of one name."""
+NOTICE_AFTER = 5.0
+"""Seconds after which the log lists the names that do not resolve yet."""
 
 
 class UnknownHost(JobError):
-    """A host's name does not resolve."""
+    """The names of some hosts do not resolve."""
 
     errno = os.EX_NOHOST  # 68
 
 
-def limit(toolkit):
-    """Have the toolkit wait for the names of the other hosts for a limited time."""
+def limit_wait(toolkit):
+    """Replace the toolkit's wait for the other hosts by one with a time limit."""
     original = toolkit.entry_point._wait_hostname_resolution
 
-    def wait_for_names():
+    def wait_for_hosts():
         config = toolkit.environment.read_resource_config()
         if len(config["hosts"]) > 1:
-            wait(config["hosts"], float(os.environ.get("RLIMAGES_HOSTS_SECONDS") or SECONDS))
-        signals.insist()
-        signals.begin()
+            timeout = float(os.environ.get("RLIMAGES_HOSTS_SECONDS") or DEFAULT_TIMEOUT)
+            wait_for_addresses(config["hosts"], timeout)
+        signals.check_not_stopped()
+        signals.mark_script_started()
 
-    wait_for_names.__doc__ = original.__doc__
-    toolkit.entry_point._wait_hostname_resolution = wait_for_names
+    wait_for_hosts.__doc__ = original.__doc__
+    toolkit.entry_point._wait_hostname_resolution = wait_for_hosts
 
 
-def wait(names, seconds, resolve=socket.gethostbyname, say=sys.stderr.write):
-    """Wait until all names resolve. Raises `UnknownHost`, which names those that don't, after some seconds.
-
-    One thread for each name: a name server that does not answer takes half a minute to say so.
-    """
+def wait_for_addresses(names, timeout, resolve=socket.gethostbyname, write=sys.stderr.write):
+    """Wait until all names resolve. After `timeout` seconds, raise `UnknownHost` with the names that do not."""
     missing = set(names)
+    # One thread for each name, because a look-up takes half a minute to fail if the name server does not answer.
     for name in names:
         threading.Thread(target=_look_up, args=(name, missing, resolve), daemon=True).start()
-    began = time.time()
-    told = False
+    started = time.time()
+    noticed = False
     while missing:
-        waited = time.time() - began
-        if waited > seconds:
+        waited = time.time() - started
+        if waited > timeout:
             raise UnknownHost(
                 "no address for %s after %.0f s: the hosts of resourceconfig.json are %s, and each must resolve"
-                % (_listed(missing), seconds, _listed(names))
+                % (_join(missing), timeout, _join(names))
             )
-        if waited > SILENCE and not told:
-            say("rlimages: waiting for an address of %s, at most %.0f s\n" % (_listed(missing), seconds))
-            told = True
+        if waited > NOTICE_AFTER and not noticed:
+            write("rlimages: waiting for an address of %s, at most %.0f s\n" % (_join(missing), timeout))
+            noticed = True
         time.sleep(0.02)
 
 
@@ -70,10 +69,10 @@ def _look_up(name, missing, resolve):
         try:
             resolve(name)
         except (OSError, UnicodeError):
-            time.sleep(PAUSE)
+            time.sleep(RETRY_PAUSE)
         else:
             missing.discard(name)
 
 
-def _listed(names):
+def _join(names):
     return ", ".join(sorted(names))

@@ -1,4 +1,4 @@
-"""Spare a job the imports that its launcher does not need: they come before the first line of every script."""
+"""Defer or avoid imports that the training toolkit does not need, so that the script starts sooner."""
 
 import importlib
 import importlib.util
@@ -7,14 +7,14 @@ import re
 import sys
 import types
 
-UNUSED = ("paramiko", "psutil")
-"""Only jobs under MPI open SSH connections and look for processes: 0.09 s."""
+DEFERRED = ("paramiko", "psutil")
+"""Modules that only jobs under MPI use, to open SSH connections and to find processes. Their import takes 0.09 s."""
 
 
-class _Later(types.ModuleType):
-    """In the place of a module that is imported when something of it is asked for.
+class _DeferredModule(types.ModuleType):
+    """A placeholder for a module. It imports the module when one of its attributes is read.
 
-    Python's own LazyLoader imports it at the next `import` of its name, before Python 3.12.
+    `importlib.util.LazyLoader` does not fit: before Python 3.12 it imports the module at the next `import` of its name.
     """
 
     def __getattr__(self, name):
@@ -23,23 +23,26 @@ class _Later(types.ModuleType):
         return getattr(importlib.import_module(self.__name__), name)
 
 
-def spare():
-    """Import what the toolkit rarely uses when it is used. Before anything of the toolkit is imported."""
-    for name in UNUSED:
-        sys.modules.setdefault(name, _Later(name))
+def defer_imports():
+    """Defer the import of the modules in DEFERRED until they are used. Call this before the toolkit is imported."""
+    for name in DEFERRED:
+        sys.modules.setdefault(name, _DeferredModule(name))
 
 
-def name_tensorflow_errors(toolkit):
-    """Replace the one function of the toolkit that imports TensorFlow, to list its exceptions: 2 s."""
-    # Toolkits before sagemaker_training 4.2 have none.
+def avoid_tensorflow_import(toolkit):
+    """Replace the toolkit's function that imports TensorFlow (2 s) only to list the names of its exceptions."""
+    # sagemaker_training has this function since version 4.2.
     if hasattr(toolkit.process, "get_tensorflow_exception_classes"):
-        names = _tensorflow_errors()
+        names = _read_tensorflow_error_names()
         if names:
             toolkit.process.get_tensorflow_exception_classes = lambda: list(names)
 
 
-def _tensorflow_errors():
-    """The classes of tensorflow.python.framework.errors_impl, and the one of XLA that the toolkit adds; or none."""
+def _read_tensorflow_error_names():
+    """Return the class names in the source of tensorflow.python.framework.errors_impl, without importing it.
+
+    The toolkit also adds an error of XLA to its list. The result is empty if TensorFlow is not installed.
+    """
     spec = importlib.util.find_spec("tensorflow")
     for folder in (spec and spec.submodule_search_locations) or ():
         path = os.path.join(folder, "python", "framework", "errors_impl.py")

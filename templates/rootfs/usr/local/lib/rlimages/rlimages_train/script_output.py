@@ -1,6 +1,6 @@
-"""Hear what the training script says on standard error: it is passed on at once, and the end of it is kept.
+"""Forward the training script's standard error at once, and keep its end for the failure file.
 
-The toolkit lets the script write to its own standard error, so that all it knows of a failure is the exit status.
+The toolkit gives the script its own standard error. So when a script fails, the toolkit only knows the exit status.
 """
 
 import os
@@ -11,14 +11,14 @@ import time
 
 from rlimages_train import signals
 
-KEPT = 16384
-"""Bytes: a deep traceback of Ray or TensorFlow fits."""
-PATIENCE = 1.0
-"""Seconds to wait at the end for words that a process in the background goes on saying."""
+KEPT_BYTES = 16384
+"""Bytes of standard error to keep: enough for a deep traceback of Ray or TensorFlow."""
+DRAIN_SECONDS = 1.0
+"""Seconds to wait, after a program has ended, for a background process that keeps writing to its standard error."""
 
 
-class Ear:
-    """A pipe whose reader writes to this process's standard error."""
+class StderrPipe:
+    """A pipe that copies its input to this process's standard error and keeps the end of it."""
 
     def __init__(self):
         self._reader, self.writer = os.pipe()
@@ -26,86 +26,90 @@ class Ear:
         self._lock = threading.Lock()
         self._ended = False
 
-    def open(self):
-        """Begin to read; the writer belongs to others now."""
+    def start(self):
+        """Start to read. Close the writer here, so that only the started program holds it."""
         os.close(self.writer)
-        threading.Thread(target=self._listen, daemon=True).start()
+        threading.Thread(target=self._forward, daemon=True).start()
 
-    def _listen(self):
-        deaf = False
+    def _forward(self):
+        log_closed = False
         while True:
             select.select([self._reader], [], [])
             with self._lock:
-                piece = os.read(self._reader, 65536)
-                if not piece:
+                chunk = os.read(self._reader, 65536)
+                if not chunk:
                     self._ended = True
                     return
-                self._kept += piece
-                if len(self._kept) > 4 * KEPT:
-                    del self._kept[:-KEPT]
-                while piece and not deaf:
+                self._kept += chunk
+                if len(self._kept) > 4 * KEPT_BYTES:
+                    del self._kept[:-KEPT_BYTES]
+                while chunk and not log_closed:
                     try:
-                        piece = piece[os.write(2, piece) :]
-                    except OSError:  # nobody reads the log any more; that must not stop the script
-                        deaf = True
+                        chunk = chunk[os.write(2, chunk) :]
+                    except OSError:  # the reader of the log is gone; the script must go on
+                        log_closed = True
 
-    def heard(self):
-        """The last words until now, all of them passed on. Not until the end: a process may hold the pipe for good."""
-        latest = time.time() + PATIENCE
+    def tail(self):
+        """Return the last KEPT_BYTES bytes, after everything that the pipe holds was forwarded.
+
+        Does not wait for the end of the input, because a background process may keep the pipe open forever.
+        """
+        deadline = time.time() + DRAIN_SECONDS
         while True:
             with self._lock:
-                quiet = self._ended or not select.select([self._reader], [], [], 0)[0]
-                if quiet or time.time() > latest:
-                    return bytes(self._kept[-KEPT:])
+                empty = self._ended or not select.select([self._reader], [], [], 0)[0]
+                if empty or time.time() > deadline:
+                    return bytes(self._kept[-KEPT_BYTES:])
             time.sleep(0.001)
 
 
-class _Last:
-    words = b""
+class _LastProgram:
+    stderr = b""
 
 
-def last_words():
-    """The end of what the program that ended last said on standard error."""
-    return _Last.words
+def last_stderr():
+    """Return the end of the standard error of the program that ended last, as bytes."""
+    return _LastProgram.stderr
 
 
 class Popen(subprocess.Popen):
-    """A program of the job: the script, or pip before it."""
+    """A program that the toolkit starts: the script, or pip before it."""
 
     def __init__(self, *args, **kwargs):
-        signals.insist()
-        self._ear = None
-        _Last.words = b""
-        # On a terminal there is somebody who reads, and progress bars look for the terminal.
+        signals.check_not_stopped()
+        self._stderr_pipe = None
+        _LastProgram.stderr = b""
+        # A terminal stays as it is: a person reads it, and progress bars look for it.
         if kwargs.get("stderr") is None and not os.isatty(2):
-            self._ear = Ear()
-            kwargs["stderr"] = self._ear.writer
-            if kwargs.get("stdout") is None and _one_stream():
-                kwargs["stdout"] = self._ear.writer  # one stream stays one stream, in its order
+            self._stderr_pipe = StderrPipe()
+            kwargs["stderr"] = self._stderr_pipe.writer
+            if kwargs.get("stdout") is None and _stdout_is_stderr():
+                kwargs["stdout"] = self._stderr_pipe.writer  # keeps the order of the lines
         try:
             super().__init__(*args, **kwargs)
         finally:
-            if self._ear is not None:
-                self._ear.open()
-        if signals.stopped():
-            self.terminate()  # the signal came while this program did not quite exist
+            if self._stderr_pipe is not None:
+                self._stderr_pipe.start()
+        if signals.is_stopped():
+            self.terminate()  # SIGTERM arrived before this program could receive it
 
     def wait(self, *args, **kwargs):
+        """Wait for the program and return its exit status. Keep the end of its standard error for `last_stderr`."""
         code = super().wait(*args, **kwargs)
-        if self._ear is not None:
-            _Last.words = self._ear.heard()
+        if self._stderr_pipe is not None:
+            _LastProgram.stderr = self._stderr_pipe.tail()
         return code
 
 
-def _one_stream():
+def _stdout_is_stderr():
     try:
         return os.path.sameopenfile(1, 2)
-    except OSError:  # there is no standard output
+    except OSError:  # standard output is closed
         return False
 
 
 class _Subprocess:
-    """The module `subprocess` as the toolkit's module `process` sees it."""
+    """The module `subprocess` with this module's `Popen`."""
 
     Popen = Popen
 
@@ -113,6 +117,6 @@ class _Subprocess:
         return getattr(subprocess, name)
 
 
-def listen(toolkit):
-    """Have the toolkit start its programs with an ear."""
+def capture_stderr(toolkit):
+    """Make the toolkit start its programs with this module's `Popen`."""
     toolkit.process.subprocess = _Subprocess()

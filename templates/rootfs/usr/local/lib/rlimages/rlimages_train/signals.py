@@ -1,7 +1,8 @@
-"""SIGTERM. The toolkit dies of it at once, and with it the container, while the script still writes its checkpoint.
+"""Keep the training toolkit alive after SIGTERM until the training script has ended.
 
-Every process of the job gets the signal, so the script needs nothing passed on: here the toolkit is kept alive until
-the script has ended. Before there is a script, the job ends with a reason.
+Without this the toolkit ends at once, and the container with it, while the script still writes its checkpoint. Every
+process of the job gets the signal, so it need not be forwarded to the script. If the script has not started yet, the
+job ends with a reason.
 """
 
 import multiprocessing
@@ -9,8 +10,8 @@ import os
 import signal
 
 
-class Stopped(Exception):
-    """The job was stopped before its script ran."""
+class JobStopped(Exception):
+    """SIGTERM arrived before the training script started. `errno` becomes the exit status of `train`."""
 
     errno = 128 + signal.SIGTERM
 
@@ -18,49 +19,49 @@ class Stopped(Exception):
 class _State:
     launcher = os.getpid()
     stopped = False
-    begun = False
+    script_started = False
 
 
-def listen():
-    """From now on SIGTERM ends what runs, not the one that reports how it ended."""
-    signal.signal(signal.SIGTERM, _on_terminate)
+def handle_sigterm():
+    """Install the handler for SIGTERM."""
+    signal.signal(signal.SIGTERM, _on_sigterm)
 
 
-def begin():
-    """The script starts now: whatever ends the job from here on is for the toolkit to report."""
-    _State.begun = True
+def mark_script_started():
+    """Record that the script starts now. From now on the handler raises nothing: the toolkit reports the job's end."""
+    _State.script_started = True
 
 
-def stopped():
-    """Whether SIGTERM has come."""
+def is_stopped():
+    """Return whether SIGTERM has arrived."""
     return _State.stopped
 
 
-def insist():
-    """Start nothing more once the job was stopped. Raises `Stopped`."""
-    if stopped():
-        raise Stopped("SIGTERM came before the training script had started")
+def check_not_stopped():
+    """Raise `JobStopped` if SIGTERM has arrived. Call this before a program is started."""
+    if is_stopped():
+        raise JobStopped("received SIGTERM before the training script started")
 
 
-def _on_terminate(number, frame):
+def _on_sigterm(number, frame):
     if os.getpid() != _State.launcher:
-        # The toolkit's copy of itself that uploads intermediate output; it ends when the job has.
+        # The toolkit forks a process that uploads intermediate output. It ends when the job has ended.
         return
     _State.stopped = True
-    if not _State.begun and not _has_children():
-        insist()
+    if not _State.script_started and not _has_children():
+        check_not_stopped()
 
 
 def _has_children():
-    """Whether a process exists whose parent this is, the uploading one apart."""
-    aside = {str(child.pid) for child in multiprocessing.active_children()}
+    """Return whether this process has a child other than the toolkit's uploading process."""
+    ignored = {str(child.pid) for child in multiprocessing.active_children()}
     for name in os.listdir("/proc"):
-        if name.isdigit() and name not in aside:
+        if name.isdigit() and name not in ignored:
             try:
                 with open("/proc/" + name + "/stat") as stream:
-                    # The second field is the program's name in parentheses, and may hold anything.
+                    # The second field is the program's name in parentheses, which may contain spaces and parentheses.
                     parent = stream.read().rpartition(")")[2].split()[1]
-            except OSError:  # ended meanwhile
+            except OSError:  # the process ended meanwhile
                 continue
             if int(parent) == os.getpid():
                 return True

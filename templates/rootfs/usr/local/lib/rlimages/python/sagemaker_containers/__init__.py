@@ -1,11 +1,12 @@
-"""The names of sagemaker_containers that scripts and derived Dockerfiles use, for images that have its successor.
+"""Provide the API of sagemaker_containers in images that have only its successor, sagemaker_training.
 
-Last on the path: a real sagemaker_containers goes before it. Serving, which the successor does not offer, is not here.
+Scripts and derived Dockerfiles still import it. This folder is last on the path, so an installed sagemaker_containers
+takes precedence. The serving modules are missing, because sagemaker_training has none.
 """
 
 
 def training_env():
-    """The environment of this training job, as sagemaker_training reads it."""
+    """Return the environment of this training job, as sagemaker_training reads it."""
     from sagemaker_training import environment
 
     return environment.Environment()

@@ -1,1 +1,1 @@
-"""Where sagemaker_containers kept its interface."""
+"""The package of the modules that sagemaker_containers offers to scripts."""

@@ -1,1 +1,1 @@
-"""Programs."""
+"""The command-line programs of sagemaker_containers."""

@@ -1,4 +1,4 @@
-"""The program `train`: derived Dockerfiles test that it can be imported."""
+"""Provide `main` of the program `train`. Derived Dockerfiles test that it can be imported."""
 
 from sagemaker_training.cli.train import main
 

@@ -1,4 +1,4 @@
-"""The modules of a training job under the names that sagemaker_containers gave them."""
+"""Provide the modules of sagemaker_training under the names that sagemaker_containers gives them."""
 
 from sagemaker_training import (
     content_types,
@@ -39,5 +39,5 @@ __all__ = [
 
 
 def training_env(resource_config=None, input_data_config=None, hyperparameters=None):
-    """The environment of this training job; what is given replaces what its files say."""
+    """Return the environment of this training job; an argument replaces the content of the file it stands for."""
     return env.Environment(resource_config, input_data_config, hyperparameters)
