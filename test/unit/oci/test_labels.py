@@ -1,4 +1,4 @@
-"""What an image says of how it was made."""
+"""The labels of an image record how it was built."""
 
 import json
 
@@ -18,34 +18,34 @@ LABELS = {
 
 
 def origin(created: str = "2023-11-14T22:13:20Z", **without: str) -> BuildOrigin:
-    return read_origin("it", "sha256:1", created, {**LABELS, **without})
+    return read_origin("an image", "sha256:1", created, {**LABELS, **without})
 
 
-def test_its_date_is_the_epoch_of_a_second_build() -> None:
+def test_the_creation_date_is_the_epoch_of_a_second_build() -> None:
     assert origin().epoch == 1_700_000_000
     assert origin("2023-11-14T22:13:20.987654321Z").epoch == 1_700_000_000
 
 
-def test_without_a_commit_there_is_no_revision() -> None:
+def test_an_image_without_a_commit_has_no_revision() -> None:
     labels = {name: value for name, value in LABELS.items() if "revision" not in name}
-    assert read_origin("it", "sha256:1", "2023-11-14T22:13:20Z", labels).revision == ""
+    assert read_origin("an image", "sha256:1", "2023-11-14T22:13:20Z", labels).revision == ""
 
 
-def test_an_image_of_nobody_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"it has no label rlimages\.cell"):
-        read_origin("it", "sha256:1", "2023-11-14T22:13:20Z", {})
+def test_an_image_without_a_cell_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"an image has no label rlimages\.cell"):
+        read_origin("an image", "sha256:1", "2023-11-14T22:13:20Z", {})
 
 
-def test_an_image_without_a_date_is_refused() -> None:
-    with pytest.raises(UsageError, match="it has no creation date"):
+def test_an_image_without_a_creation_date_is_refused() -> None:
+    with pytest.raises(UsageError, match="an image has no creation date"):
         origin("")
 
 
-def test_the_same_source_is_not_unlike() -> None:
+def test_the_same_source_digest_is_no_difference() -> None:
     assert source_difference(origin(), LABELS) == ""
 
 
-def test_another_source_names_what_changed() -> None:
+def test_the_difference_of_two_source_digests_names_the_changed_inputs() -> None:
     now = {
         **LABELS,
         "rlimages.source": "6" * 64,
@@ -56,7 +56,7 @@ def test_another_source_names_what_changed() -> None:
     )
 
 
-def test_another_base_is_named_and_is_no_other_source() -> None:
+def test_another_base_image_is_named_and_is_no_difference_of_the_source() -> None:
     now = {
         **LABELS,
         "rlimages.build": "d" * 64,

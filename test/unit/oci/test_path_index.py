@@ -1,3 +1,5 @@
+"""What exists at a path of an image is decided by the newest layer; links are followed."""
+
 import io
 import tarfile
 
@@ -9,7 +11,7 @@ RUNS, IS_FILE, IS_FOLDER = PathKind.PROGRAM, PathKind.FILE, PathKind.FOLDER
 
 
 def layer(*names: str, links: dict[str, str] | None = None, size: int = 10) -> io.BytesIO:
-    """`name` is a program, `name-` a file that may not be executed, `name/` a folder."""
+    """Return a layer in which `name` is a program, `name-` a file without an execute permission, `name/` a folder."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
         for name in names:
@@ -28,11 +30,11 @@ def layer(*names: str, links: dict[str, str] | None = None, size: int = 10) -> i
     return stream
 
 
-def look(paths: tuple[str, ...], *newest_first: io.BytesIO) -> dict[str, PathKind]:
-    contents = PathIndex(paths)
-    for each in newest_first:
-        contents.add_layer(each)
-    return dict(contents.kinds())
+def kinds_of(paths: tuple[str, ...], *newest_first: io.BytesIO) -> dict[str, PathKind]:
+    index = PathIndex(paths)
+    for one_layer in newest_first:
+        index.add_layer(one_layer)
+    return dict(index.kinds())
 
 
 TRAIN = "/usr/bin/train"
@@ -61,14 +63,14 @@ TRAIN = "/usr/bin/train"
         ([layer("usr/bin/"), layer("usr/bin/train")], RUNS),
     ],
 )
-def test_the_newest_layer_says_what_is_there(layers, entry) -> None:
-    assert look((TRAIN,), *layers).get(TRAIN) is entry
+def test_the_newest_layer_decides_what_exists_at_a_path(layers, entry) -> None:
+    assert kinds_of((TRAIN,), *layers).get(TRAIN) is entry
 
 
 @pytest.mark.parametrize(
     ("links", "entry"),
     [
-        ({"usr/bin/train": "train-3"}, RUNS),  # nobody asked for train-3: that a link is there must do
+        ({"usr/bin/train": "train-3"}, RUNS),  # train-3 is not in the index: the link counts
         ({"usr/bin/train": "/opt/train"}, RUNS),
         ({"usr/bin/train": "../../etc/train"}, None),
         ({"usr/bin": "/opt"}, RUNS),
@@ -80,21 +82,21 @@ def test_the_newest_layer_says_what_is_there(layers, entry) -> None:
     ],
 )
 def test_links_are_followed(links, entry) -> None:
-    found = look((TRAIN, "/other/bin/x"), layer("opt/train", links=links))
+    found = kinds_of((TRAIN, "/other/bin/x"), layer("opt/train", links=links))
     assert found.get(TRAIN) is entry
 
 
-def test_a_link_of_a_newer_layer_hides_what_an_older_one_has_below_it() -> None:
-    assert not look((TRAIN,), layer(links={"usr/bin": "/empty"}), layer("usr/bin/train"))
+def test_a_link_of_a_newer_layer_hides_the_contents_of_a_folder_of_an_older_one() -> None:
+    assert not kinds_of((TRAIN,), layer(links={"usr/bin": "/empty"}), layer("usr/bin/train"))
 
 
-def test_the_size_is_that_of_all_files_of_all_layers() -> None:
-    contents = PathIndex(())
-    for each in (layer("a", "b/", size=7), layer("a", ".wh.c", size=5), layer("c-", links={"d": "a"}, size=3)):
-        contents.add_layer(each)
-    assert contents.size == 7 + 5 + 3
+def test_the_size_includes_the_files_of_all_layers() -> None:
+    index = PathIndex(())
+    for one_layer in (layer("a", "b/", size=7), layer("a", ".wh.c", size=5), layer("c-", links={"d": "a"}, size=3)):
+        index.add_layer(one_layer)
+    assert index.size == 7 + 5 + 3
 
 
-def test_what_is_no_archive_is_an_error() -> None:
+def test_a_layer_that_is_not_an_archive_is_an_error() -> None:
     with pytest.raises(tarfile.TarError):
         PathIndex(()).add_layer(io.BytesIO(b"no archive" * 100))
