@@ -20,8 +20,8 @@ from rlimages.supplychain.scan import (
     Severity,
     Vulnerability,
     Waiver,
-    await_findings,
-    evaluate_findings,
+    await_scan,
+    evaluate_scan,
     parse_waivers,
     scan_lines,
     scan_summary,
@@ -29,13 +29,13 @@ from rlimages.supplychain.scan import (
 )
 from rlimages.supplychain.signing import (
     Cosign,
-    Key,
+    SigningKey,
     Verification,
     is_key_uri,
-    public_key,
     sign_image,
     signature_repositories,
     signing_key,
+    verification_key,
 )
 from rlimages.system.context import RunContext
 from rlimages.system.files import read_text, write_text
@@ -50,7 +50,7 @@ PrintLine = Callable[[str], None]
 class Requirements:
     """What a target requires of its images. By default nothing."""
 
-    key: Key | None = None
+    key: SigningKey | None = None
     """Private key that signs images and SBOMs; None for no signatures."""
     repositories: RawRepositories = field(default_factory=RawRepositories)
     """Settings of the target's ECR repositories; those of the signatures are derived from them."""
@@ -129,8 +129,8 @@ class RequirementChecker:
         for item, verification in zip(digests, verifications, strict=bool(verifications)):
             signed = verification.signed or "a time that the signature does not give"
             record(item.cell, "signature", f"by {verification.fingerprint} at {signed}")
-            if verification.bom is not None:
-                count = len(verification.bom.get("components", ()))
+            if verification.sbom is not None:
+                count = len(verification.sbom.get("components", ()))
                 record(item.cell, "contents", f"{count} components, attested by the same key")
 
 
@@ -158,7 +158,7 @@ def check_scans(
         print_line(f"{item.cell}: waiting for its scan")
         found = _findings(ecr, repository, digest, stop)
         vulnerabilities += found
-        results[item.cell] = evaluate_findings(found, requirements.waivers, fail_on=requirements.fail_on, today=today)
+        results[item.cell] = evaluate_scan(found, requirements.waivers, fail_on=requirements.fail_on, today=today)
     for cell, result in results.items():
         on_result(cell, result)
         for line in (scan_summary(result), *scan_lines(result)):
@@ -172,7 +172,7 @@ def check_scans(
 
 
 def _findings(ecr: EcrClient, repository: str, digest: str, stop: Stop) -> tuple[Vulnerability, ...]:
-    return await_findings(
+    return await_scan(
         lambda: ecr.scan_findings(repository, digest),
         lambda: ecr.start_scan(repository, digest),
         f"{ecr.address.host}/{repository}@{digest}",
@@ -183,7 +183,7 @@ def _findings(ecr: EcrClient, repository: str, digest: str, stop: Stop) -> tuple
 def _blocking_lines(results: Mapping[str, ScanResult]) -> Iterator[str]:
     for cell, result in results.items():
         if not result.passed:
-            yield from (f"  {cell}: {finding}" for finding in result.standing)
+            yield from (f"  {cell}: {finding}" for finding in result.blocking)
 
 
 def sign_images(
@@ -208,8 +208,8 @@ def sign_images(
     host = connection.registry.host
     verifications = []
     with temporary_docker_config(connection.credentials, [host], context.environ) as login:
-        cosign = Cosign(login, environ=context.environ, stop=context.stop, log=folder / "signing.log")
-        public = public_key(cosign, key, folder)
+        cosign = Cosign(login, context=context, log=folder / "signing.log")
+        public = verification_key(cosign, key, folder)
         for item, digest in digests.items():
             image = SignedImage(host=host, repository=connection.registry.repository(item), digest=digest)
             if connection.ecr is not None:
@@ -221,5 +221,5 @@ def sign_images(
                 write_text(path, sboms[item.cell])
             print_line(f"{item.cell}: signing")
             annotations = {CELL_LABEL: item.cell}
-            verifications.append(sign_image(cosign, image, key, public, annotations=annotations, bom=path))
+            verifications.append(sign_image(cosign, image, key, public, annotations=annotations, sbom=path))
     return tuple(verifications)

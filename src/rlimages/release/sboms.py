@@ -13,8 +13,9 @@ from rlimages.project.project import Project
 from rlimages.registry.auth import temporary_docker_config
 from rlimages.release.model import RegistryConnection, ReleaseItem
 from rlimages.supplychain.cosign import SignedImage
-from rlimages.supplychain.sbom import INVENTORY_PROGRAM, image_sbom
-from rlimages.supplychain.signing import Cosign, Key, public_key, verify_image
+from rlimages.supplychain.inventory import INVENTORY_PROGRAM
+from rlimages.supplychain.sbom import image_sbom
+from rlimages.supplychain.signing import Cosign, SigningKey, verification_key, verify_image
 from rlimages.system.context import RunContext
 
 
@@ -39,7 +40,7 @@ def _root_with(project: Project, path: Path) -> Path:
 def inherited_sboms(
     connection: RegistryConnection,
     digests: Mapping[ReleaseItem, str],
-    key: Key,
+    key: SigningKey,
     *,
     folder: Path,
     context: RunContext,
@@ -50,7 +51,7 @@ def inherited_sboms(
     """
     folder.mkdir(parents=True, exist_ok=True)
     with temporary_docker_config(connection.credentials, [connection.registry.host], context.environ) as login:
-        public = public_key(Cosign(login, environ=context.environ, stop=context.stop), key, folder)
+        public = verification_key(Cosign(login, context=context), key, folder)
     return verified_sboms(connection, digests, public, context=context)
 
 
@@ -62,11 +63,11 @@ def verified_sboms(
     Raises `RegistryError` for an image that is not signed with the key, or has no attested SBOM.
     """
     with temporary_docker_config(connection.credentials, [connection.registry.host], context.environ) as login:
-        cosign = Cosign(login, environ=context.environ, stop=context.stop)
+        cosign = Cosign(login, context=context)
         sboms = {}
         for item, digest in digests.items():
             image = SignedImage(
                 host=connection.registry.host, repository=connection.registry.repository(item), digest=digest
             )
-            sboms[item.cell] = json.dumps(verify_image(cosign, image, public).bom, indent=2)
+            sboms[item.cell] = json.dumps(verify_image(cosign, image, public).sbom, indent=2)
         return sboms
