@@ -1,258 +1,200 @@
-"""Send the files of a batch transform job to a model server, and write the outputs."""
+"""Split files into the requests of a batch transform job, and assemble the responses."""
 
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO, Protocol
+from enum import StrEnum
+from typing import BinaryIO, Literal
 
-from rlimages.emulator.batch import (
-    MEGABYTE,
-    BatchSettings,
-    RecordTooLarge,
-    Request,
-    TransformedFile,
-    assemble_response,
-    split_requests,
-)
-from rlimages.emulator.invoke import Response
-from rlimages.errors import FactoryError, InvocationError, JobError, UnreachableError
-from rlimages.system.process import Stop
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-BUSY_STATUSES = (429, 502, 503, 504)
-"""Answers after which the same request may pass a little later."""
-REPORT_SECONDS = 30.0
-"""Seconds between two notes of how far a long file is."""
-_AHEAD = 3
-"""Requests that are read ahead, for each that may be open."""
-_LONGEST = 10.0
-"""Seconds that a Retry-After may make us wait."""
-
-
-class TransformServer(Protocol):
-    """What is asked of a model server. A test is another one."""
-
-    def invoke(self, body: bytes, *, content_type: str, accept: str | None = None) -> Response:
-        """One request; raises `InvocationError` where no answer comes."""
+from rlimages.emulator.training_job import JobStatus
+from rlimages.errors import JobError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class InputFile:
-    """One file of the input."""
+class TransformedFile:
+    """What became of one file of a batch transform job."""
 
-    path: Path
     name: str
     """Below the input folder."""
-    content_type: str
+    output: str
+    """Path of what was made of it; empty when it failed."""
+    reason: str
+    """Why it failed, with its place in the file; empty when it passed."""
+    records: int
+    """How many were transformed."""
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class OutputOptions:
-    """What a job wants of its answers."""
+class TransformResult:
+    """How a batch transform job ended, and why."""
 
-    accept: str | None = None
+    status: JobStatus
+    reason: str
+    files: tuple[TransformedFile, ...]
+    seconds: float
+    last: tuple[str, ...] = ()
+    """What its container printed last, when that is why."""
+
+
+MEGABYTE = 2**20
+DEFAULT_PAYLOAD_MB = 6
+"""MaxPayloadInMB where neither the job nor the container says."""
+MAX_CONCURRENT_MB = 100
+"""MaxConcurrentTransforms times MaxPayloadInMB may not be more."""
+
+
+class Strategy(StrEnum):
+    """How many records a request has."""
+
+    SINGLE = "SingleRecord"
+    MULTI = "MultiRecord"
+
+
+_AS_THEY_SAY = {Strategy.SINGLE: "SINGLE_RECORD", Strategy.MULTI: "MULTI_RECORD"}
+"""How containers are told, and tell."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchOptions:
+    """What a job says about its requests; None is for the container to say."""
+
     by_line: bool = False
-    """AssembleWith is Line."""
-    retries: int = 3
-    """InvocationsMaxRetries."""
+    """SplitType is Line."""
+    strategy: Strategy | None = None
+    payload: int | None = None
+    """MaxPayloadInMB; 0 for any size."""
+    concurrent: int | None = None
+    """MaxConcurrentTransforms; 0 is for the container to say, too."""
+
+    def __post_init__(self) -> None:
+        if (self.payload or 0) * (self.concurrent or 1) > MAX_CONCURRENT_MB:
+            raise JobError(
+                f"--max-payload-in-mb {self.payload}: times --max-concurrent-transforms it may be {MAX_CONCURRENT_MB} at most"
+            )
+        if self.strategy is not None and not self.by_line:
+            raise JobError(f"--batch-strategy {self.strategy} needs --split-type Line: without, a file is one request")
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """What SageMaker tells the container of it, through the environment."""
+        told = {
+            "SAGEMAKER_MAX_PAYLOAD_IN_MB": self.payload,
+            "SAGEMAKER_BATCH_STRATEGY": None if self.strategy is None else _AS_THEY_SAY[self.strategy],
+            "SAGEMAKER_MAX_CONCURRENT_TRANSFORMS": self.concurrent,
+        }
+        return {name: str(value) for name, value in told.items() if value is not None}
 
 
-def input_files(folder: Path, content_type: Callable[[str], str]) -> tuple[InputFile, ...]:
-    """The files of a folder and of those below it, or the one file, by name. Raises `JobError` when there is none."""
-    if folder.is_file():
-        found = [(folder, folder.name)]
-    else:
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
-        found = [(path, path.relative_to(folder).as_posix()) for path in files]
-    if not found:
-        raise JobError(f"{folder} has no file to transform")
-    return tuple(InputFile(path=path, name=name, content_type=content_type(name)) for path, name in found)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchSettings:
+    """How the requests of a job are made."""
+
+    by_line: bool
+    strategy: Strategy
+    payload: int
+    """Bytes that a request may have; 0 for any number."""
+    concurrent: int
 
 
-def clear_outputs(files: Sequence[InputFile], output: Path) -> None:
-    """Take away what an older job made of these files: what failed now must not look as if it had passed.
+class _Parameters(BaseModel):
+    """The answer to GET /execution-parameters."""
 
-    Raises `FactoryError` when the folder can't be written.
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    concurrent: int | None = Field(None, alias="MaxConcurrentTransforms", ge=0)
+    strategy: Literal["SINGLE_RECORD", "MULTI_RECORD"] | None = Field(None, alias="BatchStrategy")
+    payload: int | None = Field(None, alias="MaxPayloadInMB", ge=0)
+
+
+def decide_settings(asked: BatchOptions, said: bytes | None) -> BatchSettings:
+    """What counts: the job's own word, then the container's (its answer to GET /execution-parameters), then defaults.
+
+    Raises `JobError` where the container's answer makes no sense.
     """
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        for source in files:
-            _target(source, output).unlink(missing_ok=True)
-            _part(source, output).unlink(missing_ok=True)
-        (probe := output / ".rlimages").touch()
-        probe.unlink()
-    except OSError as error:
-        raise FactoryError(f"cannot write to {error.filename or output}: {error.strerror}") from error
+        container = _Parameters.model_validate({} if said is None else json.loads(said))
+    except ValidationError as error:
+        where = error.errors()[0]
+        raise JobError(
+            f"GET /execution-parameters was answered with a strange {where['loc'][-1]}: {where['msg']}"
+            if where["loc"]
+            else "GET /execution-parameters was answered with no JSON object"
+        ) from error
+    except ValueError as error:
+        raise JobError(f"GET /execution-parameters was answered with no JSON: {error}") from error
+    theirs = Strategy.SINGLE if container.strategy == "SINGLE_RECORD" else Strategy.MULTI
+    payloads = [size for size in (asked.payload, container.payload, DEFAULT_PAYLOAD_MB) if size is not None]
+    return BatchSettings(
+        by_line=asked.by_line,
+        strategy=asked.strategy or theirs,
+        payload=payloads[0] * MEGABYTE,
+        concurrent=asked.concurrent or container.concurrent or 1,
+    )
 
 
-def run_transform(
-    files: Sequence[InputFile],
-    server: TransformServer,
-    output: Path,
-    *,
-    how: BatchSettings,
-    wanted: OutputOptions,
-    stop: Stop,
-    on_file: Callable[[TransformedFile], None],
-    on_note: Callable[[str], None],
-) -> None:
-    """Make `<name>.out` of every file; `on_file` hears how each went. A file that fails leaves none, and others go on.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What one request brings: some records of one file."""
 
-    An output has its own name only when it is whole. Raises `FactoryError` when it can't be written.
+    body: bytes
+    first: int
+    """The line of its first record, from 1; 0 when it is a whole file."""
+    last: int
+    records: int
+
+    @property
+    def place(self) -> str:
+        """Where it is in its file: `:7`, or `:7-12`, or nothing when it is all of it."""
+        if not self.first:
+            return ""
+        return f":{self.first}" if self.first == self.last else f":{self.first}-{self.last}"
+
+
+class RecordTooLarge(Exception):
+    """A record that fits into no request; its place in the file."""
+
+
+def split_requests(file: BinaryIO, how: BatchSettings) -> Iterator[Request]:
+    """A file as requests, in order. Raises `TooLarge` at a record that is larger than a payload may be.
+
+    A record is a line, as it is in the file; a line with nothing but white space is none.
     """
-    with ThreadPoolExecutor(how.concurrent) as pool:
-        open_files: dict[str, _Output] = {}
-        waiting: deque[tuple[InputFile, Request | None, Future[Response] | None]] = deque()
-
-        told = time.monotonic()
-
-        def answer_first() -> None:
-            nonlocal told
-            source, request, future = waiting.popleft()
-            made = open_files[source.name]
-            if request is None:
-                on_file(open_files.pop(source.name).close())
-            elif future is not None and not made.reason:
-                made.add(request, future)
-                if time.monotonic() - told > REPORT_SECONDS:
-                    told = time.monotonic()
-                    on_note(f"{source.name}: {made.records} records so far")
-
-        try:
-            for source, request in _all_requests(files, open_files, output, how, wanted):
-                if stop.is_set():
-                    break
-                future = pool.submit(_invoke, server, source, request, wanted, stop) if request else None
-                waiting.append((source, request, future))
-                while len(waiting) > _AHEAD * how.concurrent:
-                    answer_first()
-            while waiting and not stop.is_set():
-                answer_first()
-        except OSError as error:
-            raise FactoryError(f"cannot write to {error.filename or output}: {error.strerror}") from error
-        finally:
-            for _, _, future in waiting:
-                if future is not None:
-                    future.cancel()
-            for made in open_files.values():
-                made.abandon()
+    if not how.by_line:
+        body = file.read(how.payload + 1) if how.payload else file.read()
+        if how.payload and len(body) > how.payload:
+            raise RecordTooLarge("")
+        if body:
+            yield Request(body=body, first=0, last=0, records=1)
+        return
+    records: list[bytes] = []
+    first = last = size = 0
+    for number, line in _lines(file, how.payload):
+        full = how.payload and size + len(line) > how.payload
+        if records and (full or how.strategy is Strategy.SINGLE):
+            yield Request(body=b"".join(records), first=first, last=last, records=len(records))
+            records, size = [], 0
+        first = first if records else number
+        last = number
+        size += len(line)
+        records.append(line)
+    if records:
+        yield Request(body=b"".join(records), first=first, last=last, records=len(records))
 
 
-class _Output:
-    """One output file as it grows, under a name of its own until it is whole."""
-
-    def __init__(self, source: InputFile, output: Path, wanted: OutputOptions) -> None:
-        self.reason = ""
-        """Why it will not be; empty while all is well."""
-        self.records = 0
-        """How many are in it."""
-        self._source = source
-        self._wanted = wanted
-        self._target = _target(source, output)
-        self._part = _part(source, output)
-        self._part.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._part.open("wb")
-        self._began = time.monotonic()
-
-    def add(self, request: Request, future: "Future[Response]") -> None:
-        """Append an answer, or learn why there is none."""
-        try:
-            answer = future.result()
-        except InvocationError as error:
-            self.reason = f"{self._source.name}{request.place}: {error}"
-            return
-        if not answer.passed:
-            self.reason = f"{self._source.name}{request.place}: {answer.sentence}"
-            return
-        self._file.write(assemble_response(answer.body, by_line=self._wanted.by_line))
-        self.records += request.records
-
-    def close(self) -> TransformedFile:
-        """Give it its name, or take it away when it failed."""
-        if self.reason:
-            self.abandon()
-        else:
-            self._file.close()
-            self._part.replace(self._target)
-        seconds = time.monotonic() - self._began
-        made = "" if self.reason else str(self._target)
-        return TransformedFile(
-            name=self._source.name, output=made, reason=self.reason, records=self.records, seconds=seconds
-        )
-
-    def abandon(self) -> None:
-        """Take it away."""
-        with suppress(OSError):  # a full disk may have bytes that can't be flushed any more
-            self._file.close()
-        self._part.unlink(missing_ok=True)
+def assemble_response(answer: bytes, *, by_line: bool) -> bytes:
+    """An answer as it comes into the output file: with AssembleWith Line it ends with a newline."""
+    return answer + b"\n" if by_line and not answer.endswith(b"\n") else answer
 
 
-def _all_requests(
-    files: Sequence[InputFile], open_files: dict[str, _Output], output: Path, how: BatchSettings, wanted: OutputOptions
-) -> Iterator[tuple[InputFile, Request | None]]:
-    """The requests of all files, each file's followed by None. Of a file that has failed no more are made."""
-    for source in files:
-        made = open_files[source.name] = _Output(source, output, wanted)
-        try:
-            with source.path.open("rb") as file:
-                for request in _until_failed(file, how, made):
-                    yield source, request
-        except RecordTooLarge as error:
-            limit = how.payload // MEGABYTE
-            made.reason = f"{source.name}{error}: it is larger than MaxPayloadInMB allows, {limit}"
-        except OSError as error:
-            made.reason = f"{source.name}: it cannot be read: {error.strerror}"
-        yield source, None
-
-
-def _until_failed(file: BinaryIO, how: BatchSettings, made: _Output) -> Iterator[Request]:
-    for request in split_requests(file, how):
-        if made.reason:
-            return
-        yield request
-
-
-class _ServerBusy(Exception):
-    """An answer that may be another a little later."""
-
-    def __init__(self, answer: Response) -> None:
-        super().__init__(answer.sentence)
-        self.answer = answer
-
-
-def _invoke(
-    server: TransformServer, source: InputFile, request: Request, wanted: OutputOptions, stop: Stop
-) -> Response:
-    """One request, asked again while the server is busy, when it wants to be asked or after 0.1 s, 0.2 s and so on."""
-    import stamina
-    from stamina.instrumentation import set_on_retry_hooks
-
-    set_on_retry_hooks([])  # the result says what came of it
-
-    def again(error: Exception) -> bool | float:
-        if stop.is_set() or not isinstance(error, _ServerBusy | UnreachableError):
-            return False
-        wait = error.answer.retry_after if isinstance(error, _ServerBusy) else None
-        return True if wait is None else min(wait, _LONGEST)
-
-    try:
-        for attempt in stamina.retry_context(on=again, attempts=wanted.retries + 1, timeout=None, wait_jitter=0.1):
-            with attempt:
-                answer = server.invoke(request.body, content_type=source.content_type, accept=wanted.accept)
-                if answer.status in BUSY_STATUSES:
-                    raise _ServerBusy(answer)
-    except _ServerBusy as error:
-        return error.answer
-    return answer
-
-
-def _target(source: InputFile, output: Path) -> Path:
-    return output / f"{source.name}.out"
-
-
-def _part(source: InputFile, output: Path) -> Path:
-    target = _target(source, output)
-    return target.with_name(f".{target.name}.part")
+def _lines(file: BinaryIO, limit: int) -> Iterator[tuple[int, bytes]]:
+    """Number and text of the lines that are records; no more than `limit` bytes are read to find one too long."""
+    number = 0
+    while line := file.readline(limit + 1 if limit else -1):
+        number += 1
+        if limit and len(line) > limit:
+            raise RecordTooLarge(f":{number}")
+        if line.strip():
+            yield number, line

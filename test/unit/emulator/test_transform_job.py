@@ -1,177 +1,125 @@
-import threading
-import time
-from pathlib import Path
+import io
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from rlimages.emulator import transform_job
-from rlimages.emulator.batch import BatchSettings, Strategy
-from rlimages.emulator.endpoint_config import content_type
-from rlimages.emulator.invoke import Response
-from rlimages.emulator.transform_job import OutputOptions, clear_outputs, input_files, run_transform
-from rlimages.errors import FactoryError, InvocationError, JobError, UnreachableError
-from rlimages.system.process import Stop
-
-
-class FakeServer:
-    """Answers each request with `<body>!`, or as `answers` has it, the first first."""
-
-    def __init__(self) -> None:
-        self.got: list[tuple[bytes, str, str | None]] = []
-        self.answers: dict[bytes, list[Response | Exception]] = {}
-        self.seconds: dict[bytes, float] = {}
-        self.open = self.most = 0
-        self._lock = threading.Lock()
-
-    def invoke(self, body: bytes, *, content_type: str, accept: str | None = None) -> Response:
-        with self._lock:
-            self.got.append((body, content_type, accept))
-            self.open += 1
-            self.most = max(self.most, self.open)
-        time.sleep(self.seconds.get(body, 0.0))
-        with self._lock:
-            self.open -= 1
-        answers = self.answers.get(body)
-        answer = answers.pop(0) if answers else say(200, body.strip() + b"!")
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+from rlimages.emulator.batch import (
+    MEGABYTE,
+    BatchOptions,
+    BatchSettings,
+    RecordTooLarge,
+    Strategy,
+    assemble_response,
+    decide_settings,
+    split_requests,
+)
+from rlimages.errors import JobError
 
 
-def say(status: int, body: bytes = b"", retry_after: float | None = None) -> Response:
-    return Response(status=status, body=body, content_type="", seconds=0.0, retry_after=retry_after)
+def how(*, by_line: bool = True, strategy: Strategy = Strategy.MULTI, payload: int = 10) -> BatchSettings:
+    return BatchSettings(by_line=by_line, strategy=strategy, payload=payload, concurrent=1)
 
 
-@pytest.fixture
-def server() -> FakeServer:
-    return FakeServer()
+def bodies(text: bytes, **words) -> list[tuple[bytes, str]]:
+    return [(request.body, request.place) for request in split_requests(io.BytesIO(text), how(**words))]
 
 
-@pytest.fixture
-def notes() -> list[str]:
-    return []
+def test_a_file_that_is_not_split_is_one_request() -> None:
+    assert bodies(b"1\n2\n", by_line=False) == [(b"1\n2\n", "")]
+    assert bodies(b"", by_line=False) == []
 
 
-@pytest.fixture
-def run(tmp_path: Path, server: FakeServer, notes: list[str]):
-    """Transform files by name and content; what is left in the output folder, and what was heard of each file."""
-
-    def run(files: dict[str, bytes], *, stop: Stop | None = None, concurrent: int = 1, **words):
-        for name, content in files.items():
-            (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / "in" / name).write_bytes(content)
-        found = input_files(tmp_path / "in", lambda name: content_type(name, "text/csv"))
-        heard = []
-        how = BatchSettings(by_line=True, strategy=Strategy.SINGLE, payload=10, concurrent=concurrent)
-        clear_outputs(found, tmp_path / "out")
-        run_transform(found, server, tmp_path / "out", how=how, wanted=OutputOptions(**words), stop=stop or Stop(), on_file=heard.append, on_note=notes.append)  # fmt: skip
-        left = {p.relative_to(tmp_path / "out").as_posix(): p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}  # fmt: skip
-        return left, {file.name: (file.records, file.reason) for file in heard}
-
-    return run
+def test_as_many_records_go_together_as_fit() -> None:
+    assert bodies(b"111\n22\n3\n4444\n5") == [(b"111\n22\n3\n", ":1-3"), (b"4444\n5", ":4-5")]
 
 
-def test_answers_stand_in_the_order_of_their_records(run, server) -> None:
-    server.seconds = {b"1\n": 0.1, b"2\n": 0.05}
-    left, heard = run({"a": b"1\n2\n3\n", "deep/b": b"4\n"}, concurrent=3, by_line=True)
-    assert left == {"a.out": b"1!\n2!\n3!\n", "deep/b.out": b"4!\n"}
-    assert heard == {"a": (3, ""), "deep/b": (1, "")}
+def test_single_records_go_alone() -> None:
+    assert bodies(b"1\n2", strategy=Strategy.SINGLE) == [(b"1\n", ":1"), (b"2", ":2")]
 
 
-def test_no_more_requests_are_open_than_may_be(run, server) -> None:
-    server.seconds = {b"%d\n" % number: 0.02 for number in range(10)}
-    run({"a": b"".join(server.seconds), "b": b"0\n1\n"}, concurrent=3)
-    assert server.most == 3
+def test_an_empty_line_is_no_record() -> None:
+    assert bodies(b"\n1\n \r\n2\n\n", strategy=Strategy.SINGLE) == [(b"1\n", ":2"), (b"2\n", ":4")]
 
 
-def test_a_request_says_what_it_is_and_what_it_wants(run, server) -> None:
-    run({"a": b"1\n"}, accept="text/x")
-    assert server.got == [(b"1\n", "text/csv", "text/x")]
+@pytest.mark.parametrize(("by_line", "place"), [(True, ":2"), (False, "")])
+def test_what_fits_into_no_request_is_named(by_line, place) -> None:
+    with pytest.raises(RecordTooLarge) as caught:
+        bodies(b"1\n" + b"x" * 11, by_line=by_line)
+    assert str(caught.value) == place
 
 
-def test_a_file_that_fails_is_named_with_its_line_and_leaves_nothing(run, server) -> None:
-    server.answers = {b"2\n": [say(400, b"2 is odd")]}
-    left, heard = run({"a": b"1\n2\n3\n", "b": b"4\n"})
-    assert left == {"b.out": b"4!"}
-    assert heard["a"] == (1, "a:2: 400 Bad Request: 2 is odd")
+def test_zero_is_any_size() -> None:
+    assert bodies(b"x" * 99 + b"\n1\n", payload=0) == [(b"x" * 99 + b"\n1\n", ":1-2")]
+    assert bodies(b"x" * 99, payload=0, by_line=False) == [(b"x" * 99, "")]
 
 
-def test_of_a_file_that_has_failed_no_more_is_sent(run, server) -> None:
-    server.answers = {b"bad\n": [say(400)]}
-    run({"a": b"bad\n" + b"1\n" * 50})
-    assert len(server.got) < 10
+@given(st.lists(st.binary(min_size=1, max_size=9).filter(lambda line: line.strip() and b"\n" not in line)), st.sampled_from(Strategy))  # fmt: skip
+def test_no_record_is_lost_and_none_is_sent_twice(lines, strategy) -> None:
+    text = b"".join(line + b"\n" for line in lines)
+    made = list(split_requests(io.BytesIO(text), how(strategy=strategy)))
+    assert b"".join(request.body for request in made) == text
+    assert sum(request.records for request in made) == len(lines)
+    assert all(len(request.body) <= 10 for request in made)
 
 
-def test_a_record_that_is_too_large_is_named(run) -> None:
-    left, heard = run({"a": b"1\n" + b"x" * 20})
-    assert left == {}
-    assert heard["a"][1] == "a:2: it is larger than MaxPayloadInMB allows, 0"
+def test_an_answer_ends_with_one_newline_where_that_is_wanted() -> None:
+    assert [assemble_response(answer, by_line=True) for answer in (b"a", b"a\n")] == [b"a\n", b"a\n"]
+    assert assemble_response(b"a", by_line=False) == b"a"
 
 
-def test_how_far_a_long_file_is_is_told_from_time_to_time(run, notes, monkeypatch) -> None:
-    run({"a": b"1\n2\n"})
-    assert notes == []
-    monkeypatch.setattr(transform_job, "REPORT_SECONDS", -1.0)
-    run({"a": b"1\n2\n"})
-    assert notes == ["a: 1 records so far", "a: 2 records so far"]
+def test_without_a_word_from_anyone_the_defaults_count() -> None:
+    expected = BatchSettings(by_line=False, strategy=Strategy.MULTI, payload=6 * MEGABYTE, concurrent=1)
+    assert decide_settings(BatchOptions(), None) == decide_settings(BatchOptions(), b"{}") == expected
 
 
-def test_a_busy_server_is_asked_again(run, server) -> None:
-    server.answers = {b"1\n": [say(503, retry_after=0.01), say(429, retry_after=0.01), UnreachableError("hung up")]}
-    left, _ = run({"a": b"1\n"})
-    assert left == {"a.out": b"1!"}
-    assert len(server.got) == 4
+def test_the_container_says_what_the_job_does_not() -> None:
+    said = b'{"MaxConcurrentTransforms": 4, "BatchStrategy": "SINGLE_RECORD", "MaxPayloadInMB": 0, "Other": 1}'
+    assert decide_settings(BatchOptions(by_line=True), said) == how(strategy=Strategy.SINGLE, payload=0).__class__(
+        by_line=True, strategy=Strategy.SINGLE, payload=0, concurrent=4
+    )
+    asked = BatchOptions(by_line=True, strategy=Strategy.MULTI, payload=2, concurrent=3)
+    assert decide_settings(asked, said) == BatchSettings(
+        by_line=True, strategy=Strategy.MULTI, payload=2 * MEGABYTE, concurrent=3
+    )
+    assert decide_settings(BatchOptions(concurrent=0), said).concurrent == 4
 
 
-def test_a_server_that_stays_busy_fails_the_file(run, server) -> None:
-    server.answers = {b"1\n": [say(503, b"no", retry_after=0.01)] * 2}
-    left, heard = run({"a": b"1\n"}, retries=1)
-    assert (left, heard["a"][1]) == ({}, "a:1: 503 Service Unavailable: no")
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        (b"<html>", "was answered with no JSON: "),
+        (b"[1]", "was answered with no JSON object"),
+        (b'{"MaxConcurrentTransforms": "4"}', "strange MaxConcurrentTransforms: Input should be a valid integer"),
+        (b'{"MaxPayloadInMB": -1}', "strange MaxPayloadInMB"),
+        (
+            b'{"BatchStrategy": "MultiRecord"}',
+            "strange BatchStrategy: Input should be 'SINGLE_RECORD' or 'MULTI_RECORD'",
+        ),
+        (b"\xff", "no JSON"),
+    ],
+)
+def test_a_container_that_makes_no_sense_is_told(said, sentence) -> None:
+    with pytest.raises(JobError, match=sentence):
+        decide_settings(BatchOptions(), said)
 
 
-@pytest.mark.parametrize("answer", [say(500), say(413), InvocationError("no answer within 600 s")])
-def test_what_asking_again_does_not_help_is_asked_once(run, server, answer) -> None:
-    server.answers = {b"1\n": [answer]}
-    left, heard = run({"a": b"1\n"})
-    assert (left, len(server.got)) == ({}, 1)
-    assert heard["a"][1].startswith("a:1: ")
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ({"payload": 60, "concurrent": 2}, "--max-payload-in-mb 60: times --max-concurrent-transforms it may be 100"),
+        ({"strategy": Strategy.SINGLE}, "--batch-strategy SingleRecord needs --split-type Line"),
+    ],
+)
+def test_what_create_transform_job_refuses_is_refused(words, sentence) -> None:
+    with pytest.raises(JobError, match=sentence):
+        BatchOptions(**words)
 
 
-def test_a_file_without_records_becomes_an_empty_one(run, server) -> None:
-    assert run({"a": b"\n"}) == ({"a.out": b""}, {"a": (0, "")})
-
-
-def test_what_an_older_job_made_of_a_file_is_gone(run, server, tmp_path) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out/a.out").write_text("old")
-    (tmp_path / "out/other").write_text("mine")
-    server.answers = {b"1\n": [say(400)]}
-    assert run({"a": b"1\n"})[0] == {"other": b"mine"}
-
-
-def test_a_stopped_job_leaves_no_half_file(run, server) -> None:
-    stop = Stop()
-    server.answers = {b"1\n": [say(200, b"1")]}
-    stop.set()
-    assert run({"a": b"1\n2\n"}, stop=stop) == ({}, {})
-
-
-def test_files_of_a_folder_are_found_with_those_below(tmp_path) -> None:
-    for name in ("b.csv", "a/c.json"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("")
-    found = input_files(tmp_path, lambda name: content_type(name, None))
-    assert [(source.name, source.content_type) for source in found] == [("a/c.json", "application/json"), ("b.csv", "text/csv")]  # fmt: skip
-    (alone,) = input_files(tmp_path / "b.csv", lambda name: content_type(name, None))
-    assert alone.name == "b.csv"
-
-
-def test_a_folder_without_files_is_a_mistake(tmp_path) -> None:
-    with pytest.raises(JobError, match="has no file to transform"):
-        input_files(tmp_path, str)
-
-
-def test_a_folder_that_cannot_be_written_is_told_before_anything_starts(tmp_path) -> None:
-    (tmp_path / "out").write_text("a file")
-    with pytest.raises(FactoryError, match=r"cannot write to .*out: File exists"):
-        clear_outputs((), tmp_path / "out")
+def test_the_container_is_told_what_the_job_says() -> None:
+    assert BatchOptions().variables == {}
+    assert BatchOptions(by_line=True, strategy=Strategy.SINGLE, payload=2, concurrent=3).variables == {
+        "SAGEMAKER_MAX_PAYLOAD_IN_MB": "2",
+        "SAGEMAKER_BATCH_STRATEGY": "SINGLE_RECORD",
+        "SAGEMAKER_MAX_CONCURRENT_TRANSFORMS": "3",
+    }

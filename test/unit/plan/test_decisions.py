@@ -10,7 +10,6 @@ from rlimages.engine.protocol import LocalImage, LocalImages
 from rlimages.oci.labels import BUILD_LABEL, INPUTS_LABEL
 from rlimages.plan.decisions import add_input_labels, decide_actions
 from rlimages.plan.step import Action, BuildPlan, BuildStep
-from rlimages.run.forecast import CellForecast, Forecast, forecast_text
 
 DIGEST = "sha256:" + "b" * 64
 BASE = LocalImage(id="sha256:" + "a" * 64, names=("debian:bookworm-slim",), digests=(), labels={}, size=1)
@@ -108,37 +107,3 @@ def test_a_changed_parent_changes_the_images_that_extend_it(tmp_path: Path, writ
         replace(plan, steps=(replace(child, base=parent.request.tag),)), tmp_path, LocalImages((BASE, *images))
     )
     assert alone.steps[0].action is Action.REUSE
-
-
-def test_a_forecast_reads_as_a_table_and_its_sums(make_step) -> None:
-    def outlook(version: str, action: Action, reason: str, **words: object) -> CellForecast:
-        step = make_step(version, action=action, reason=reason, changes=words.pop("changes", ()))
-        facts = {"seconds": None, "space": None, "checks": (), "proven": 0, "publishes": (), **words}
-        return CellForecast(step=step, **facts)
-
-    told = Forecast(
-        cells=(
-            outlook("1.0", Action.BUILD, "lock six: 1 → 2, and 1 more", changes=("lock six: 1 → 2", "file a: new"),
-                    seconds=60.0, space=2_000_000_000, checks=("a", "b"), publishes=("r/x:1", "r/x:2")),
-            outlook("2.0", Action.BUILD, "there is no image", checks=("a",)),
-            outlook("3.0", Action.REUSE, "up to date", proven=2),
-            outlook("4.0", Action.SKIP, "left out by --select '1*' (build_matrix.yaml:9)"),
-        ),
-        jobs=2, free=40_000_000_000, send=480_000_000, unknown=("ray-2.0-tf-cpu-debian",),
-    )  # fmt: skip
-    assert forecast_text(told) == (
-        "ACTION  CELL                   WHY\n"
-        "build   ray-1.0-tf-cpu-debian  lock six: 1 → 2, and 1 more\n"
-        "                                 file a: new\n"
-        "build   ray-2.0-tf-cpu-debian  there is no image\n"
-        "reuse   ray-3.0-tf-cpu-debian  up to date\n"
-        "skip    ray-4.0-tf-cpu-debian  left out by --select '1*' (build_matrix.yaml:9)\n"
-        "\n"
-        "2 to build, 1 up to date, 1 left out\n"
-        "time: about 1 min 00 s beside 1 cell never built here\n"
-        "disk: about 2 GB needed beside 1 cell never built here, 40 GB free\n"
-        "checks: 3 to run, 2 passed before for the very same images\n"
-        "publish: 2 names; at most 480 MB of layers to send, and what 1 cell will have\n"
-    )
-    assert told.changes
-    assert not replace(told, cells=told.cells[2:]).changes
