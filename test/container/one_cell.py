@@ -8,10 +8,11 @@ from pathlib import Path
 from rlimages.engine.docker import DockerEngine
 from rlimages.matrix.cell import Cell
 from rlimages.plan.planner import make_plan
-from rlimages.plan.step import BuildPlan
+from rlimages.plan.step import BuildPlan, Stage
 from rlimages.project.project import load_project
 from rlimages.run.report import report_exit_code, report_text
 from rlimages.run.scheduler import run_plan
+from rlimages.run.stages import StageContext
 from rlimages.system.process import Stop, stopping_on_signals
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,17 +65,17 @@ def main(root: Path, name: str) -> int:
     folder = root / "runs" / name
     folder.mkdir(parents=True)
     with stopping_on_signals(stop):
-        told = run_plan(
-            plan(make_cell()),
-            root=root,
+        context = StageContext(
+            plan=plan(make_cell()),
+            stages=(Stage.BUILD, Stage.SMOKE),
+            roots=(root,),
             folder=folder,
             engine=DockerEngine(run=name, stop=stop),
-            stages=("build", "smoke"),
             stop=stop,
-            on_event=lambda event: say(f"{event.stage} {event.detail}\n"),
         )
-    say(report_text(told))
-    return report_exit_code(told)
+        report = run_plan(context, on_event=lambda event: say(f"{event.stage} {event.detail}\n"))
+    say(report_text(report))
+    return report_exit_code(report)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from rlimages.release.publish import publish_images
 from rlimages.release.target import open_target
 from rlimages.run.report import report_exit_code
 from rlimages.run.scheduler import run_plan
+from rlimages.run.stages import StageContext
 from rlimages.system.context import RunContext
 
 FROM = "FROM debian:bookworm-slim\n"
@@ -24,15 +25,16 @@ PROGRAM = Path(__file__).parent / "one_cell.py"
 
 @pytest.fixture
 def run(engine, stop, tmp_path, registry, one_cell):
-    def run(*cells, **words):
+    def run(*cells, **fields):
         folder = tmp_path / "runs" / f"{time.time_ns()}"
         folder.mkdir(parents=True)
         plan = one_cell.plan(*cells)
-        told = run_plan(plan, root=tmp_path, folder=folder, engine=engine, stop=stop, **words)
+        stages = StageContext(plan=plan, roots=(tmp_path,), folder=folder, engine=engine, stop=stop, **fields)
+        report = run_plan(stages)
         project = Project(root=tmp_path, matrix=Matrix(name="m", cells=cells, frameworks={}, tools={}))
         target = open_target(project, cells, to=registry, environ={})
         return publish_images(
-            told, target, project=project, engine=engine, folder=tmp_path, reused={}, allow_older=False,
+            report, target, project=project, engine=engine, folder=tmp_path, reused={}, allow_older=False,
             context=RunContext(environ={}, stop=stop), on_event=lambda _event: None,
         )  # fmt: skip
 
@@ -104,7 +106,7 @@ def test_what_fails_a_check_never_reaches_the_registry(run, tmp_path, registry, 
 
 def test_a_second_run_does_nothing_twice(run, tmp_path, one_cell) -> None:
     cell = one_cell.write_project(tmp_path, FROM, CHECKS, f"4.{time.time_ns()}")
-    first, second = (run(cell, proofs=tmp_path / "proofs") for _ in range(2))
+    first, second = (run(cell, check_cache=tmp_path / "proofs") for _ in range(2))
     assert second.outcome is Outcome.PASSED
     assert second.seconds < 5
     assert [result.digest for result in second.cells[0].publish] == [result.digest for result in first.cells[0].publish]

@@ -12,6 +12,7 @@ from rlimages.plan.results import Outcome
 from rlimages.plan.step import Stage
 from rlimages.project.state import STATE, StateFolder
 from rlimages.run.scheduler import run_plan
+from rlimages.run.stages import StageContext
 
 FROM = "FROM debian:bookworm-slim\n"
 
@@ -29,18 +30,19 @@ def write(tmp_path, one_cell):
 
 @pytest.fixture
 def build(engine, tmp_path, stop):
-    def build(*cells, jobs=1, **words):
+    def build(*cells, root=tmp_path, on_event=lambda _event: None):
         folder = tmp_path / "runs" / f"{time.time_ns()}"
         folder.mkdir(parents=True)
-        plan = make_plan(cells, jobs=jobs, timeout=60)
-        words = {
-            "root": tmp_path,
-            "state": StateFolder(tmp_path / STATE),
-            "stages": (Stage.BUILD,),
-            "stop": stop,
-            **words,
-        }
-        return run_plan(plan, folder=folder, engine=engine, **words)
+        context = StageContext(
+            plan=make_plan(cells, jobs=1, timeout=60),
+            stages=(Stage.BUILD,),
+            roots=(root,),
+            folder=folder,
+            engine=engine,
+            stop=stop,
+            state=StateFolder(tmp_path / STATE),
+        )
+        return run_plan(context, on_event=on_event)
 
     return build
 

@@ -60,19 +60,21 @@ def plan(
     Nothing is changed. The exit code is 0 if there is nothing to do, and 10 if there is.
     """
     from rlimages.engine.buildx import build_argv
-    from rlimages.plan.step import Action
-    from rlimages.run.forecast import forecast_facts, forecast_text, make_forecast
-    from rlimages.run.prepare import with_host_files
+    from rlimages.plan.step import Action, BuildStep
+    from rlimages.run.forecast import make_forecast
+    from rlimages.run.forecast_report import forecast_facts, forecast_text
+    from rlimages.run.prepare import add_host_files
+    from rlimages.system.context import RunContext
+    from rlimages.system.process import Stop
 
     project = command_project(ctx)
     cells = selected_cells(project, patterns)
     options = run_options((), to=to, target=target, **arguments)
-    forecast = make_forecast(project, cells, options, patterns=patterns, since=since, environ=os.environ)
-    builds = (
-        with_host_files(project, forecast.plan, options, environ=os.environ).plan.steps_with(Action.BUILD)
-        if commands or as_json
-        else ()
-    )
+    context = RunContext(environ=os.environ, stop=Stop())
+    forecast = make_forecast(project, cells, options, patterns=patterns, since=since, context=context)
+    builds: tuple[BuildStep, ...] = ()
+    if commands or as_json:
+        builds = add_host_files(forecast.plan, project, options, context).steps_with(Action.BUILD)
     argv = {step.cell.id: build_argv(step.request, metadata=Path("metadata.json"), progress="auto") for step in builds}
     if commands:
         print_lines(f"# {step.cell.id}: {step.reason}\n{shlex.join(argv[step.cell.id])}" for step in builds)

@@ -218,10 +218,8 @@ def run_stages(
             project,
             cells,
             run_options(stages, **options),
-            environ=context.environ,
-            stop=context.stop,
+            context=context,
             on_event=on_event,
-            on_note=context.note,
         )
     click.echo(report_text(report), nl=False)
     click.echo(f"report: {os.path.relpath(folder)}")

@@ -80,11 +80,11 @@ def sbom(ctx: click.Context, /, image: str, output: Path | None, interpreter: st
     IMAGE is a local image or the ID of a cell. A container without network is started from it, and reads the records
     of dpkg or rpm and of the Python packages.
     """
-    from rlimages.supplychain.sbom import describe_image
+    from rlimages.supplychain.sbom import local_image_sbom
     from rlimages.system.files import write_atomically
 
     with command_context() as context:
-        text = describe_image(image, interpreter, matrix=ctx.obj, stop=context.stop)
+        text = local_image_sbom(image, interpreter, matrix=ctx.obj, stop=context.stop)
     if output is None:
         click.echo(text, nl=False)
     else:
@@ -113,8 +113,7 @@ def verify(ctx: click.Context, /, references: tuple[str, ...], key: str, as_json
             references,
             key,
             credentials=HostCredentials(context.environ),
-            environ=context.environ,
-            stop=context.stop,
+            context=context,
         ):
             results.append(_verification_facts(reference, verification))
             if not as_json:
@@ -130,11 +129,11 @@ def _verification_facts(reference: str, verification: "Verification | Exception"
     return {
         "reference": reference,
         "error": "",
-        "digest": verification.subject.digest,
+        "digest": verification.image.digest,
         "key": verification.fingerprint,
         "signed": verification.signed,
         "annotations": dict(verification.annotations),
-        "components": len((verification.bom or {}).get("components", ())),
+        "components": len((verification.sbom or {}).get("components", ())),
     }
 
 
@@ -205,16 +204,7 @@ def reproduce(
         stages=(), command="reproduce", region=region, overrides=overrides, override_file=override_file, timeout=timeout
     )
     with command_context() as context:
-        reproduction = reproduce(
-            image,
-            matrix=ctx.obj,
-            wishes=options,
-            as_is=as_is,
-            keep=keep,
-            environ=context.environ,
-            stop=context.stop,
-            on_note=context.note,
-        )
+        reproduction = reproduce(image, matrix=ctx.obj, options=options, as_is=as_is, keep=keep, context=context)
     if as_json:
         print_json(_reproduction_facts(reproduction))
     else:
@@ -228,7 +218,7 @@ def _reproduction_lines(reproduction: "Reproduction") -> Iterator[str]:
     yield f"{reproduction.origin.name}: {comparison.level}"
     yield f"  was {reproduction.origin.id}"
     yield f"  now {reproduction.image} (built in {reproduction.seconds:.0f} s)"
-    for sentence in reproduction.ground:
+    for sentence in reproduction.base_differences:
         yield f"  built FROM another {sentence}"
     yield from _difference_lines("packages", comparison.packages)
     yield from _difference_lines("paths and settings", comparison.files)
@@ -257,7 +247,7 @@ def _reproduction_facts(reproduction: "Reproduction") -> dict[str, Any]:
         "was": reproduction.origin.id,
         "now": reproduction.image,
         "seconds": round(reproduction.seconds, 1),
-        "ground": list(reproduction.ground),
+        "ground": list(reproduction.base_differences),
         "packages": _difference_facts(comparison.packages),
         "files": _difference_facts(comparison.files),
         "labels": _difference_facts(comparison.labels),

@@ -1,4 +1,4 @@
-"""Find the cells that changed since a commit."""
+"""Find the cells whose inputs or checks changed since a commit."""
 
 import tempfile
 from collections.abc import Mapping
@@ -12,52 +12,52 @@ from rlimages.plan.inputs import InputReader, Inputs, explain_changes
 from rlimages.project.project import Project, load_project
 
 
-def affected_cells(now: Project, commit: str) -> Mapping[str, tuple[str, ...]]:
-    """The cells that are not what they were at a commit, and why. A changed check counts as well.
+def affected_cells(project: Project, commit: str) -> Mapping[str, tuple[str, ...]]:
+    """Return the cells whose build inputs or checks differ from those of a commit, each with the reasons.
 
-    Unsure means affected: a matrix that this factory cannot read any more says nothing of its cells. Raises
-    `UsageError` where there is no such commit.
+    If the project of the commit cannot be read, for example because the format of the matrix changed, every cell is
+    affected. Raises `UsageError` if there is no such commit.
     """
     with tempfile.TemporaryDirectory(prefix="rlimages-") as folder:
-        root = export_commit(now.root, commit, Path(folder))
+        root = export_commit(project.root, commit, Path(folder))
         try:
-            then = load_project(root / now.matrix.name, root)
-            before = cell_inputs(then)
-            suites = _check_suites(then)
+            old_project = load_project(root / project.matrix.name, root)
+            old_inputs = cell_inputs(old_project)
+            old_suites = _suite_digests(old_project)
         except FactoryError as error:
             reason = f"the project cannot be read as it was at {commit}: {error}"
-            return {cell.id: (reason,) for cell in now.cells}
-        present = _check_suites(now)
-        changes = {
-            name: (
-                *(map(str, explain_changes(before[name].entries, told)) if name in before else ("new in the matrix",)),
-                *(("its checks changed",) if suites.get(name, present[name]) != present[name] else ()),
-            )
-            for name, told in cell_inputs(now).items()
-        }
-    return {name: why for name, why in changes.items() if why}
+            return {cell.id: (reason,) for cell in project.cells}
+        suites = _suite_digests(project)
+        reasons: dict[str, tuple[str, ...]] = {}
+        for cell, inputs in cell_inputs(project).items():
+            if cell not in old_inputs:
+                reasons[cell] = ("new in the matrix",)
+                continue
+            reasons[cell] = tuple(map(str, explain_changes(old_inputs[cell].entries, inputs)))
+            if old_suites[cell] != suites[cell]:
+                reasons[cell] += ("its checks changed",)
+    return {cell: changes for cell, changes in reasons.items() if changes}
 
 
-def cell_inputs(at: Project) -> Mapping[str, Inputs]:
-    """The inputs of every cell of a project, its bases as they are locked."""
-    ledgers: dict[Path, InputReader] = {}
+def cell_inputs(project: Project) -> Mapping[str, Inputs]:
+    """Return the build inputs of every cell of a project. Base images count by their locked digest."""
+    readers: dict[Path, InputReader] = {}
     known: dict[str, Inputs] = {}
 
-    def of(owner: Project, cell: Cell) -> Inputs:
+    def read(owner: Project, cell: Cell) -> Inputs:
         if cell.id not in known:
             if cell.extends:
-                ground = {
-                    f"parent {cell.extends}": of(owner.owners[cell.extends], owner.cells_by_id[cell.extends]).build
-                }
+                parent = read(owner.owners[cell.extends], owner.cells_by_id[cell.extends])
+                base_digests = {f"parent {cell.extends}": parent.build}
             else:
-                ground = {f"base {cell.base.image}": owner.locked_bases.get(cell.base.image, "")}
-            known[cell.id] = ledgers.setdefault(owner.root, InputReader(owner.root)).read(cell, ground)
+                base_digests = {f"base {cell.base.image}": owner.locked_bases.get(cell.base.image, "")}
+            known[cell.id] = readers.setdefault(owner.root, InputReader(owner.root)).read(cell, base_digests)
         return known[cell.id]
 
-    return {cell.id: of(at, cell) for cell in at.cells}
+    return {cell.id: read(project, cell) for cell in project.cells}
 
 
-def _check_suites(at: Project) -> Mapping[str, str]:
-    """Cell -> what names its checks."""
-    find = check_programs(at)
-    return {cell.id: suite_digest(find(cell)) for cell in at.cells}
+def _suite_digests(project: Project) -> Mapping[str, str]:
+    """Return the digest of each cell's checks, by cell id."""
+    programs_of = check_programs(project)
+    return {cell.id: suite_digest(programs_of(cell)) for cell in project.cells}

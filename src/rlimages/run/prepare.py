@@ -1,7 +1,7 @@
-"""Prepare a run: check that generated files are up to date, make the plan, collect what builds need of this machine."""
+"""Prepare a run: make its plan, and collect what its builds need from this machine."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from rlimages.plan.planner import BaseOverride, add_host_contexts, make_plan, pa
 from rlimages.plan.step import Action, BuildPlan, RunOptions, Stage
 from rlimages.project.generated import first_stale_file
 from rlimages.project.project import MATRIX, Project
+from rlimages.system.context import RunContext
 from rlimages.system.files import read_text
 from rlimages.system.machine import read_machine
 
@@ -21,114 +22,122 @@ if TYPE_CHECKING:
     from rlimages.build.base_images import BaseResult
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prepared:
-    """A plan, and what was taken from this machine for it."""
+def outline_plan(project: Project, cells: Sequence[Cell], options: RunOptions) -> BuildPlan:
+    """Make the plan that builds every cell, parents first. `decide_plan` then finds out which images can be reused.
 
-    plan: BuildPlan
-    notes: tuple[str, ...]
-
-
-def outline_plan(project: Project, cells: Sequence[Cell], wishes: RunOptions) -> BuildPlan:
-    """What a run would do that knew of no image. Raises `StaleError` where files are not what the matrix gives."""
-    chosen = tuple(cells)
-    _require_up_to_date(project, chosen)
+    No engine is asked. Raises `StaleError` if a Dockerfile or lock of these cells is not up to date.
+    """
+    problem = first_stale_file(project, tuple(cells))
+    if problem:
+        raise StaleError(problem)
     return make_plan(
-        chosen,
-        registries=project.base_arguments(chosen, wishes.region),
-        overrides=read_overrides(wishes),
-        caches=wishes.cache_from,
-        inline_cache=wishes.inline_cache,
-        jobs=wishes.jobs or _fitting_jobs(wishes.stages),
-        timeout=wishes.timeout,
+        cells,
+        registries=project.base_arguments(cells, options.region),
+        overrides=read_overrides(options),
+        caches=options.cache_from,
+        inline_cache=options.inline_cache,
+        jobs=options.jobs or _default_jobs(options.stages),
+        timeout=options.timeout,
     )
 
 
-def decide_plan(project: Project, todo: BuildPlan, holdings: LocalImages, wishes: RunOptions) -> BuildPlan:
-    """The same, knowing which images there are."""
-    return decide_actions(
-        todo,
-        project.root,
-        holdings,
-        bases=project.locked_bases,
-        no_cache=wishes.no_cache,
-    )
+def decide_plan(plan: BuildPlan, project: Project, local_images: LocalImages, options: RunOptions) -> BuildPlan:
+    """Return the plan with the action of each step: build, or use an image of the local store."""
+    return decide_actions(plan, project.root, local_images, bases=project.locked_bases, no_cache=options.no_cache)
 
 
-def with_host_files(project: Project, todo: BuildPlan, wishes: RunOptions, *, environ: Mapping[str, str]) -> Prepared:
-    """The same, with what images say of themselves, and what this machine lends to builds."""
-    builds = todo.steps_with(Action.BUILD)
-    if not builds:
-        return Prepared(plan=todo, notes=())
-    from rlimages.build.git import revision_labels
-    from rlimages.build.host_context import prepare_contexts  # only what is built needs them, and most often nothing is
-
-    locks = {step.cell.id: read_text(project.root / step.cell.lock) or "" for step in builds}
-    hosts = prepare_contexts(
-        project.state.host_contexts, locks, environ=environ, home=Path.home(), wheels=wishes.wheels
-    )
-    told = add_input_labels(todo, project.root, revision_labels(project.root))
-    return Prepared(plan=add_host_contexts(told, hosts.folders), notes=hosts.notes)
-
-
-def with_epoch(todo: BuildPlan, epoch: int) -> BuildPlan:
-    """The same, each image with a date of creation in whole seconds: what can be given to it a second time."""
-    return replace(todo, steps=tuple(step.with_request(epoch=epoch) for step in todo.steps))
-
-
-def without_orphans(todo: BuildPlan, holdings: LocalImages, project: Project) -> BuildPlan:
-    """The same, but that a cell is skipped whose parent is neither built in this run nor in the local store."""
+def skip_without_parent(plan: BuildPlan, project: Project, local_images: LocalImages) -> BuildPlan:
+    """Return the plan without the cells whose parent is neither built in this run nor in the local store."""
     steps = []
-    for step in todo.steps:
+    for step in plan.steps:
         base = step.cell.base
-        here = step.needs or base.image in dict(step.request.contexts) or base.registry is not None
-        if step.cell.extends is None or here or holdings.find(base.image) is not None:
+        # A base override replaces the parent; a base with a registry is pulled by the build.
+        has_base = step.needs or base.image in dict(step.request.contexts) or base.registry is not None
+        if step.cell.extends is None or has_base or local_images.find(base.image) is not None:
             steps.append(step)
             continue
         owner = project.owners[step.cell.extends]
-        where = "" if owner is project else f" --matrix {owner.root / MATRIX}"
-        remedy = f"rlimages{where} build --select {step.cell.extends}"
+        matrix_option = "" if owner is project else f" --matrix {owner.root / MATRIX}"
+        remedy = f"rlimages{matrix_option} build --select {step.cell.extends}"
         reason = f"there is no image {base.image} in the local store; {remedy}"
         steps.append(replace(step, action=Action.SKIP, reason=reason))
-    return replace(todo, steps=tuple(steps))
+    return replace(plan, steps=tuple(steps))
+
+
+def add_host_files(plan: BuildPlan, project: Project, options: RunOptions, context: RunContext) -> BuildPlan:
+    """Return the plan with the labels of each build, and with this machine's certificates, pip settings and wheels.
+
+    What builds get from this machine is noted.
+    """
+    builds = plan.steps_with(Action.BUILD)
+    if not builds:
+        return plan
+    # Imported here: most runs find every image up to date.
+    from rlimages.build.git import revision_labels
+    from rlimages.build.host_context import prepare_contexts
+
+    locks = {step.cell.id: read_text(project.root / step.cell.lock) or "" for step in builds}
+    host_contexts = prepare_contexts(
+        project.state.host_contexts, locks, environ=context.environ, home=Path.home(), wheels=options.wheels
+    )
+    for line in host_contexts.notes:
+        context.note(line)
+    labelled = add_input_labels(plan, project.root, revision_labels(project.root))
+    return add_host_contexts(labelled, host_contexts.folders)
+
+
+def set_creation_date(plan: BuildPlan, epoch: int) -> BuildPlan:
+    """Return the plan with the creation date of each image, in seconds since 1970.
+
+    A date in whole seconds can be given to a build again, so that `rlimages reproduce` gets the same layers.
+    """
+    return replace(plan, steps=tuple(step.with_request(epoch=epoch) for step in plan.steps))
+
+
+def missing_bases(plan: BuildPlan, project: Project, local_images: LocalImages) -> tuple[str, ...]:
+    """Return the Debian base images of a plan that builds would not find: neither locked nor in the local store.
+
+    A locked base is pulled by its digest during the build. A base with an override is not needed.
+    """
+    from rlimages.build.base_images import slim_suite
+
+    locked = project.locked_bases
+    overridden = {name for step in plan.steps for name, _ in step.request.contexts}
+    return tuple(
+        name
+        for name in _bases_without_registry([step.cell for step in plan.steps])
+        if name not in overridden and slim_suite(name) and name not in locked and local_images.find(name) is None
+    )
 
 
 def ensure_bases(cells: Sequence[Cell]) -> Iterator["BaseResult"]:
-    """Bring the open bases of these cells into the local store."""
+    """Make sure that the Debian base images of these cells are in the local store. Yield the result of each."""
     from rlimages.build.base_images import ensure_base, slim_suite
 
-    wanted = dict.fromkeys(cell.base.image for cell in cells if cell.base.registry is None)
-    yield from (ensure_base(reference) for reference in wanted if slim_suite(reference))
+    yield from (ensure_base(name) for name in _bases_without_registry(cells) if slim_suite(name))
 
 
-def bootstrappable_bases(todo: BuildPlan) -> tuple[str, ...]:
-    """The Debian bases of a plan, but those that something stands in for."""
-    from rlimages.build.base_images import slim_suite
+def read_overrides(options: RunOptions) -> tuple[BaseOverride, ...]:
+    """Return the base overrides, those of the command line first.
 
-    replaced = {name for step in todo.steps for name, _ in step.request.contexts}
-    wanted = dict.fromkeys(step.cell.base.image for step in todo.steps if step.cell.base.registry is None)
-    return tuple(name for name in wanted if name not in replaced and slim_suite(name))
-
-
-def read_overrides(wishes: RunOptions) -> tuple[BaseOverride, ...]:
-    """The stand-ins for bases, those of the command line first. Raises `ConfigError` naming the line."""
-    lines = list(wishes.overrides)
-    if wishes.override_file is not None:
-        text = read_text(wishes.override_file)
+    Raises `ConfigError` if the file of overrides does not exist, and `UsageError` with the wrong line.
+    """
+    lines = list(options.overrides)
+    if options.override_file is not None:
+        text = read_text(options.override_file)
         if text is None:
-            raise ConfigError(f"{wishes.override_file}: there is no such file of base overrides")
+            raise ConfigError(f"{options.override_file}: there is no such file of base overrides")
         lines += [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("#")]
     return tuple(parse_override(line) for line in lines)
 
 
-def _fitting_jobs(stages: Sequence[Stage]) -> int:
-    """Checks compute all the time. Builds wait for network and disk in between, so one more than cores goes on."""
-    here = read_machine()
-    more = 1 if tuple(stages) == (Stage.BUILD,) else 0
-    return default_jobs(cores=here.cores + more, memory=here.memory)
+def _bases_without_registry(cells: Sequence[Cell]) -> tuple[str, ...]:
+    """Return the base images that are not in a registry of the account tables, each once."""
+    return tuple(dict.fromkeys(cell.base.image for cell in cells if cell.base.registry is None))
 
 
-def _require_up_to_date(project: Project, cells: tuple[Cell, ...]) -> None:
-    problem = first_stale_file(project, cells)
-    if problem:
-        raise StaleError(problem)
+def _default_jobs(stages: Sequence[Stage]) -> int:
+    machine = read_machine()
+    # Checks use a core all the time. Builds wait for network and disk in between: one more than the cores fits.
+    extra = 1 if tuple(stages) == (Stage.BUILD,) else 0
+    return default_jobs(cores=machine.cores + extra, memory=machine.memory)

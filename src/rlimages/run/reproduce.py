@@ -1,12 +1,10 @@
-"""Rebuild an image from the commit and date in its labels, and compare the two."""
+"""Build an image again from the commit and the creation date in its labels, and compare the two."""
 
-import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rlimages.build.base_images import ensure_base
 from rlimages.build.builder import build_cell
@@ -14,153 +12,92 @@ from rlimages.build.git import export_commit, revision_labels
 from rlimages.build.host_context import prepare_contexts
 from rlimages.engine.docker import DockerEngine
 from rlimages.engine.protocol import BuiltImage
-from rlimages.errors import FactoryError, Interrupted, RegistryError, ToolError, UsageError
+from rlimages.errors import FactoryError, ToolError, UsageError
 from rlimages.matrix.cell import Cell
 from rlimages.oci.compare import Comparison, Similarity, compare_images
-from rlimages.oci.contents import ImageContents, LayerContents, merge_layers, read_archive, read_layer
-from rlimages.oci.labels import REVISION_LABEL, BuildOrigin, base_differences, read_origin, source_difference
-from rlimages.oci.layers import open_layer
-from rlimages.oci.manifest import DOCKER_CONFIG, OCI_CONFIG, Blob, Manifest, Reference, parse_config
+from rlimages.oci.contents import LayerContents
+from rlimages.oci.labels import REVISION_LABEL, BuildOrigin, base_differences, source_difference
 from rlimages.plan.decisions import add_input_labels, decide_actions
 from rlimages.plan.planner import add_host_contexts, make_plan
 from rlimages.plan.results import Outcome
 from rlimages.plan.step import Action, BuildStep, RunOptions
-from rlimages.project.lookup import resolve_image
 from rlimages.project.project import Project, load_project
 from rlimages.project.state import new_run_name
-from rlimages.registry.auth import RegistryLogin
-from rlimages.registry.client import RegistryClient
-from rlimages.registry.ecr import HostCredentials
-from rlimages.run.prepare import bootstrappable_bases, read_overrides, without_orphans
+from rlimages.run.prepare import missing_bases, read_overrides, skip_without_parent
+from rlimages.run.source_image import SourceImage, open_image, open_local_image
+from rlimages.system.context import RunContext
 from rlimages.system.files import read_text
-from rlimages.system.process import Stop
-
-Read = Callable[[Callable[[], None], MutableMapping[str, LayerContents]], ImageContents]
-"""Reads an image: what is called for each path and may raise, and the layers that are known."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SourceImage:
-    """An image, and how to read what is in it."""
-
-    origin: BuildOrigin
-    read: Read
-
-
-@contextmanager
-def open_image(
-    word: str, engine: DockerEngine, matrix: Path | None, environ: Mapping[str, str]
-) -> Iterator[SourceImage]:
-    """The image that a word means: of the local store by name, id or cell, or of a registry by its reference.
-
-    What the local store has under a name is taken from there. Raises `FactoryError` where there is none.
-    """
-    found = resolve_image(word, engine, matrix, Path.cwd())
-    if isinstance(found, str):
-        yield open_local_image(found, engine)
-        return
-    with RegistryClient(found.host, login=RegistryLogin(HostCredentials(environ))) as registry:
-        yield _open_remote_image(registry, found, word)
-
-
-def open_local_image(name: str, engine: DockerEngine) -> SourceImage:
-    """An image of the local store, by name or id."""
-    found = engine.inspect(name)
-    if found is None:
-        raise ToolError(f"there is no image {name} in the local store")
-    image = found.image.id
-
-    def read(check: Callable[[], None], known: MutableMapping[str, LayerContents]) -> ImageContents:
-        return read_archive(engine.save(image), name, check_stop=check, known=known)
-
-    return SourceImage(origin=read_origin(name, image, found.created, found.labels), read=read)
-
-
-def _open_remote_image(registry: RegistryClient, place: Reference, word: str) -> SourceImage:
-    manifest = registry.read_manifest(place.repository, place.tag_or_digest)
-    if manifest is None:
-        raise RegistryError(f"{place.host} holds nothing under {word.partition('/')[2]}")
-    if manifest.config is None or manifest.config.media_type not in (DOCKER_CONFIG, OCI_CONFIG):
-        raise RegistryError(f"{word} is no image of one platform; name one by its digest")
-    content = registry.read_blob(place.repository, manifest.image)
-    told = parse_config(content, word)
-
-    def read(check: Callable[[], None], known: MutableMapping[str, LayerContents]) -> ImageContents:
-        return merge_layers(content, _layers(registry, place.repository, manifest, content, check, known))
-
-    return SourceImage(origin=read_origin(word, manifest.image, told.created, told.labels), read=read)
-
-
-def _layers(
-    registry: RegistryClient,
-    repository: str,
-    manifest: Manifest,
-    config: bytes,
-    check: Callable[[], None],
-    known: MutableMapping[str, LayerContents],
-) -> Iterator[LayerContents]:
-    told: dict[str, Any] = json.loads(config)
-    for name, blob in zip(told["rootfs"]["diff_ids"], manifest.layers, strict=True):
-        if name not in known:
-            known[name] = _layer(registry, repository, blob, check)
-        yield known[name]
-
-
-def _layer(registry: RegistryClient, repository: str, blob: Blob, check: Callable[[], None]) -> LayerContents:
-    """Read the contents of one layer, and check its digest."""
-    with open_layer(blob, registry.stream_blob(repository, blob.digest), check) as archive:
-        return read_layer(archive, check)
-
 
 REPOSITORY = "rlimages-reproduction"
-"""Of the new image, as long as it is there."""
+"""Repository of the new image in the local store. Its tag is the id of the cell."""
+_SHOWN_DIGITS = 12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reproduction:
-    """What came of making an image again."""
+    """The result of building an image again."""
 
     origin: BuildOrigin
+    """How the source image was built."""
     image: str
     """Id of the new image."""
     comparison: Comparison
     seconds: float
-    """Of the build."""
-    ground: tuple[str, ...]
-    """What the new one stands on that is not what the first one stood on."""
+    """Duration of the build."""
+    base_differences: tuple[str, ...]
+    """Base images that are not those of the source image: one `<name>: <digest> -> <digest>` for each."""
 
 
 def reproduce(
-    word: str,
-    *,
-    matrix: Path | None,
-    wishes: RunOptions,
-    as_is: bool,
-    keep: bool,
-    environ: Mapping[str, str],
-    stop: Stop,
-    on_note: Callable[[str], None],
+    image: str, *, matrix: Path | None, options: RunOptions, as_is: bool, keep: bool, context: RunContext
 ) -> Reproduction:
-    """Build the cell of an image from its commit, at its date, from nothing, and compare.
+    """Build the cell of an image again, without cache, from its commit and with its creation date, and compare the two.
 
-    The checkout is not touched; with `as_is` it is what is built, whatever the labels say. Raises `FactoryError`
-    where there is no such image, commit or cell, or the build fails.
+    The commit is exported into a temporary folder; the checkout is not changed. With `as_is`, the checkout is built,
+    whatever commit the labels name. The new image is removed after the comparison unless `keep` is set.
+
+    Raises `FactoryError` if there is no such image, commit or cell, if the files of the commit are not those that the
+    image was built from, or if the build fails.
     """
-    here = load_project(matrix, Path.cwd())
-    engine = DockerEngine(run=new_run_name(), stop=stop)
+    project = load_project(matrix, Path.cwd())
+    engine = DockerEngine(run=new_run_name(), stop=context.stop)
     try:
-        engine.version()
-        with open_image(word, engine, matrix, environ) as first, _source_project(here, first.origin, as_is) as source:
-            return _rebuild(first, source, here, engine, wishes, as_is, keep, environ, stop, on_note)
+        engine.version()  # raises if no engine answers
+        with (
+            open_image(image, engine, matrix, context.environ) as source_image,
+            _source_project(project, source_image.origin, as_is) as source,
+        ):
+            origin = source_image.origin
+            version = "this checkout" if as_is else _commit(origin)
+            cell = _find_cell(source, origin, version)
+            step = _make_step(cell, source, origin, options=options, as_is=as_is, engine=engine, context=context)
+            context.note(f"building {cell.id} without cache, from {version}")
+            logs = project.state.reproductions / cell.id
+            build = build_cell(step, engine, logs, root=source.root, stop=context.stop)
+            context.check_stop()
+            if build.outcome is not Outcome.PASSED or build.image is None:
+                raise FactoryError(f"{cell.id} cannot be built again: {build.reason}; see {build.log}")
+            try:
+                comparison = _compare(source_image, build.image, engine, context)
+            finally:
+                if not keep:
+                    engine.remove_image(step.request.tag)
+            return Reproduction(
+                origin=origin,
+                image=build.image.id,
+                comparison=comparison,
+                seconds=build.seconds,
+                base_differences=base_differences(origin, dict(step.request.labels)),
+            )
     finally:
         engine.close()
 
 
 @contextmanager
-def _source_project(here: Project, origin: BuildOrigin, as_is: bool) -> Iterator[Project]:
-    """The project as it was when the image was built: taken out of its repository into a folder that goes again."""
+def _source_project(project: Project, origin: BuildOrigin, as_is: bool) -> Iterator[Project]:
+    """Provide the project as it was when the image was built, in a temporary folder; with `as_is`, the checkout."""
     if as_is:
-        yield here
+        yield project
         return
     if not origin.revision:
         raise UsageError(
@@ -168,101 +105,78 @@ def _source_project(here: Project, origin: BuildOrigin, as_is: bool) -> Iterator
             "--as-is builds it from this checkout"
         )
     with tempfile.TemporaryDirectory(prefix="rlimages-") as folder:
-        root = export_commit(here.root, origin.revision, Path(folder))
-        yield load_project(root / here.matrix.name, root)
+        root = export_commit(project.root, origin.revision, Path(folder))
+        yield load_project(root / project.matrix.name, root)
 
 
-def _rebuild(
-    first: SourceImage,
-    source: Project,
-    here: Project,
-    engine: DockerEngine,
-    wishes: RunOptions,
-    as_is: bool,
-    keep: bool,
-    environ: Mapping[str, str],
-    stop: Stop,
-    on_note: Callable[[str], None],
-) -> Reproduction:
-    origin = first.origin
-    cell = _cell(source, origin, as_is)
-    folder = here.state.reproductions / cell.id
-    step, ground = _step(source, cell, origin, engine, wishes, as_is, environ, on_note)
-    on_note(f"building {cell.id} from nothing, as of {origin.revision[:12] if not as_is else 'this checkout'}")
-    built = build_cell(step, engine, folder, root=source.root, stop=stop)
-    if stop.is_set():
-        raise Interrupted("interrupted")
-    if built.outcome is not Outcome.PASSED or built.image is None:
-        raise FactoryError(f"{cell.id} cannot be built again: {built.reason}; {built.log} says more")
-    try:
-        found = _compare(first, built.image, engine, stop, on_note)
-    finally:
-        if not keep:
-            engine.remove_image(step.request.tag)
-    return Reproduction(origin=origin, image=built.image.id, comparison=found, seconds=built.seconds, ground=ground)
-
-
-def _cell(source: Project, origin: BuildOrigin, as_is: bool) -> Cell:
-    where = "this checkout" if as_is else f"commit {origin.revision[:12]}"
+def _find_cell(source: Project, origin: BuildOrigin, version: str) -> Cell:
     for cell in source.cells:
         if cell.id == origin.cell:
             return cell
-    raise UsageError(f"{where} has no cell {origin.cell}, which {origin.name} says it is")
+    raise UsageError(f"{version} has no cell {origin.cell}, which is the cell of {origin.name} by its label")
 
 
-def _step(
-    source: Project,
+def _make_step(
     cell: Cell,
+    source: Project,
     origin: BuildOrigin,
-    engine: DockerEngine,
-    wishes: RunOptions,
+    *,
+    options: RunOptions,
     as_is: bool,
-    environ: Mapping[str, str],
-    on_note: Callable[[str], None],
-) -> tuple[BuildStep, tuple[str, ...]]:
-    """The one step of the build, and what it stands on that the image did not."""
+    engine: DockerEngine,
+    context: RunContext,
+) -> BuildStep:
+    """Return the step that builds the cell from `source`, with the creation date of the source image.
+
+    A missing base image is fetched. Raises `UsageError` if the files of the commit are not those that the source image
+    was built from; with `as_is` that is only noted.
+    """
     plan = make_plan(
         (cell,),
-        registries=source.base_arguments((cell,), wishes.region),
-        overrides=read_overrides(wishes),
+        registries=source.base_arguments((cell,), options.region),
+        overrides=read_overrides(options),
         jobs=1,
-        timeout=wishes.timeout,
+        timeout=options.timeout,
     )
-    holdings = engine.local_images()
-    for reference in bootstrappable_bases(plan):
-        if reference not in source.locked_bases and holdings.find(reference) is None:
-            on_note(f"base {reference}: bringing it, which takes a minute")
-            ensure_base(reference)
-    holdings = engine.local_images()
-    plan = without_orphans(plan, holdings, source)
+    for reference in missing_bases(plan, source, engine.local_images()):
+        context.note(f"base {reference}: fetching it, which takes a minute")
+        ensure_base(reference)
+    local_images = engine.local_images()
+    plan = skip_without_parent(plan, source, local_images)
     if plan.steps[0].action is Action.SKIP:
         raise ToolError(plan.steps[0].reason)
-    labels = revision_labels(source.root) if as_is else {REVISION_LABEL: origin.revision}
-    plan = decide_actions(plan, source.root, holdings, bases=source.locked_bases, no_cache=True)
-    plan = add_input_labels(plan, source.root, labels)
-    own = dict(plan.steps[0].request.labels)
-    unlike = source_difference(origin, own)
-    if unlike and not as_is:
-        raise UsageError(f"{origin.name} was not built from commit {origin.revision[:12]}: {unlike}")
-    if unlike:
-        on_note(f"this checkout is not what {origin.name} was built from: {unlike}")
+    plan = decide_actions(plan, source.root, local_images, bases=source.locked_bases, no_cache=True)
+
+    plan = add_input_labels(plan, source.root, revision_labels(source.root) if as_is else _revision_label(origin))
+    difference = source_difference(origin, dict(plan.steps[0].request.labels))
+    if difference and not as_is:
+        raise UsageError(f"{origin.name} was not built from {_commit(origin)}: {difference}")
+    if difference:
+        context.note(f"this checkout is not what {origin.name} was built from: {difference}")
+
     locks = {cell.id: read_text(source.root / cell.lock) or ""}
-    hosts = prepare_contexts(source.state.host_contexts, locks, environ=environ, home=Path.home(), wheels=wishes.wheels)
-    (step,) = add_host_contexts(plan, hosts.folders).steps
-    return step.with_request(tag=f"{REPOSITORY}:{cell.id}", epoch=origin.epoch), base_differences(origin, own)
+    host_contexts = prepare_contexts(
+        source.state.host_contexts, locks, environ=context.environ, home=Path.home(), wheels=options.wheels
+    )
+    (step,) = add_host_contexts(plan, host_contexts.folders).steps
+    return step.with_request(tag=f"{REPOSITORY}:{cell.id}", epoch=origin.epoch)
 
 
-def _compare(
-    first: SourceImage, second: BuiltImage, engine: DockerEngine, stop: Stop, on_note: Callable[[str], None]
-) -> Comparison:
-    if first.origin.id == second.id:
+def _revision_label(origin: BuildOrigin) -> Mapping[str, str]:
+    """Return the label with the commit. An exported commit has no git repository to ask."""
+    return {REVISION_LABEL: origin.revision}
+
+
+def _commit(origin: BuildOrigin) -> str:
+    return f"commit {origin.revision[:_SHOWN_DIGITS]}"
+
+
+def _compare(source_image: SourceImage, built: BuiltImage, engine: DockerEngine, context: RunContext) -> Comparison:
+    """Compare the new image with the source image, by digest or else by contents."""
+    if source_image.origin.id == built.id:
         return Comparison(level=Similarity.DIGEST)
-
-    def check() -> None:
-        if stop.is_set():
-            raise Interrupted("interrupted")
-
-    on_note("the digests differ: reading both images")
-    known: dict[str, LayerContents] = {}
-    after = open_local_image(second.id, engine).read(check, known)
-    return compare_images(first.read(check, known), after)
+    context.note("the digests differ: reading both images")
+    known_layers: dict[str, LayerContents] = {}
+    # The local image first: the layers that it shares with an image in a registry need not be downloaded then.
+    new = open_local_image(built.id, engine).read_contents(context.check_stop, known_layers)
+    return compare_images(source_image.read_contents(context.check_stop, known_layers), new)

@@ -1,14 +1,15 @@
-"""One run from its options to its report: prepare, plan, build, check, publish."""
+"""One run, from its options to its report: prepare, plan, build, check, publish, report."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlimages.engine.docker import DockerEngine
-from rlimages.engine.protocol import Engine, LocalImages
+from rlimages.engine.protocol import LocalImages
 from rlimages.matrix.cell import Cell
 from rlimages.plan.decisions import reused_result
 from rlimages.plan.events import Event
@@ -16,17 +17,16 @@ from rlimages.plan.results import CellReport, RunReport
 from rlimages.plan.step import Action, BuildPlan, RunOptions, Stage
 from rlimages.project.project import Project
 from rlimages.run.prepare import (
-    bootstrappable_bases,
+    add_host_files,
     decide_plan,
+    missing_bases,
     outline_plan,
-    with_epoch,
-    with_host_files,
-    without_orphans,
+    set_creation_date,
+    skip_without_parent,
 )
 from rlimages.run.report import write_report
 from rlimages.system.context import RunContext
 from rlimages.system.machine import free_disk, read_machine
-from rlimages.system.process import Stop
 
 if TYPE_CHECKING:
     from rlimages.build.resources import ResourceBudget
@@ -37,80 +37,83 @@ if TYPE_CHECKING:
 def run_cells(
     project: Project,
     cells: Sequence[Cell],
-    wishes: RunOptions,
+    options: RunOptions,
     *,
-    environ: Mapping[str, str],
-    stop: Stop,
+    context: RunContext,
     on_event: Callable[[Event], None],
-    on_note: Callable[[str], None],
 ) -> tuple[Path, RunReport]:
-    """Take the cells through the stages; the folder with the logs and reports, and the report.
+    """Run the stages of `options` on the cells. Return the report, and the folder of the run with its logs and reports.
 
-    What does the work is loaded only where there is some.
+    Failures of cells are part of the report. Raises `FactoryError`, before anything is built, for a mistake in a file,
+    an option or a target, and if no engine answers. Raises `AcceptanceError` if an image may not be published.
     """
-    began = time.monotonic()
-    todo = outline_plan(project, cells, wishes)
-    target: ReleaseTarget | None = None
-    reused: Mapping[str, ReusedImage] = {}
-    if Stage.PUBLISH in wishes.stages:
-        from rlimages.release.target import open_target
-
-        target = open_target(project, cells, to=wishes.to, target=wishes.target, environ=environ)
-    folder = project.state.open_run()
-    engine = DockerEngine(run=folder.name, stop=stop)
+    # Modules that build, check or publish are imported when they are needed: most runs find every image up to date.
+    started = time.monotonic()
     notes: list[str] = []
 
-    def note(line: str) -> None:
+    def record(line: str) -> None:
+        """Print a note, and keep it for the report."""
         notes.append(line)
-        on_note(line)
+        context.note(line)
 
-    if Stage.BUILD in wishes.stages:
-        holdings = _images_with_bases(todo, engine, project, on_note=on_note, note=note)
-        todo = decide_plan(project, without_orphans(todo, holdings, project), holdings, wishes)
-        if target and not wishes.fresh:
+    # Prepare: find mistakes before hours of work.
+    plan = outline_plan(project, cells, options)
+    target: ReleaseTarget | None = None
+    if Stage.PUBLISH in options.stages:
+        from rlimages.release.target import open_target
+
+        target = open_target(project, cells, to=options.to, target=options.target, environ=context.environ)
+    folder = project.state.open_run()
+    engine = DockerEngine(run=folder.name, stop=context.stop)
+
+    # Plan: build only what neither the local store nor the registry has.
+    reused: Mapping[str, ReusedImage] = {}
+    if Stage.BUILD in options.stages:
+        local_images = _fetch_missing_bases(plan, project, engine, context, record)
+        plan = skip_without_parent(plan, project, local_images)
+        plan = decide_plan(plan, project, local_images, options)
+        if target and not options.fresh:
             from rlimages.release.reuse import find_reusable
 
-            todo, reused = find_reusable(todo, target.connections[0], project)
-        if todo.steps_with(Action.BUILD):
-            engine.version()
-        prepared = with_host_files(project, todo, wishes, environ=environ)
-        todo = with_epoch(prepared.plan, int(time.time()))
-        for line in prepared.notes:
-            note(line)
-    if wishes.stages == (Stage.BUILD,) and all(step.action is Action.REUSE for step in todo.steps):
-        report = _reused_report(
-            todo, folder.name, wishes.command, (*notes, *engine.remove_orphans()), time.monotonic() - began
-        )
-        write_report(folder, report)
-        return folder, report
-    from rlimages.run.scheduler import run_plan
+            plan, reused = find_reusable(plan, target.connections[0], project)
+        if plan.steps_with(Action.BUILD):
+            engine.version()  # raises if no engine answers
+        plan = add_host_files(plan, project, options, replace(context, note=record))
+        plan = set_creation_date(plan, int(time.time()))
+        if options.stages == (Stage.BUILD,) and len(plan.steps_with(Action.REUSE)) == len(plan.steps):
+            notes += engine.remove_orphans()
+            report = _up_to_date_report(plan, folder, options, notes, time.monotonic() - started)
+            write_report(folder, report)
+            return folder, report
 
-    booking = _resource_budget(project, todo, engine, wishes, stop)
-    if Stage.BUILD in wishes.stages and todo.steps_with(Action.BUILD) and booking.free_disk() is None:
-        note("the engine's data is not on this machine, so its disk is not watched")
-    on_passed: Callable[[CellReport], None] | None = None
+    # Build and check.
+    from rlimages.run.scheduler import run_plan
+    from rlimages.run.stages import StageContext
+
+    budget = _resource_budget(project, plan, engine, options, context)
+    if Stage.BUILD in options.stages and plan.steps_with(Action.BUILD) and budget.free_disk() is None:
+        record("the engine's data is not on this machine, so its disk is not watched")
+    upload_early: Callable[[CellReport], None] | None = None
     if target:
         from rlimages.release.publish import early_uploader
 
-        on_passed = early_uploader(target, project, engine, stop).upload
-    report = run_plan(
-        todo,
-        root=project.root,
-        parents=project.roots[1:],
+        upload_early = early_uploader(target, project, engine, context.stop).upload
+    stage_context = StageContext(
+        plan=plan,
+        stages=options.stages,
+        roots=project.roots,
         folder=folder,
         engine=engine,
-        stages=wishes.stages,
-        matrix=project.cells_by_id,
-        proofs=None if wishes.fresh else project.state.check_cache,
-        booking=booking,
+        stop=context.stop,
+        budget=budget,
+        cells_by_id=project.cells_by_id,
+        reused={cell: image.report for cell, image in reused.items()},
         state=project.state,
-        on_passed=on_passed,
-        elsewhere={cell: image.report for cell, image in reused.items()},
-        command=wishes.command,
-        notes=notes,
-        stop=stop,
-        on_event=on_event,
+        check_cache=None if options.fresh else project.state.check_cache,
     )
+    report = run_plan(stage_context, command=options.command, notes=notes, on_passed=upload_early, on_event=on_event)
+
+    # Publish. The report of the builds and checks is written also if that fails.
     try:
         if target:
             from rlimages.release.publish import publish_images
@@ -122,8 +125,8 @@ def run_cells(
                 engine=engine,
                 folder=folder,
                 reused=reused,
-                allow_older=wishes.allow_older,
-                context=RunContext(environ=environ, stop=stop, note=note),
+                allow_older=options.allow_older,
+                context=context,
                 on_event=on_event,
             )
     finally:
@@ -131,56 +134,57 @@ def run_cells(
     return folder, report
 
 
-def _reused_report(todo: BuildPlan, run: str, command: str, notes: Sequence[str], seconds: float) -> RunReport:
-    """The report of a run that finds every image up to date."""
-    built = tuple(reused_result(step) for step in todo.steps)
+def _fetch_missing_bases(
+    plan: BuildPlan, project: Project, engine: DockerEngine, context: RunContext, record: Callable[[str], None]
+) -> LocalImages:
+    """Fetch the Debian base images that are neither locked nor in the local store. Then return the local images."""
+    local_images = engine.local_images()
+    missing = missing_bases(plan, project, local_images)
+    for reference in missing:
+        from rlimages.build.base_images import ensure_base
+
+        context.note(f"base {reference}: fetching it, which takes a minute")
+        base = ensure_base(reference)
+        record(f"base {base.reference}: {base.origin}, {base.detail}")
+    return engine.local_images() if missing else local_images
+
+
+def _up_to_date_report(
+    plan: BuildPlan, folder: Path, options: RunOptions, notes: Sequence[str], seconds: float
+) -> RunReport:
+    """Return the report of a run that has nothing to build."""
+    builds = tuple(reused_result(step) for step in plan.steps)
     return RunReport(
-        run=run,
-        command=command,
+        run=folder.name,
+        command=options.command,
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=seconds,
-        cells=tuple(CellReport(cell=result.cell, build=result, image=result.image) for result in built),
+        cells=tuple(CellReport(cell=build.cell, build=build, image=build.image) for build in builds),
         notes=tuple(notes),
     )
 
 
-def _images_with_bases(
-    todo: BuildPlan, engine: Engine, project: Project, *, on_note: Callable[[str], None], note: Callable[[str], None]
-) -> LocalImages:
-    """What the local store holds, after the open bases came there that were missing and are not locked."""
-    holdings = engine.local_images()
-    locked = project.locked_bases
-    missing = [name for name in bootstrappable_bases(todo) if name not in locked and holdings.find(name) is None]
-    for reference in missing:
-        from rlimages.build.base_images import ensure_base
-
-        on_note(f"base {reference}: bringing it, which takes a minute")
-        base = ensure_base(reference)
-        note(f"base {base.reference}: {base.origin}, {base.detail}")
-    return engine.local_images() if missing else holdings
-
-
 def _resource_budget(
-    project: Project, todo: BuildPlan, engine: DockerEngine, wishes: RunOptions, stop: Stop
+    project: Project, plan: BuildPlan, engine: DockerEngine, options: RunOptions, context: RunContext
 ) -> "ResourceBudget":
-    """Disk is watched always, memory unless the user has said how many may go on at once."""
+    """Return the budget of a run. Disk is always watched, memory only if the user did not give the number of jobs."""
     from rlimages.build.resources import ResourceBudget
     from rlimages.plan.history import read_history
 
-    held = frozenset(step.image_id for step in todo.steps)
-    data = cache(engine.data_folder)
+    planned_images = frozenset(step.image_id for step in plan.steps)
+    data_folder = cache(engine.data_folder)
 
-    def free() -> int | None:
-        folder = data()
+    def free_engine_disk() -> int | None:
+        folder = data_folder()
         return free_disk(folder) if folder else None
 
     return ResourceBudget(
-        memory=None if wishes.jobs else read_machine().memory,
-        disk_floor=wishes.disk_floor,
-        free_disk=free,
+        memory=None if options.jobs else read_machine().memory,
+        disk_floor=options.disk_floor,
+        free_disk=free_engine_disk,
         cleanups=(
-            lambda _wanted: engine.remove_dangling(read_history(project.state).images() - held),
+            lambda _wanted: engine.remove_dangling(read_history(project.state).images() - planned_images),
             engine.prune_build_cache,
         ),
-        stop=stop,
+        stop=context.stop,
     )

@@ -125,7 +125,7 @@ def test_a_build_with_nothing_to_do_loads_neither_docker_client_nor_templates(
     project = load_project(tmp_path / "build_matrix.yaml", tmp_path)
     local_images = LocalImages((LocalImage(id="sha256:0", names=("debian:x",), digests=(), labels={}, size=1),))
     options = RunOptions(stages=(Stage.BUILD,), command="build")
-    plan = decide_plan(project, outline_plan(project, project.cells, options), local_images, options)
+    plan = decide_plan(outline_plan(project, project.cells, options), project, local_images, options)
     tiny = {"Id": "sha256:2", "RepoTags": [plan.steps[0].request.tag], "RepoDigests": [], "Size": 2}
     engine.answers["/v1.47/images/json"] = [base, {**tiny, "Labels": {"rlimages.build": plan.steps[0].digest}}]
     output = run("build")

@@ -137,7 +137,7 @@ def element(text: str) -> ElementTree.Element:
         ({"build": Outcome.FAILED, "failure": BROKEN}, 1),
         ({"build": Outcome.SKIPPED, "reason": "its parent x failed"}, 1),
         ({"build": Outcome.FAILED, "failure": Failure(kind=FailureKind.INTERRUPTED, evidence=())}, 130),
-        ({"build": Outcome.SKIPPED, "reason": "interrupted before it began"}, 130),
+        ({"build": Outcome.SKIPPED, "reason": "interrupted before it started"}, 130),
     ],
 )
 def test_the_exit_code_tells_the_worst(make, words, code) -> None:

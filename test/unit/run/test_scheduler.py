@@ -15,7 +15,7 @@ from rlimages.plan.results import CellReport, FailureKind, Outcome
 from rlimages.plan.step import Action, BuildPlan, Stage
 from rlimages.project.state import StateFolder
 from rlimages.run.scheduler import run_plan
-from rlimages.run.stages import skipped_build
+from rlimages.run.stages import StageContext, skipped_build
 from rlimages.system.process import ProgramResult, Stop
 
 BROKEN = BuildOutcome(process=ProgramResult(code=1, seconds=0), error="main.cc:1:1: error: no")
@@ -23,12 +23,15 @@ BROKEN = BuildOutcome(process=ProgramResult(code=1, seconds=0), error="main.cc:1
 
 @pytest.fixture
 def run(engine, tmp_path):
+    """Run the steps in a project with one check. Options of the context and of `run_plan` are given by name."""
     (tmp_path / "templates/smoke").mkdir(parents=True)
     (tmp_path / "templates/smoke/check_x.py").write_text("")
 
-    def run(*steps, jobs=2, **words):
+    def run(*steps, jobs=2, on_passed=None, on_event=lambda _event: None, notes=(), command="", **fields):
+        folder = tmp_path / "20260101T000000-1"
         plan = BuildPlan(steps=steps, jobs=jobs)
-        return run_plan(plan, root=tmp_path, folder=tmp_path / "20260101T000000-1", engine=engine, **words)
+        context = StageContext(plan=plan, roots=(tmp_path,), folder=folder, engine=engine, **fields)
+        return run_plan(context, command=command, notes=notes, on_passed=on_passed, on_event=on_event)
 
     return run
 
@@ -164,7 +167,7 @@ def test_a_stopped_run_still_reports_every_cell(run, make_step, engine) -> None:
     engine.builds[steps[1].cell.id] = [interrupted]
     report = run(*steps, jobs=1, stop=stop)
     assert outcomes(report) == [Outcome.PASSED, Outcome.FAILED, Outcome.SKIPPED, Outcome.SKIPPED]
-    assert report.cells[3].build.reason == "interrupted before it began"
+    assert report.cells[3].build.reason == "interrupted before it started"
 
 
 def test_a_cell_that_was_built_when_the_run_stopped_has_not_passed(run, step, engine) -> None:
@@ -266,7 +269,7 @@ def test_what_a_cell_took_is_written_down(run, step, engine, tmp_path) -> None:
 
 def test_what_came_from_a_cache_says_nothing_about_the_next_time(run, step, tmp_path) -> None:
     for _ in range(2):
-        run(step, state=StateFolder(tmp_path), proofs=tmp_path / "proofs")
+        run(step, state=StateFolder(tmp_path), check_cache=tmp_path / "proofs")
     record = read_history(StateFolder(tmp_path)).records[step.cell.id]
     assert not record.builds
     assert len(record.checks) == 1
@@ -315,7 +318,7 @@ def test_an_image_that_is_about_to_get_a_name_is_not_removed_for_having_none(run
 def test_a_build_for_which_there_is_no_disk_fails_in_one_sentence_and_its_child_is_skipped(run, make_step) -> None:
     parent = make_step("1.0")
     child = make_step("2.0", needs=(parent.cell.id,))
-    report = run(parent, child, booking=ResourceBudget(free_disk=lambda: 10**9))
+    report = run(parent, child, budget=ResourceBudget(free_disk=lambda: 10**9))
     assert outcomes(report) == [Outcome.FAILED, Outcome.SKIPPED]
     assert report.cells[0].build.failure.kind is FailureKind.DISK_FULL
     assert report.cells[0].build.reason.startswith("disk full: 9 GB are needed")
@@ -328,7 +331,7 @@ def test_what_was_removed_to_make_room_is_noted(run, step) -> None:
         free[0] += wanted
         return ["removed 8.0 GB of old build cache"]
 
-    report = run(step, booking=ResourceBudget(free_disk=lambda: free[0], cleanups=(clean,)))
+    report = run(step, budget=ResourceBudget(free_disk=lambda: free[0], cleanups=(clean,)))
     assert report.outcome is Outcome.PASSED
     assert report.notes == ("removed 8.0 GB of old build cache",)
 
@@ -348,7 +351,7 @@ def test_what_a_registry_has_already_is_not_handed_on(run, make_step, engine) ->
     here, there = make_step("1.0"), make_step("2.0")
     known = CellReport(cell=there.cell, build=replace(skipped_build(there.cell, "it is there"), outcome=Outcome.PASSED))
     handed = []
-    run(here, there, elsewhere={there.cell.id: known}, on_passed=lambda cell: handed.append(cell.cell.id))
+    run(here, there, reused={there.cell.id: known}, on_passed=lambda cell: handed.append(cell.cell.id))
     assert handed == [here.cell.id]
 
 

@@ -1,0 +1,101 @@
+"""Open the image that is to be reproduced: read how it was built, and later its contents."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlimages.engine.docker import DockerEngine
+from rlimages.errors import RegistryError, ToolError
+from rlimages.oci.contents import ImageContents, LayerContents, merge_layers, read_archive, read_layer
+from rlimages.oci.labels import BuildOrigin, read_origin
+from rlimages.oci.layers import open_layer
+from rlimages.oci.manifest import DOCKER_CONFIG, OCI_CONFIG, Blob, Manifest, Reference, parse_config
+from rlimages.project.lookup import resolve_image
+from rlimages.registry.auth import RegistryLogin
+from rlimages.registry.client import RegistryClient
+from rlimages.registry.ecr import HostCredentials
+
+CheckStop = Callable[[], None]
+"""Called for each chunk and each path that is read; raises if the user asked to stop."""
+KnownLayers = MutableMapping[str, LayerContents]
+"""The contents of layers that were read before, by diff id. Two images that share layers read them once."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceImage:
+    """An image in the local store or a registry."""
+
+    origin: BuildOrigin
+    read_contents: Callable[[CheckStop, KnownLayers], ImageContents]
+    """Reads all layers of the image, except for the known ones. This takes seconds to minutes."""
+
+
+@contextmanager
+def open_image(
+    argument: str, engine: DockerEngine, matrix: Path | None, environ: Mapping[str, str]
+) -> Iterator[SourceImage]:
+    """Open the image that an argument means: a name or id of the local store, a cell id, or a registry reference.
+
+    The local store comes first. Raises `FactoryError` if there is no such image, or its labels do not say how it was
+    built.
+    """
+    image = resolve_image(argument, engine, matrix, Path.cwd())
+    if isinstance(image, str):
+        yield open_local_image(image, engine)
+        return
+    with RegistryClient(image.host, login=RegistryLogin(HostCredentials(environ))) as registry:
+        yield _open_registry_image(registry, image, argument)
+
+
+def open_local_image(name: str, engine: DockerEngine) -> SourceImage:
+    """Open an image of the local store by name or id. Raises `ToolError` if there is no such image."""
+    image = engine.inspect(name)
+    if image is None:
+        raise ToolError(f"there is no image {name} in the local store")
+    image_id = image.image.id
+
+    def read_contents(check_stop: CheckStop, known: KnownLayers) -> ImageContents:
+        return read_archive(engine.save(image_id), name, check_stop=check_stop, known=known)
+
+    return SourceImage(origin=read_origin(name, image_id, image.created, image.labels), read_contents=read_contents)
+
+
+def _open_registry_image(registry: RegistryClient, reference: Reference, argument: str) -> SourceImage:
+    manifest = registry.read_manifest(reference.repository, reference.tag_or_digest)
+    if manifest is None:
+        raise RegistryError(f"{reference.host} has no image {argument.partition('/')[2]}")
+    if manifest.config is None or manifest.config.media_type not in (DOCKER_CONFIG, OCI_CONFIG):
+        raise RegistryError(f"{argument} is not an image of one platform; give the digest of one of its images")
+    content = registry.read_blob(reference.repository, manifest.image)
+    config = parse_config(content, argument)
+
+    def read_contents(check_stop: CheckStop, known: KnownLayers) -> ImageContents:
+        return merge_layers(content, _read_layers(registry, reference.repository, manifest, content, check_stop, known))
+
+    origin = read_origin(argument, manifest.image, config.created, config.labels)
+    return SourceImage(origin=origin, read_contents=read_contents)
+
+
+def _read_layers(
+    registry: RegistryClient,
+    repository: str,
+    manifest: Manifest,
+    config: bytes,
+    check_stop: CheckStop,
+    known: KnownLayers,
+) -> Iterator[LayerContents]:
+    """Yield the contents of all layers, lowest first. Layers that are read are added to `known`."""
+    document: dict[str, Any] = json.loads(config)
+    for diff_id, blob in zip(document["rootfs"]["diff_ids"], manifest.layers, strict=True):
+        if diff_id not in known:
+            known[diff_id] = _read_layer(registry, repository, blob, check_stop)
+        yield known[diff_id]
+
+
+def _read_layer(registry: RegistryClient, repository: str, blob: Blob, check_stop: CheckStop) -> LayerContents:
+    """Read the contents of one layer, and check its digest."""
+    with open_layer(blob, registry.stream_blob(repository, blob.digest), check_stop) as archive:
+        return read_layer(archive, check_stop)
