@@ -16,7 +16,8 @@ from tiny_project import CELL, TEMPLATE, rlimages, write
 from rlimages.oci.manifest import sha256_digest
 from rlimages.registry.client import RegistryClient
 from rlimages.supplychain.cosign import SignedImage
-from rlimages.supplychain.signing import Cosign, Key
+from rlimages.supplychain.signing import Cosign, SigningKey
+from rlimages.system.context import RunContext
 from rlimages.system.process import Stop
 
 TYPES = ("application/vnd.docker.distribution.manifest.v2+json", "application/vnd.oci.image.manifest.v1+json")
@@ -222,16 +223,16 @@ def test_a_kept_tag_stays(plain, upstream) -> None:
         assert "tiny-0.9-cpu" in registry.list_tags(repository)
 
 
-def test_what_cosign_signed_goes_with_its_image(plain, upstream, tmp_path) -> None:
+def test_a_signature_of_cosign_is_deleted_with_its_image(plain, upstream, tmp_path) -> None:
     root, repository = plain
     environ = {**os.environ, "COSIGN_PASSWORD": "word"}
     subprocess.run(["cosign", "generate-key-pair"], cwd=tmp_path, env=environ, check=True, capture_output=True)
-    cosign = Cosign(tmp_path, environ=environ, stop=Stop())
+    cosign = Cosign(tmp_path, context=RunContext(environ=environ, stop=Stop()))
     with RegistryClient(upstream) as registry:
         old, new = (registry.read_manifest(repository, tag).digest for tag in ("tiny-0.9-cpu", "tiny-1.0-cpu"))
-        for one in (old, new):
-            subject = SignedImage(host=upstream, repository=repository, digest=one)
-            cosign.sign(subject, Key(name=str(tmp_path / "cosign.key"), password="word"), {})
+        for digest in (old, new):
+            image = SignedImage(host=upstream, repository=repository, digest=digest)
+            cosign.sign(image, SigningKey(name=str(tmp_path / "cosign.key"), password="word"), {})
         assert len(registry.list_tags(f"{repository}-signatures")) == 2
         ended = rlimages(root, "gc", "--target", "pre", "--older-than", "0h", "--delete")
         assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -1,4 +1,4 @@
-"""What is in a real image, said by a program that runs inside it."""
+"""The SBOM of a real image, compared with what dpkg and pip list."""
 
 import json
 import subprocess
@@ -34,16 +34,16 @@ def ask(image: str, *argv: str) -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
 
-def test_a_bill_of_materials_is_what_the_standard_says_and_always_the_same(describe) -> None:
+def test_an_sbom_is_valid_cyclonedx_and_always_the_same(describe) -> None:
     text = describe()
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     assert describe() == text
 
 
-def test_it_lists_what_dpkg_and_pip_list(describe, local_image) -> None:
-    told = [entry for entry in json.loads(describe())["components"] if "purl" in entry]
-    debs = {entry["name"] for entry in told if entry["purl"].startswith("pkg:deb/debian/")}
+def test_an_sbom_has_all_packages_of_dpkg_and_pip(describe, local_image) -> None:
+    components = [entry for entry in json.loads(describe())["components"] if "purl" in entry]
+    debs = {entry["name"] for entry in components if entry["purl"].startswith("pkg:deb/debian/")}
     assert debs == set(ask(local_image, "dpkg-query", "--show", "--showformat=${Package}\n"))
-    python = {(entry["name"], entry["version"]) for entry in told if entry["purl"].startswith("pkg:pypi/")}
+    python = {(entry["name"], entry["version"]) for entry in components if entry["purl"].startswith("pkg:pypi/")}
     listed = json.loads(" ".join(ask(local_image, "python3", "-m", "pip", "list", "--format=json")))
     assert {(entry["name"], entry["version"]) for entry in listed} <= python

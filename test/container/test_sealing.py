@@ -1,4 +1,4 @@
-"""Images of ECR are scanned and signed before their tags move, against AWS on loopback."""
+"""Scan and sign images in ECR before their tags move, with moto and a registry on loopback in place of AWS."""
 
 import json
 import os
@@ -22,13 +22,13 @@ from rlimages.release.sboms import verified_sboms
 from rlimages.release.target import connect
 from rlimages.release.targets_file import RawEcr, RawTarget
 from rlimages.supplychain.scan import Severity, Waiver
-from rlimages.supplychain.signing import Cosign, Key, public_key
+from rlimages.supplychain.signing import Cosign, SigningKey, verification_key
 from rlimages.system.context import RunContext
 from rlimages.system.process import Stop
 
 REGION = "us-west-2"
 TODAY = date(2026, 11, 21)
-BOM = json.dumps({"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "components": []})
+SBOM = json.dumps({"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "components": []})
 TARGET = RawTarget(ecr=RawEcr(regions=[REGION]), prefix="team", accept=[])
 _number = count()
 
@@ -41,11 +41,11 @@ def cloud(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def key(tmp_path_factory) -> Key:
+def key(tmp_path_factory) -> SigningKey:
     folder = tmp_path_factory.mktemp("key")
     environ = {**os.environ, "COSIGN_PASSWORD": "word"}
     subprocess.run(["cosign", "generate-key-pair"], cwd=folder, env=environ, check=True, capture_output=True)
-    return Key(name=str(folder / "cosign.key"), password="word")
+    return SigningKey(name=str(folder / "cosign.key"), password="word")
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def connection(cloud, monkeypatch) -> RegistryConnection:
 
 @pytest.fixture
 def image(connection, cloud) -> dict[ReleaseItem, str]:
-    """An image that was brought to ECR, and whose tags are to move; moto is told of it as ECR would know."""
+    """An image that was pushed to ECR before its tags move. moto gets its manifest, as ECR would have it."""
     name = f"tiny-{next(_number)}"
     item = ReleaseItem(cell=f"{name}-cpu", repository=name, image="", tags=("1.0",))
     repository = connection.registry.repository(item)
@@ -80,24 +80,24 @@ def image(connection, cloud) -> dict[ReleaseItem, str]:
 
 
 @pytest.fixture
-def judge(connection, image):
-    said: list[str] = []
+def check(connection, image):
+    lines: list[str] = []
 
-    def judge(**demands):
-        requirements = Requirements(**demands)
-        results = check_scans(connection, image, requirements, today=TODAY, stop=Stop(), print_line=said.append)
-        return results, said
+    def check(**options):
+        requirements = Requirements(**options)
+        results = check_scans(connection, image, requirements, today=TODAY, stop=Stop(), print_line=lines.append)
+        return results, lines
 
-    return judge
+    return check
 
 
 @pytest.fixture
 def sign(connection, image, key, cloud, tmp_path):
-    def sign(bom: str = BOM):
+    def sign(sbom: str = SBOM):
         (item,) = image
         context = RunContext(environ=cloud.environ, stop=Stop())
         return sign_images(
-            connection, image, Requirements(key=key), {item.cell: bom}, folder=tmp_path / "release", context=context,
+            connection, image, Requirements(key=key), {item.cell: sbom}, folder=tmp_path / "release", context=context,
             print_line=lambda _line: None,
         )  # fmt: skip
 
@@ -110,7 +110,7 @@ def client(cloud: Cloud):
 
 
 def enhanced(cloud: Cloud, connection: RegistryConnection, image: dict[ReleaseItem, str], severity: str) -> None:
-    """What Inspector will have found."""
+    """Give moto the finding that Amazon Inspector returns."""
     ((item, name),) = image.items()
     details = {"vulnerabilityId": "CVE-2026-1", "vulnerablePackages": [{"name": "openssl", "version": "3.0.1"}]}
     finding = {"severity": severity, "status": "ACTIVE", "packageVulnerabilityDetails": details}
@@ -125,68 +125,68 @@ def enhanced(cloud: Cloud, connection: RegistryConnection, image: dict[ReleaseIt
     httpx.post(where, json=words, trust_env=False).raise_for_status()
 
 
-def test_an_image_that_nobody_scanned_is_scanned_and_its_findings_stand_in_the_way(judge, connection, image) -> None:
+def test_an_image_without_a_scan_is_scanned_and_its_findings_stop_the_release(check, connection, image) -> None:
     ((item, name),) = image.items()
     assert connection.ecr.scan_findings(connection.registry.repository(item), name) is None
     with pytest.raises(RegistryError, match=rf"{item.cell}: CVE-9999-9999 \(high\) in moto_fake 9.9.9"):
-        judge(fail_on=Severity.HIGH)
+        check(fail_on=Severity.HIGH)
 
 
-def test_below_the_threshold_a_finding_is_counted(judge, image) -> None:
-    verdicts, said = judge(fail_on=Severity.CRITICAL)
-    assert [verdict.counts[Severity.HIGH] for verdict in verdicts.values()] == [1]
-    assert any("1 findings (1 high)" in line for line in said)
+def test_a_finding_below_the_threshold_is_counted(check, image) -> None:
+    results, lines = check(fail_on=Severity.CRITICAL)
+    assert [result.counts[Severity.HIGH] for result in results.values()] == [1]
+    assert any("1 findings (1 high); 0 blocking, 0 waived" in line for line in lines)
 
 
-def test_a_waiver_lets_it_pass_until_its_day(judge) -> None:
+def test_a_waiver_is_valid_until_its_day(check) -> None:
     waiver = Waiver(id="CVE-9999-9999", reason="of a test", owner="me", review_by=TODAY)
-    assert judge(fail_on=Severity.HIGH, waivers=(waiver,))
+    assert check(fail_on=Severity.HIGH, waivers=(waiver,))
     late = replace(waiver, review_by=date(2026, 11, 20))
     with pytest.raises(RegistryError, match="CVE-9999-9999"):
-        judge(fail_on=Severity.HIGH, waivers=(late,))
+        check(fail_on=Severity.HIGH, waivers=(late,))
 
 
-def test_findings_of_an_enhanced_scan_stand_in_the_way(judge, cloud, connection, image) -> None:
+def test_findings_of_an_enhanced_scan_stop_the_release(check, cloud, connection, image) -> None:
     enhanced(cloud, connection, image, "CRITICAL")
     with pytest.raises(RegistryError, match=r"CVE-2026-1 \(critical\) in openssl 3.0.1"):
-        judge(fail_on=Severity.HIGH)
+        check(fail_on=Severity.HIGH)
 
 
-def test_a_target_without_rules_asks_and_signs_nothing(judge) -> None:
-    assert judge()[0] == {}
+def test_a_target_without_requirements_scans_nothing(check) -> None:
+    assert check()[0] == {}
 
 
-def test_an_image_that_is_not_there_is_an_error_and_not_unscanned(connection, image) -> None:
+def test_a_missing_image_is_an_error_and_not_one_without_a_scan(connection, image) -> None:
     (item,) = image
     with pytest.raises(RegistryError, match="ImageNotFoundException"):
         connection.ecr.scan_findings(connection.registry.repository(item), "sha256:" + "0" * 64)
 
 
-def test_an_image_is_signed_under_ecrs_name_with_ecrs_password(sign, image) -> None:
+def test_an_image_is_signed_by_its_name_in_ecr_with_credentials_of_ecr(sign, image) -> None:
     ((item, name),) = image.items()
-    (told,) = sign()
-    assert told.subject.reference == f"{host(REGION)}/team/{item.repository}@{name}"
-    assert told.annotations["rlimages.cell"] == item.cell
-    assert told.bom == json.loads(BOM)
+    (verification,) = sign()
+    assert verification.image.reference == f"{host(REGION)}/team/{item.repository}@{name}"
+    assert verification.annotations["rlimages.cell"] == item.cell
+    assert verification.sbom == json.loads(SBOM)
 
 
-def test_the_verb_verifies_in_ecr_with_nothing_but_aws_credentials(sign, image, cloud, tmp_path) -> None:
-    (told,) = sign()
+def test_the_command_verifies_in_ecr_with_aws_credentials_only(sign, image, cloud, tmp_path) -> None:
+    (verification,) = sign()
     environ = {**cloud.environ, "DOCKER_CONFIG": str(tmp_path / "nobody")}
-    reference = f"{told.subject.host}/{told.subject.repository}:1.0"
+    reference = f"{verification.image.host}/{verification.image.repository}:1.0"
     argv = [sys.executable, "-m", "rlimages", "verify", reference, "--key", str(tmp_path / "release/cosign.pub")]
     said = subprocess.run(argv, env=environ, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stderr + said.stdout
-    assert f"{reference}: verified\n  digest    {told.subject.digest}\n" in said.stdout
+    assert f"{reference}: verified\n  digest    {verification.image.digest}\n" in said.stdout
 
 
-def test_the_repository_of_signatures_takes_tags_again_and_is_not_scanned(sign, image, cloud) -> None:
+def test_the_repository_of_signatures_has_movable_tags_and_is_not_scanned(sign, image, cloud) -> None:
     sign()
     (item,) = image
     name = f"team/{item.repository}-signatures"
-    (told,) = client(cloud).describe_repositories(repositoryNames=[name])["repositories"]
-    assert told["imageTagMutability"] == "MUTABLE"
-    assert told["imageScanningConfiguration"] == {"scanOnPush": False}
+    (settings,) = client(cloud).describe_repositories(repositoryNames=[name])["repositories"]
+    assert settings["imageTagMutability"] == "MUTABLE"
+    assert settings["imageScanningConfiguration"] == {"scanOnPush": False}
 
 
 def test_the_images_own_repository_gets_no_tag(sign, connection, image) -> None:
@@ -195,23 +195,25 @@ def test_the_images_own_repository_gets_no_tag(sign, connection, image) -> None:
     assert connection.client.list_tags(connection.registry.repository(item)) == ("1.0",)
 
 
-def test_a_release_keeps_the_bills_of_materials_and_no_password(sign, image, tmp_path) -> None:
+def test_a_release_keeps_the_sboms_and_no_password(sign, image, tmp_path) -> None:
     sign()
     (item,) = image
     files = {path.name: path.read_bytes() for path in (tmp_path / "release").iterdir()}
-    assert files[f"{item.cell}.cdx.json"] == BOM.encode()
+    assert files[f"{item.cell}.cdx.json"] == SBOM.encode()
     assert not [name for name, content in files.items() for secret in secrets() if secret in content]
 
 
-def test_a_promotion_finds_what_the_source_attests(sign, connection, image, key, cloud, tmp_path) -> None:
+def test_a_promotion_uses_the_sboms_that_the_source_attests(sign, connection, image, key, cloud, tmp_path) -> None:
     with pytest.raises(RegistryError, match="is not signed by the key"):
         attested(connection, image, key, cloud, tmp_path)
     sign()
-    (bom,) = attested(connection, image, key, cloud, tmp_path).values()
-    assert json.loads(bom) == json.loads(BOM)
+    (sbom,) = attested(connection, image, key, cloud, tmp_path).values()
+    assert json.loads(sbom) == json.loads(SBOM)
 
 
-def attested(connection: RegistryConnection, image: dict[ReleaseItem, str], key: Key, cloud: Cloud, folder: Path):
-    program = Cosign(folder, environ=cloud.environ, stop=Stop())
-    public = public_key(program, key, folder)
-    return verified_sboms(connection, image, public, context=RunContext(environ=cloud.environ, stop=Stop()))
+def attested(
+    connection: RegistryConnection, image: dict[ReleaseItem, str], key: SigningKey, cloud: Cloud, folder: Path
+):
+    context = RunContext(environ=cloud.environ, stop=Stop())
+    public = verification_key(Cosign(folder, context=context), key, folder)
+    return verified_sboms(connection, image, public, context=context)

@@ -1,4 +1,4 @@
-"""Real cosign and a real registry: what is signed verifies, and nothing else does."""
+"""Sign and verify with cosign and a registry."""
 
 import contextlib
 import json
@@ -22,17 +22,18 @@ from rlimages.registry.auth import CONFIG_PREFIX, Credentials, RegistryLogin, se
 from rlimages.registry.client import RegistryClient
 from rlimages.registry.http import is_reachable
 from rlimages.supplychain.cosign import SignedImage, signature_repository, signed_digest
-from rlimages.supplychain.signing import Cosign, Key, public_key, sign_image, verify_image
+from rlimages.supplychain.signing import Cosign, SigningKey, sign_image, verification_key, verify_image
+from rlimages.system.context import RunContext
 from rlimages.system.process import Stop
 
 PASSWORD = "correct-horse-battery"
 TOKEN = "registry-token-of-this-test"
-BOM = {"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "components": [{"type": "library", "name": "é"}]}
+SBOM = {"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "components": [{"type": "library", "name": "é"}]}
 USER = "AWS:$2b$04$abcdefghijklmnopqrstuuI8dRABgzTEjp9NzbjRLzqW2CZi9cmCW"
-"""A line of htpasswd(1) for TOKEN, hashed as cheaply as bcrypt can."""
+"""A line of htpasswd(1) for TOKEN, with the lowest cost of bcrypt."""
 ids: dict[str, str] = {}
 """Digest of a pushed manifest -> the image's id."""
-WORDS = {"rlimages.cell": "vw-9.11.9-cpu"}
+ANNOTATIONS = {"rlimages.cell": "vw-9.11.9-cpu"}
 
 
 class Known(Credentials):
@@ -42,7 +43,7 @@ class Known(Credentials):
 
 @dataclass(frozen=True)
 class Keys:
-    key: Key
+    private: SigningKey
     public: str
 
 
@@ -55,7 +56,7 @@ def make_keys(tmp_path_factory):
         folder = tmp_path_factory.mktemp("keys")
         environ = {**os.environ, "COSIGN_PASSWORD": PASSWORD}
         subprocess.run(["cosign", "generate-key-pair"], cwd=folder, env=environ, check=True, capture_output=True)
-        return Keys(Key(name=str(folder / "cosign.key"), password=PASSWORD), str(folder / "cosign.pub"))
+        return Keys(SigningKey(name=str(folder / "cosign.key"), password=PASSWORD), str(folder / "cosign.pub"))
 
     return make
 
@@ -67,7 +68,7 @@ def keys(make_keys) -> Keys:
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory) -> Iterator[str]:
-    """A registry for these tests alone, which wants a login."""
+    """Start a registry for these tests that requires a login."""
     folder = tmp_path_factory.mktemp("registry")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -102,7 +103,7 @@ def direct_to(host: str) -> RegistryClient:
 
 @pytest.fixture
 def push(registry):
-    """Push a new small image under a tag of a repository of this test's own."""
+    """Return a function that pushes a new small image to a repository of this test."""
     repository = f"rlimages-test-signing/{time.time_ns()}"
     with direct_to(registry) as direct:
 
@@ -130,20 +131,20 @@ def login(registry) -> Iterator[Path]:
 
 @pytest.fixture
 def program(login, tmp_path, stop) -> Cosign:
-    return Cosign(login, environ=os.environ, stop=stop, log=tmp_path / "signing.log")
+    return Cosign(login, context=RunContext(environ=os.environ, stop=stop), log=tmp_path / "signing.log")
 
 
 @pytest.fixture
-def bom(tmp_path) -> Path:
-    path = tmp_path / "bom.cdx.json"
-    path.write_text(json.dumps(BOM))
+def sbom(tmp_path) -> Path:
+    path = tmp_path / "sbom.cdx.json"
+    path.write_text(json.dumps(SBOM))
     return path
 
 
 @pytest.fixture
-def signed(push, program, keys, bom) -> SignedImage:
+def signed(push, program, keys, sbom) -> SignedImage:
     subject = push("1.0")
-    sign_image(program, subject, keys.key, keys.public, annotations=WORDS, bom=bom)
+    sign_image(program, subject, keys.private, keys.public, annotations=ANNOTATIONS, sbom=sbom)
     return subject
 
 
@@ -152,12 +153,12 @@ def tags(subject: SignedImage) -> tuple[tuple[str, ...], tuple[str, ...]]:
         return registry.list_tags(subject.repository), registry.list_tags(signature_repository(subject.repository))
 
 
-def test_what_was_signed_verifies(signed, program, keys) -> None:
-    told = verify_image(program, signed, keys.public)
-    assert told.bom == BOM
-    assert told.annotations["rlimages.cell"] == "vw-9.11.9-cpu"
-    assert told.signed == told.annotations[SIGNED_ANNOTATION] > "2026"
-    assert told.fingerprint.startswith("sha256:")
+def test_a_signed_image_verifies(signed, program, keys) -> None:
+    verification = verify_image(program, signed, keys.public)
+    assert verification.sbom == SBOM
+    assert verification.annotations["rlimages.cell"] == "vw-9.11.9-cpu"
+    assert verification.signed == verification.annotations[SIGNED_ANNOTATION] > "2026"
+    assert verification.fingerprint.startswith("sha256:")
 
 
 def test_the_images_repository_gets_no_tag(signed) -> None:
@@ -167,18 +168,18 @@ def test_the_images_repository_gets_no_tag(signed) -> None:
     assert len(signatures) == 2
 
 
-def test_signing_again_adds_nothing(signed, program, keys, bom) -> None:
+def test_signing_again_adds_nothing(signed, program, keys, sbom) -> None:
     with direct_to(signed.host) as registry:
         where = signature_repository(signed.repository)
         before = {tag: registry.read_manifest(where, tag).digest for tag in registry.list_tags(where)}
-        sign_image(program, signed, keys.key, keys.public, annotations=WORDS, bom=bom)
+        sign_image(program, signed, keys.private, keys.public, annotations=ANNOTATIONS, sbom=sbom)
         assert {tag: registry.read_manifest(where, tag).digest for tag in registry.list_tags(where)} == before
 
 
-def test_what_a_new_bill_of_materials_says_replaces_the_old_one(signed, program, keys, bom) -> None:
-    bom.write_text(json.dumps({**BOM, "version": 2}))
-    sign_image(program, signed, keys.key, keys.public, annotations=WORDS, bom=bom)
-    assert verify_image(program, signed, keys.public).bom["version"] == 2
+def test_a_new_sbom_replaces_the_old_one(signed, program, keys, sbom) -> None:
+    sbom.write_text(json.dumps({**SBOM, "version": 2}))
+    sign_image(program, signed, keys.private, keys.public, annotations=ANNOTATIONS, sbom=sbom)
+    assert verify_image(program, signed, keys.public).sbom["version"] == 2
 
 
 def test_another_image_under_the_same_tag_does_not_verify(signed, push, program, keys) -> None:
@@ -195,48 +196,48 @@ def test_a_signature_moved_to_another_image_does_not_verify(signed, push, progra
             held = registry.read_manifest(where, f"sha256-{signed.digest[7:]}.{kind}")
             registry.put_manifest(where, f"sha256-{other.digest[7:]}.{kind}", held)
     assert program.signature(other, keys.public) is None
-    assert program.bom(other, keys.public) is None
+    assert program.sbom(other, keys.public) is None
 
 
-def test_another_key_did_not_sign(signed, program, make_keys) -> None:
+def test_a_signature_does_not_verify_with_another_key(signed, program, make_keys) -> None:
     other = make_keys()
     with pytest.raises(RegistryError, match="is not signed by the key"):
         verify_image(program, signed, other.public)
 
 
-def test_signed_without_a_bill_of_materials_is_not_enough(push, program, keys) -> None:
+def test_a_signed_image_without_an_sbom_does_not_verify(push, program, keys) -> None:
     subject = push("1.0")
-    assert sign_image(program, subject, keys.key, keys.public, annotations=WORDS).bom is None
-    with pytest.raises(RegistryError, match="attests no bill of materials"):
+    assert sign_image(program, subject, keys.private, keys.public, annotations=ANNOTATIONS).sbom is None
+    with pytest.raises(RegistryError, match="attests no SBOM of it"):
         verify_image(program, subject, keys.public)
 
 
 def test_a_wrong_password_signs_nothing(push, program, keys) -> None:
     subject = push("1.0")
     with pytest.raises(RegistryError, match="decryption failed"):
-        sign_image(program, subject, replace(keys.key, password="wrong"), keys.public, annotations=WORDS)
+        sign_image(program, subject, replace(keys.private, password="wrong"), keys.public, annotations=ANNOTATIONS)
     assert tags(subject)[1] == ()
 
 
-def test_a_registry_that_is_not_there_is_said_so_and_not_taken_for_unsigned(signed, program, keys) -> None:
+def test_an_unreachable_registry_is_an_error_and_does_not_count_as_unsigned(signed, program, keys) -> None:
     with pytest.raises(RegistryError, match="connection refused"):
         verify_image(program, replace(signed, host="127.0.0.1:9"), keys.public)
 
 
-def test_the_public_half_of_a_key_is_what_its_file_says(program, keys, tmp_path) -> None:
-    assert Path(public_key(program, keys.key, tmp_path)).read_text() == Path(keys.public).read_text()
+def test_the_public_key_of_a_private_key_is_that_of_its_file(program, keys, tmp_path) -> None:
+    assert Path(verification_key(program, keys.private, tmp_path)).read_text() == Path(keys.public).read_text()
 
 
-def test_without_a_login_nothing_is_signed(push, keys, stop, tmp_path) -> None:
+def test_without_credentials_nothing_is_signed(push, keys, stop, tmp_path) -> None:
     (tmp_path / "empty").mkdir()
-    program = Cosign(tmp_path / "empty", environ=os.environ, stop=stop)
+    program = Cosign(tmp_path / "empty", context=RunContext(environ=os.environ, stop=stop))
     with pytest.raises(RegistryError, match=r"UNAUTHORIZED|no basic auth"):
-        sign_image(program, push("1.0"), keys.key, keys.public, annotations=WORDS)
+        sign_image(program, push("1.0"), keys.private, keys.public, annotations=ANNOTATIONS)
 
 
 @pytest.fixture
 def ask(login):
-    """Run the verb `verify` as a person who has logged in."""
+    """Return a function that runs `rlimages verify` with the credentials of the registry."""
 
     def ask(*words: str) -> subprocess.CompletedProcess[str]:
         argv = [sys.executable, "-m", "rlimages", "verify", *words]
@@ -246,16 +247,16 @@ def ask(login):
     return ask
 
 
-def test_the_verb_says_what_it_verified(signed, keys, ask) -> None:
+def test_the_command_prints_what_it_verified(signed, keys, ask) -> None:
     reference = f"{signed.host}/{signed.repository}:1.0"
     said = ask(reference, "--key", keys.public)
     assert said.returncode == 0, said.stderr
     assert f"{reference}: verified\n  digest    {signed.digest}\n  signed    2" in said.stdout
-    (told,) = json.loads(ask(reference, "--key", keys.public, "--json").stdout)
-    assert told["annotations"]["rlimages.cell"] == "vw-9.11.9-cpu"
+    (values,) = json.loads(ask(reference, "--key", keys.public, "--json").stdout)
+    assert values["annotations"]["rlimages.cell"] == "vw-9.11.9-cpu"
 
 
-def test_the_verb_fails_for_a_tag_that_was_moved_and_still_judges_the_others(signed, push, keys, ask) -> None:
+def test_the_command_fails_for_a_moved_tag_and_still_verifies_the_others(signed, push, keys, ask) -> None:
     push("2.0")
     moved = push("1.0")
     by_digest = signed.reference
@@ -265,22 +266,22 @@ def test_the_verb_fails_for_a_tag_that_was_moved_and_still_judges_the_others(sig
     assert "NOT VERIFIED" in first
     assert moved.digest in first
     assert second == f"{by_digest}: verified"
-    assert last.endswith("NOT VERIFIED: " + f"{signed.host}/nothing:1.0 is not there")
+    assert last.endswith("NOT VERIFIED: " + f"{signed.host}/nothing:1.0 does not exist")
 
 
-def test_what_is_attested_must_be_this_images(push, program, keys, bom, ask) -> None:
+def test_the_attested_sbom_must_be_that_of_the_image(push, program, keys, sbom, ask) -> None:
     mine, other = push("1.0"), push("2.0")
     properties = [{"name": "rlimages:image", "value": ids[mine.digest]}]
-    bom.write_text(json.dumps({**BOM, "metadata": {"component": {"properties": properties}}}))
+    sbom.write_text(json.dumps({**SBOM, "metadata": {"component": {"properties": properties}}}))
     for subject in (mine, other):
-        sign_image(program, subject, keys.key, keys.public, annotations=WORDS, bom=bom)
+        sign_image(program, subject, keys.private, keys.public, annotations=ANNOTATIONS, sbom=sbom)
     assert ask(mine.reference, "--key", keys.public).returncode == 0
     said = ask(other.reference, "--key", keys.public)
     assert said.returncode == 7
-    assert f"attested as its contents is {ids[mine.digest]}'s" in said.stdout
+    assert f"is the image {ids[other.digest]}, but the attested SBOM is that of {ids[mine.digest]}" in said.stdout
 
 
-def test_no_password_is_on_a_command_line_in_a_log_or_left_in_a_file(push, keys, bom, registry, tmp_path) -> None:
+def test_no_password_is_on_a_command_line_in_a_log_or_left_in_a_file(push, keys, sbom, registry, tmp_path) -> None:
     seen: set[str] = set()
     done = threading.Event()
 
@@ -296,8 +297,8 @@ def test_no_password_is_on_a_command_line_in_a_log_or_left_in_a_file(push, keys,
         with temporary_docker_config(Known(), [registry], os.environ) as login:
             assert login.stat().st_mode & 0o777 == 0o700
             assert (login / "config.json").stat().st_mode & 0o777 == 0o600
-            program = Cosign(login, environ=os.environ, stop=Stop(), log=tmp_path / "signing.log")
-            sign_image(program, push("1.0"), keys.key, keys.public, annotations=WORDS, bom=bom)
+            program = Cosign(login, context=RunContext(environ=os.environ, stop=Stop()), log=tmp_path / "signing.log")
+            sign_image(program, push("1.0"), keys.private, keys.public, annotations=ANNOTATIONS, sbom=sbom)
     finally:
         done.set()
         watcher.join()
@@ -310,26 +311,30 @@ def test_no_password_is_on_a_command_line_in_a_log_or_left_in_a_file(push, keys,
         assert not path.is_file() or not any(secret.encode() in path.read_bytes() for secret in secrets)
 
 
-def test_a_login_goes_away_when_signing_is_interrupted(push, keys, registry) -> None:
+def test_credentials_are_deleted_when_signing_is_interrupted(push, keys, registry) -> None:
     stop = Stop()
     stop.set()
+    context = RunContext(environ=os.environ, stop=stop)
     with pytest.raises(Interrupted), temporary_docker_config(Known(), [registry], os.environ) as login:
-        sign_image(Cosign(login, environ=os.environ, stop=stop), push("1.0"), keys.key, keys.public, annotations=WORDS)
+        sign_image(Cosign(login, context=context), push("1.0"), keys.private, keys.public, annotations=ANNOTATIONS)
     assert not login.exists()
 
 
-def test_a_login_goes_away_after_sigterm_while_a_registry_says_nothing(keys, tmp_path) -> None:
+def test_credentials_are_deleted_after_sigterm_while_a_registry_does_not_answer(keys, tmp_path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
-        subject = f"Subject(host='127.0.0.1:{mute.getsockname()[1]}', repository='vw', digest='sha256:{'0' * 64}')"
+        image = f"SignedImage(host='127.0.0.1:{mute.getsockname()[1]}', repository='vw', digest='sha256:{'0' * 64}')"
         script = (
-            "import os\nfrom rlimages import shell\nfrom rlimages.cosign import Subject\n"
-            "from rlimages.lending import docker_config\nfrom rlimages.login import Credentials\n"
-            "from rlimages.signing import Cosign\n"
+            "import os\nfrom rlimages.registry.auth import Credentials, temporary_docker_config\n"
+            "from rlimages.supplychain.cosign import SignedImage\n"
+            "from rlimages.supplychain.signing import Cosign\n"
+            "from rlimages.system.context import RunContext\n"
+            "from rlimages.system.process import Stop, stopping_on_signals\n"
             "class Known(Credentials):\n    def find(self, host):\n        return 'AWS', 'x'\n"
-            "stop = shell.Stop()\n"
-            "with shell.stopping_on_signals(stop), docker_config(Known(), ['x'], os.environ) as login:\n"
+            "stop = Stop()\n"
+            "with stopping_on_signals(stop), temporary_docker_config(Known(), ['x'], os.environ) as login:\n"
             "    print(login, flush=True)\n"
-            f"    Cosign(login, environ=os.environ, stop=stop).signature({subject}, {keys.public!r})\n"
+            "    context = RunContext(environ=os.environ, stop=stop)\n"
+            f"    Cosign(login, context=context).signature({image}, {keys.public!r})\n"
         )
         with subprocess.Popen(
             [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -344,7 +349,7 @@ def test_a_login_goes_away_after_sigterm_while_a_registry_says_nothing(keys, tmp
     assert not login.exists()
 
 
-def test_what_a_killed_process_left_is_removed_by_the_next(registry) -> None:
+def test_credentials_of_a_killed_process_are_deleted_by_the_next_one(registry) -> None:
     left = secrets_folder(os.environ) / f"{CONFIG_PREFIX}{os.uname().nodename}:999999999:1-abc"
     left.mkdir(mode=0o700)
     with temporary_docker_config(Known(), [registry], os.environ):

@@ -15,7 +15,7 @@ from rlimages.errors import RegistryError, ToolError
 from rlimages.oci.layers import open_layer
 from rlimages.oci.manifest import (
     DOCKER_CONFIG,
-    INDEXES,
+    INDEX_TYPES,
     OCI_CONFIG,
     ImageConfig,
     IndexEntry,
@@ -115,7 +115,7 @@ def read_remote_facts(
     if referenced is None:
         below_host = name.partition("/")[2]
         raise RegistryError(f"{reference.host} has no {below_host}; push it, or give the name of a local image")
-    index = referenced if referenced.media_type in INDEXES else None
+    index = referenced if referenced.media_type in INDEX_TYPES else None
     entries = index_entries(index, name) if index else ()
     entry = _choose_entry(entries, profiles)
     manifest = registry.read_manifest(repository, entry.digest) if entry else None if index else referenced

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from rlimages.checks.credentials import find_credentials
 from rlimages.checks.inspection import ImageFacts, program_paths
 from rlimages.checks.profiles import Profile
-from rlimages.oci.manifest import IN_TOTO, INDEXES
+from rlimages.oci.manifest import IN_TOTO, INDEX_TYPES
 from rlimages.oci.path_index import PathKind
 from rlimages.plan.results import Outcome
 from rlimages.system.units import format_binary_size
@@ -99,7 +99,7 @@ def _manifest(image: ImageFacts, profile: Profile) -> RuleResult:
         return _failed(
             f"the manifest is {referenced.media_type}; accepted: {_or(profile.manifests)}; {_UNSUPPORTED}",
             _PLAIN_BUILD
-            if referenced.media_type in INDEXES
+            if referenced.media_type in INDEX_TYPES
             else "push it with `rlimages publish`, which writes a Docker manifest, schema 2",
         )
     if config is None or config.media_type not in profile.configs:

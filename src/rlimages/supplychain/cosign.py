@@ -1,10 +1,15 @@
-"""The command lines of cosign, and parsers of its output. Nothing is run here."""
+"""Command lines of cosign as pure functions, and parsers of its output. Nothing is run here.
+
+Images are signed with the user's own keys. Signatures are stored as cosign 2 does: under the tags `sha256-<digest>.sig`
+and `.att`, here in a repository of their own. No server of Sigstore is asked, so a machine without internet access can
+sign and verify.
+"""
 
 import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,18 +17,23 @@ from typing import Any
 from rlimages.errors import RegistryError
 from rlimages.registry.http import is_loopback
 
-SUFFIX = "-signatures"
-KINDS = (".sig", ".att")
+REPOSITORY_SUFFIX = "-signatures"
+TAG_SUFFIXES = (".sig", ".att")
+"""Suffixes of cosign's tags for the signature and the attestations of an image."""
 SBOM_TYPE = "https://cyclonedx.org/bom"
-"""What an attestation that carries a CycloneDX bill of materials calls it; `cyclonedx` on cosign's command line."""
-OPTIONAL = ("--new-bundle-format", "--use-signing-config")
-"""Options that only newer cosigns have; on by default there, they store in another way and ask Sigstore's servers."""
+"""Predicate type of an attestation with a CycloneDX SBOM; on cosign's command line it is called `cyclonedx`."""
+COSIGN_3_OPTIONS = ("--new-bundle-format", "--use-signing-config")
+"""Options that cosign 3 sets by default, and that older versions do not have. They are set to false where they exist.
+
+The first stores signatures as bundles, which are found through the referrers API and not by tags:
+sigstore/cosign#4335. With the second, cosign asks Sigstore's servers.
+"""
 _IN_TOTO = "application/vnd.in-toto+json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SignedImage:
-    """What is signed: one image in one registry, by its digest."""
+    """An image that is signed or verified: one manifest in one registry, by digest. A tag could move meanwhile."""
 
     host: str
     repository: str
@@ -36,91 +46,129 @@ class SignedImage:
 
     @property
     def signatures(self) -> str:
-        """`host/repository` where its signatures lie."""
+        """`host/repository` of the repository that has its signatures."""
         return f"{self.host}/{signature_repository(self.repository)}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Signature:
-    """One good signature."""
+class ImageSignature:
+    """A signature that cosign verified."""
 
     digest: str
+    """Digest of the signed manifest."""
     annotations: Mapping[str, str]
-    """What was signed beside the digest."""
+    """Names and values that were signed together with the digest."""
 
 
 def signature_repository(repository: str) -> str:
-    """Where the signatures of a repository's images lie. Its tags must be able to move: attestations are added."""
-    return repository + SUFFIX
+    """Return the repository with the signatures and attestations of a repository's images.
+
+    It is a separate one because its tags must be able to move: an attestation is added by writing its tag again.
+    """
+    return repository + REPOSITORY_SUFFIX
 
 
 def signed_digest(tag: str) -> str | None:
-    """The digest that a tag of a signatures' repository is for; None for any other tag."""
-    name = next((tag.removesuffix(kind) for kind in KINDS if tag.endswith(kind)), "")
+    """Return the digest of the image that a tag in a repository of signatures belongs to; None for any other tag."""
+    name = next((tag.removesuffix(suffix) for suffix in TAG_SUFFIXES if tag.endswith(suffix)), "")
     return "sha256:" + name.removeprefix("sha256-") if name.startswith("sha256-") else None
 
 
 def public_key_argv(key: str) -> list[str]:
-    """Print the public half of a key."""
+    """Return the command that prints the public key of a private key (file or URI) as PEM."""
     return ["cosign", "public-key", f"--key={key}"]
 
 
 def probe_argv(command: str, options: Sequence[str]) -> list[str]:
-    """Do nothing, and fail where a command does not have all of these options: its help hides some that it has."""
+    """Return a command that does nothing, and fails if a command of cosign does not have all of these options.
+
+    The options are passed and not searched for in the help text, because cosign's help does not list hidden options.
+    """
     return ["cosign", command, *(f"{option}=false" for option in options), "--help"]
 
 
-def sign_argv(subject: SignedImage, key: str, annotations: Mapping[str, str], options: Sequence[str] = ()) -> list[str]:
-    """Sign a digest and, with it, annotations."""
+def sign_argv(image: SignedImage, key: str, annotations: Mapping[str, str], options: Sequence[str] = ()) -> list[str]:
+    """Return the command that signs a digest together with annotations.
+
+    `key` is a file or URI of a private key. `options` are those of `COSIGN_3_OPTIONS` that the installed cosign has.
+    """
     stamps = [f"--annotations={name}={value}" for name, value in sorted(annotations.items())]
-    return [*_signing("sign", subject, key, options), *stamps, subject.reference]
+    return [*_write_argv("sign", image, key, options), *stamps, image.reference]
 
 
-def attest_argv(subject: SignedImage, key: str, bom: Path, options: Sequence[str] = ()) -> list[str]:
-    """Attest a bill of materials, in place of the one before."""
-    words = ["--type=cyclonedx", f"--predicate={bom}", "--replace"]
-    return [*_signing("attest", subject, key, options), *words, subject.reference]
+def attest_argv(image: SignedImage, key: str, sbom: Path, options: Sequence[str] = ()) -> list[str]:
+    """Return the command that signs the statement that an image has this CycloneDX SBOM."""
+    # --replace: without it cosign keeps the SBOMs of earlier releases beside the new one.
+    return [
+        *_write_argv("attest", image, key, options),
+        "--type=cyclonedx",
+        f"--predicate={sbom}",
+        "--replace",
+        image.reference,
+    ]
 
 
-def verify_argv(subject: SignedImage, key: str, options: Sequence[str] = ()) -> list[str]:
-    """Print the good signatures, as JSON."""
-    return [*_verifying("verify", subject, key, options), subject.reference]
+def verify_argv(image: SignedImage, key: str, options: Sequence[str] = ()) -> list[str]:
+    """Return the command that prints the valid signatures of a public key (file or URI) as JSON."""
+    return [*_verify_argv("verify", image, key, options), image.reference]
 
 
-def verify_attestation_argv(subject: SignedImage, key: str, options: Sequence[str] = ()) -> list[str]:
-    """Print the good attestations of bills of materials, as JSON."""
-    return [*_verifying("verify-attestation", subject, key, options), "--type=cyclonedx", subject.reference]
+def verify_attestation_argv(image: SignedImage, key: str, options: Sequence[str] = ()) -> list[str]:
+    """Return the command that prints the valid attestations of SBOMs of a public key (file or URI) as JSON."""
+    return [*_verify_argv("verify-attestation", image, key, options), "--type=cyclonedx", image.reference]
 
 
-def remaining_options(why: str, options: Sequence[str]) -> tuple[str, ...]:
-    """Of these options, those that a failed probe has nothing against."""
-    return tuple(option for option in options if f"unknown flag: {option}" not in why)
+def _write_argv(command: str, image: SignedImage, key: str, options: Sequence[str]) -> list[str]:
+    # --tlog-upload=false: the default uploads the signature to Sigstore's public transparency log.
+    # --yes: cosign would ask a person for confirmation.
+    return ["cosign", command, f"--key={key}", "--tlog-upload=false", "--yes", *_common_options(image, options)]
 
 
-def parse_signatures(said: Iterable[str], digest: str) -> tuple[Signature, ...]:
-    """The signatures that `verify` found good; every one must be for this digest. Raises `RegistryError`."""
-    found = []
-    for line in said:
+def _verify_argv(command: str, image: SignedImage, key: str, options: Sequence[str]) -> list[str]:
+    # --private-infrastructure: do not look for an entry of the transparency log, there is none.
+    return ["cosign", command, f"--key={key}", "--private-infrastructure", *_common_options(image, options)]
+
+
+def _common_options(image: SignedImage, options: Sequence[str]) -> list[str]:
+    disabled = [f"{option}=false" for option in options]
+    # Only a registry on loopback may be reached without TLS: plain HTTP shows the credentials to the network.
+    return [*disabled, "--allow-http-registry"] if is_loopback(image.host) else disabled
+
+
+def remaining_options(error: str, options: Sequence[str]) -> tuple[str, ...]:
+    """Return the options that the error of a probe does not call unknown."""
+    return tuple(option for option in options if f"unknown flag: {option}" not in error)
+
+
+def parse_signatures(lines: Iterable[str], digest: str) -> tuple[ImageSignature, ...]:
+    """Return the signatures that `cosign verify` printed.
+
+    Raises `RegistryError` if one cannot be read or is for another digest.
+    """
+    signatures = []
+    for line in lines:
+        # cosign prints sentences for people too. The signatures are one line that is a JSON array.
         if not line.startswith("["):
             continue
         try:
-            for told in json.loads(line):
-                signed = str(told["critical"]["image"]["docker-manifest-digest"])
-                words = {str(name): str(value) for name, value in (told.get("optional") or {}).items()}
-                found.append(Signature(digest=signed, annotations=words))
+            for payload in json.loads(line):
+                signed = str(payload["critical"]["image"]["docker-manifest-digest"])
+                annotations = {str(name): str(value) for name, value in (payload.get("optional") or {}).items()}
+                signatures.append(ImageSignature(digest=signed, annotations=annotations))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RegistryError(f"cosign printed signatures of {digest} that cannot be read ({error!r})") from error
-    _require_digest((signature.digest for signature in found), digest)
-    return tuple(found)
+    _require_digest((signature.digest for signature in signatures), digest)
+    return tuple(signatures)
 
 
-def attested_sboms(said: Iterable[str], digest: str) -> tuple[Mapping[str, Any], ...]:
-    """The bills of materials that `verify-attestation` found good; all must be for this digest.
+def parse_attested_sboms(lines: Iterable[str], digest: str) -> tuple[Mapping[str, Any], ...]:
+    """Return the SBOMs that `cosign verify-attestation` printed. Other attestations are ignored.
 
-    Raises `RegistryError`.
+    Raises `RegistryError` if one cannot be read or is for another digest.
     """
-    found, digests = [], []
-    for line in said:
+    sboms, digests = [], []
+    for line in lines:
+        # Each attestation is one line that is a JSON object (a DSSE envelope).
         if not line.startswith("{"):
             continue
         try:
@@ -131,46 +179,33 @@ def attested_sboms(said: Iterable[str], digest: str) -> tuple[Mapping[str, Any],
             if statement["predicateType"] != SBOM_TYPE:
                 continue
             digests += [f"sha256:{subject['digest']['sha256']}" for subject in statement["subject"]]
-            found.append(dict(statement["predicate"]))
+            sboms.append(dict(statement["predicate"]))
         except (ValueError, KeyError, TypeError, binascii.Error) as error:
             raise RegistryError(f"cosign printed an attestation of {digest} that cannot be read ({error!r})") from error
     _require_digest(digests, digest)
-    return tuple(found)
+    return tuple(sboms)
 
 
 def fingerprint(pem: str) -> str:
-    """`sha256:…` of a public key's DER encoding. Raises `RegistryError` for anything else than a public key."""
+    """Return `sha256:…` of the DER encoding of a public key. Raises `RegistryError` if the text is not a public key."""
     lines = [line.strip() for line in pem.strip().splitlines()]
     try:
         if lines[0] != "-----BEGIN PUBLIC KEY-----" or lines[-1] != "-----END PUBLIC KEY-----":
             raise ValueError("it is not in PEM")
         return "sha256:" + hashlib.sha256(base64.b64decode("".join(lines[1:-1]), validate=True)).hexdigest()
     except (ValueError, IndexError) as error:
-        raise RegistryError(f"this is no public key: {error}") from error
+        raise RegistryError(f"this is not a public key: {error}") from error
 
 
-def cosign_error(said: Iterable[str]) -> str:
-    """Why cosign gave up: its first `Error: …`, in one line."""
-    lines = [line.strip() for line in said if line.strip()]
-    errors = [line.partition("Error: ")[2] for line in lines if "Error: " in line]
-    return (errors or lines or ["it failed and said nothing"])[0 if errors else -1]
+def cosign_error(lines: Iterable[str]) -> str:
+    """Return the reason of a failed command in one line: the first `Error: …` of its output, or else its last line."""
+    output = [line.strip() for line in lines if line.strip()]
+    errors = [line.partition("Error: ")[2] for line in output if "Error: " in line]
+    return (errors or output or ["it failed and printed nothing"])[0 if errors else -1]
 
 
-def _signing(command: str, subject: SignedImage, key: str, options: Sequence[str]) -> list[str]:
-    return ["cosign", command, f"--key={key}", "--tlog-upload=false", "--yes", *_common(subject, options)]
-
-
-def _verifying(command: str, subject: SignedImage, key: str, options: Sequence[str]) -> list[str]:
-    return ["cosign", command, f"--key={key}", "--private-infrastructure", *_common(subject, options)]
-
-
-def _common(subject: SignedImage, options: Sequence[str]) -> Iterator[str]:
-    yield from (f"{option}=false" for option in options)
-    if is_loopback(subject.host):
-        yield "--allow-http-registry"
-
-
-def _require_digest(found: Iterable[str], digest: str) -> None:
-    for other in found:
+def _require_digest(signed: Iterable[str], digest: str) -> None:
+    # A signature's manifest can be copied to the tag of another image by anybody who may push.
+    for other in signed:
         if other != digest:
-            raise RegistryError(f"a signature under the name of {digest} is for {other}")
+            raise RegistryError(f"a signature under the tag of {digest} is for {other}")

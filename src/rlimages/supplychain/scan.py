@@ -1,4 +1,8 @@
-"""Compare ECR's scan findings with a severity threshold and the project's waivers."""
+"""Decide whether the findings of ECR's scanner stop a release, by a severity threshold and the project's waivers.
+
+Two scanners answer in two formats: ECR's basic scanner, which scans once, and Amazon Inspector (enhanced scanning),
+which scans again when new vulnerabilities become known.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,22 +19,23 @@ from rlimages.errors import Interrupted, RegistryError
 from rlimages.system.process import Stop
 
 WAIVERS_FILE = "waivers.yaml"
-PATIENCE = 900.0
-"""Seconds that a scan may take. Inspector needs minutes for an image of some GB."""
+SCAN_TIMEOUT = 900.0
+"""Seconds that a scan may take. Amazon Inspector needs minutes for an image of some GB."""
 _FIRST_PAUSE = 2.0
 _LONGEST_PAUSE = 30.0
+_PAUSE_FACTOR = 1.5
 _DONE = ("COMPLETE", "ACTIVE")
-"""A basic scan ends; an enhanced one stays active, and its findings change when the world learns more."""
-_GOING = ("IN_PROGRESS", "PENDING", "FINDINGS_UNAVAILABLE")
-AskScan = Callable[[], Mapping[str, Any] | None]
-"""What DescribeImageScanFindings tells of one image, all its pages as one; None where no scan was ever begun."""
+"""Status of a scan with findings. A basic scan completes; an enhanced one stays active, and its findings may change."""
+_UNFINISHED = ("IN_PROGRESS", "PENDING", "FINDINGS_UNAVAILABLE")
+FetchScan = Callable[[], Mapping[str, Any] | None]
+"""Returns ECR's answer to DescribeImageScanFindings for one image, all pages joined; None if no scan was started."""
 
 
 class Severity(IntEnum):
-    """How bad a finding is, in the scanner's words."""
+    """The severity of a vulnerability, as the scanner states it."""
 
     UNDEFINED = 0
-    """Also UNTRIAGED: nobody has said yet."""
+    """Also for UNTRIAGED: nobody has rated it yet. No threshold is this low, so it stops no release."""
     INFORMATIONAL = 1
     LOW = 2
     MEDIUM = 3
@@ -38,196 +43,200 @@ class Severity(IntEnum):
     CRITICAL = 5
 
     @property
-    def word(self) -> str:
-        """As it is written in `targets.yaml`."""
+    def label(self) -> str:
+        """The severity as `targets.yaml` and messages write it: `high`."""
         return self.name.lower()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Vulnerability:
-    """One weakness that a scanner found in one package."""
+    """A vulnerability that a scanner found in one package of an image."""
 
     id: str
-    """CVE-2024-3094, and the like."""
+    """`CVE-2024-3094`, or the name that the scanner gives it."""
     severity: Severity
     package: str
     version: str
     fixed: str = ""
-    """The version that mends it; empty where the scanner knows none."""
+    """Version of the package that fixes it; empty if the scanner knows none."""
 
     def __str__(self) -> str:
-        """As people read it."""
-        mended = f", mended in {self.fixed}" if self.fixed else ""
-        return f"{self.id} ({self.severity.word}) in {self.package} {self.version}{mended}"
+        """Return the vulnerability in one phrase, for people."""
+        fixed = f", fixed in {self.fixed}" if self.fixed else ""
+        return f"{self.id} ({self.severity.label}) in {self.package} {self.version}{fixed}"
 
 
 class RawWaiver(StrictModel):
-    """One accepted finding."""
+    """A waiver as `waivers.yaml` states it."""
 
-    id: str = Field(pattern=r"^[A-Z0-9][A-Za-z0-9.:_-]+$", description="As the scanner names it: CVE-2024-3094.")
+    id: str = Field(pattern=r"^[A-Z0-9][A-Za-z0-9.:_-]+$", description="Name given by the scanner: CVE-2024-3094.")
     reason: str = Field(min_length=1)
-    owner: str = Field(min_length=1, description="Who accepts it.")
+    owner: str = Field(min_length=1, description="Who accepts the vulnerability.")
     review_by: Date
 
 
 class RawWaivers(StrictModel):
-    """Findings that somebody accepts, for a while."""
+    """The content of `waivers.yaml`."""
 
     waivers: list[RawWaiver]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Waiver:
-    """One accepted finding."""
+    """The acceptance of one vulnerability, in all packages and images, until a date."""
 
     id: str
     reason: str
     owner: str
     review_by: date
-    """The last day on which it holds."""
+    """The last day on which it is valid."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScanResult:
-    """What the findings of one image come to."""
+    """The vulnerabilities of one image, compared with the threshold and the waivers."""
 
-    standing: tuple[Vulnerability, ...]
-    """At the threshold or above it, and not waived: these fail the image. The worst first."""
+    blocking: tuple[Vulnerability, ...]
+    """At the threshold or above it, and not waived: these stop the release. The most severe first."""
     waived: tuple[tuple[Vulnerability, Waiver], ...]
     expired: tuple[tuple[Vulnerability, Waiver], ...]
-    """Findings whose waiver is past its date: it waives nothing any more."""
+    """Vulnerabilities whose waiver is past its date, which therefore waives nothing."""
     counts: Mapping[Severity, int]
-    """Of all findings, waived or not, below the threshold or not."""
+    """Number of all vulnerabilities by severity, also of those that are waived or below the threshold."""
 
     @property
     def passed(self) -> bool:
-        """Whether nothing stands."""
-        return not self.standing
+        """Return True if nothing stops the release."""
+        return not self.blocking
 
 
 def parse_waivers(text: str, name: str = WAIVERS_FILE) -> tuple[Waiver, ...]:
-    """Read the file. Raises `ConfigError` with every mistake and its place."""
+    """Return the waivers in the text of a file. Raises `ConfigError` with all mistakes and their places."""
     document = load_yaml(text, name)
     raw = validate_document(document, name, RawWaivers)
-    found: dict[str, Waiver] = {}
+    waivers: dict[str, Waiver] = {}
     problems = []
     for number, entry in enumerate(raw.waivers):
         path = ("waivers", number)
-        if entry.id in found:
+        if entry.id in waivers:
             problems.append(document.problem((*path, "id"), f"'{entry.id}' is waived twice"))
         try:
             day = date.fromisoformat(entry.review_by)
         except ValueError as error:
-            problems.append(document.problem((*path, "review_by"), f"'{entry.review_by}' is no day: {error}"))
+            problems.append(document.problem((*path, "review_by"), f"'{entry.review_by}' is not a day: {error}"))
             continue
-        found[entry.id] = Waiver(id=entry.id, reason=entry.reason, owner=entry.owner, review_by=day)
+        waivers[entry.id] = Waiver(id=entry.id, reason=entry.reason, owner=entry.owner, review_by=day)
     if problems:
         raise config_error(name, problems)
-    return tuple(found.values())
+    return tuple(waivers.values())
 
 
-def evaluate_findings(
-    findings: Sequence[Vulnerability], waivers: Iterable[Waiver], *, fail_on: Severity, today: date
+def evaluate_scan(
+    vulnerabilities: Sequence[Vulnerability], waivers: Iterable[Waiver], *, fail_on: Severity, today: date
 ) -> ScanResult:
-    """Hold findings against a threshold and the waivers."""
+    """Compare the vulnerabilities of one image with the threshold `fail_on` and the waivers."""
     by_id = {waiver.id: waiver for waiver in waivers}
-    ordered = sorted(findings, key=lambda finding: (-finding.severity, finding.id, finding.package))
-    known = [(finding, by_id[finding.id]) for finding in ordered if finding.id in by_id]
-    waived = tuple((finding, waiver) for finding, waiver in known if today <= waiver.review_by)
-    accepted = {waiver.id for _, waiver in waived}
-    standing = tuple(found for found in ordered if found.severity >= fail_on and found.id not in accepted)
+    ordered = sorted(vulnerabilities, key=lambda each: (-each.severity, each.id, each.package))
+    with_waiver = [(each, by_id[each.id]) for each in ordered if each.id in by_id]
+    waived = tuple((each, waiver) for each, waiver in with_waiver if today <= waiver.review_by)
+    waived_ids = {waiver.id for _, waiver in waived}
+    blocking = tuple(each for each in ordered if each.severity >= fail_on and each.id not in waived_ids)
     return ScanResult(
-        standing=standing,
+        blocking=blocking,
         waived=waived,
-        expired=tuple((finding, waiver) for finding, waiver in known if today > waiver.review_by),
-        counts={each: sum(finding.severity == each for finding in findings) for each in reversed(Severity)},
+        expired=tuple((each, waiver) for each, waiver in with_waiver if today > waiver.review_by),
+        counts={level: sum(each.severity == level for each in vulnerabilities) for level in reversed(Severity)},
     )
 
 
-def scan_summary(verdict: ScanResult) -> str:
-    """A verdict in one line."""
-    found = ", ".join(f"{count} {each.word}" for each, count in verdict.counts.items() if count)
-    stands = f"{len(verdict.standing)} stand in the way, {len(verdict.waived)} are waived"
-    return f"{sum(verdict.counts.values())} findings ({found}); {stands}" if found else "nothing found"
+def scan_summary(result: ScanResult) -> str:
+    """Format a result in one line."""
+    counts = ", ".join(f"{count} {severity.label}" for severity, count in result.counts.items() if count)
+    decision = f"{len(result.blocking)} blocking, {len(result.waived)} waived"
+    return f"{sum(result.counts.values())} findings ({counts}); {decision}" if counts else "no findings"
 
 
-def scan_lines(verdict: ScanResult) -> Iterator[str]:
-    """A verdict for people: first what fails, then what was accepted."""
-    late = {finding: waiver for finding, waiver in verdict.expired}
-    for finding in verdict.standing:
-        waiver = late.get(finding)
-        until = f"; {waiver.owner} accepted it until {waiver.review_by}: review it" if waiver else ""
-        yield f"{finding}{until}"
-    for finding, waiver in verdict.waived:
-        yield f"waived: {finding}: {waiver.reason} ({waiver.owner}, until {waiver.review_by})"
-    for finding, waiver in verdict.expired:
-        if finding not in verdict.standing:
-            yield f"below the threshold: {finding}; its waiver ended {waiver.review_by} ({waiver.owner})"
+def scan_lines(result: ScanResult) -> Iterator[str]:
+    """Format a result for people, one line for each vulnerability: first the blocking ones, then the waived ones."""
+    expired = {vulnerability: waiver for vulnerability, waiver in result.expired}
+    for vulnerability in result.blocking:
+        waiver = expired.get(vulnerability)
+        review = f"; {waiver.owner} accepted it until {waiver.review_by}: review it" if waiver else ""
+        yield f"{vulnerability}{review}"
+    for vulnerability, waiver in result.waived:
+        yield f"waived: {vulnerability}: {waiver.reason} ({waiver.owner}, until {waiver.review_by})"
+    for vulnerability, waiver in result.expired:
+        if vulnerability not in result.blocking:
+            yield f"below the threshold: {vulnerability}; its waiver expired on {waiver.review_by} ({waiver.owner})"
 
 
-def unused_waivers(waivers: Iterable[Waiver], found: Iterable[Vulnerability]) -> Iterator[str]:
-    """What the waivers file could lose, by what was found in all images."""
-    seen = {finding.id for finding in found}
+def unused_waivers(waivers: Iterable[Waiver], vulnerabilities: Iterable[Vulnerability]) -> Iterator[str]:
+    """Yield a line for each waiver that is not needed, given the vulnerabilities of all images."""
+    found = {vulnerability.id for vulnerability in vulnerabilities}
     for waiver in waivers:
-        if waiver.id not in seen:
-            yield f"not found in any image, so needs no waiver: {waiver.id} ({waiver.owner}, until {waiver.review_by})"
+        if waiver.id not in found:
+            yield f"no image has {waiver.id}; remove its waiver ({waiver.owner}, until {waiver.review_by})"
 
 
-def parse_findings(told: Mapping[str, Any]) -> tuple[Vulnerability, ...]:
-    """The findings in an answer of DescribeImageScanFindings, of a basic or an enhanced scan."""
-    both = told.get("imageScanFindings") or {}
-    return (*map(_basic, both.get("findings") or ()), *_enhanced(both.get("enhancedFindings") or ()))
-
-
-def await_findings(
-    ask: AskScan, begin: Callable[[], None], where: str, *, stop: Stop, patience: float = PATIENCE
+def await_scan(
+    fetch: FetchScan, start: Callable[[], None], where: str, *, stop: Stop, timeout: float = SCAN_TIMEOUT
 ) -> tuple[Vulnerability, ...]:
-    """Wait until an image is scanned, and begin a scan where none was. Raises `RegistryError` naming `where`.
+    """Wait until an image is scanned, and return its vulnerabilities. Start a scan if there was none.
 
-    `patience` in seconds. A scan that failed, or that ECR can't do for this image, is an error: nothing is known then.
+    `fetch` asks ECR, `start` starts a scan, `timeout` is in seconds. Raises `RegistryError` that names `where` if the
+    scan failed, is not possible for this image, or is not finished in time: then nothing is known about the image.
     """
-    waited, pause, begun = 0.0, _FIRST_PAUSE, False
+    waited, pause, started = 0.0, _FIRST_PAUSE, False
     while True:
-        told = ask()
-        if told is None and not begun:
-            begin()
-            begun = True
-        status = told.get("imageScanStatus", {}) if told else {}
-        word = status.get("status", "PENDING")
-        if told and word in _DONE:
-            return parse_findings(told)
-        if word not in _GOING:
-            raise RegistryError(f"{where} was not scanned: {word}: {status.get('description') or 'no reason given'}")
-        if waited >= patience:
-            raise RegistryError(f"{where}: its scan is {word} after {waited:.0f} s; try again later")
-        if stop.wait(min(pause, patience - waited)):
+        answer = fetch()
+        if answer is None and not started:
+            start()
+            started = True
+        scan = answer.get("imageScanStatus", {}) if answer else {}
+        status = scan.get("status", "PENDING")
+        if answer and status in _DONE:
+            return parse_findings(answer)
+        if status not in _UNFINISHED:
+            raise RegistryError(f"{where} was not scanned: {status}: {scan.get('description') or 'no reason given'}")
+        if waited >= timeout:
+            raise RegistryError(f"{where}: its scan is {status} after {waited:.0f} s; try again later")
+        seconds = min(pause, timeout - waited)
+        if stop.wait(seconds):
             raise Interrupted("interrupted")
-        waited += min(pause, patience - waited)
-        pause = min(pause * 1.5, _LONGEST_PAUSE)
+        waited += seconds
+        pause = min(pause * _PAUSE_FACTOR, _LONGEST_PAUSE)
 
 
-def _basic(told: Mapping[str, Any]) -> Vulnerability:
-    words = {entry["key"]: entry.get("value", "") for entry in told.get("attributes") or ()}
+def parse_findings(answer: Mapping[str, Any]) -> tuple[Vulnerability, ...]:
+    """Return the vulnerabilities in an answer of DescribeImageScanFindings, of a basic or an enhanced scan."""
+    findings = answer.get("imageScanFindings") or {}
+    basic = (_basic(entry) for entry in findings.get("findings") or ())
+    return (*basic, *_enhanced(findings.get("enhancedFindings") or ()))
+
+
+def _basic(entry: Mapping[str, Any]) -> Vulnerability:
+    attributes = {each["key"]: each.get("value", "") for each in entry.get("attributes") or ()}
     return Vulnerability(
-        id=told["name"],
-        severity=_severity(told.get("severity", "")),
-        package=words.get("package_name", "?"),
-        version=words.get("package_version", "?"),
+        id=entry["name"],
+        severity=_severity(entry.get("severity", "")),
+        package=attributes.get("package_name", "?"),
+        version=attributes.get("package_version", "?"),
     )
 
 
 def _enhanced(entries: Iterable[Mapping[str, Any]]) -> Iterator[Vulnerability]:
-    """One for each package; what Inspector itself suppresses or has closed is no finding."""
-    for told in entries:
-        if told.get("status", "ACTIVE") != "ACTIVE":
+    """Yield a vulnerability for each package of a finding of Amazon Inspector."""
+    for entry in entries:
+        # SUPPRESSED: a suppression rule of the account hides it. CLOSED: it is fixed.
+        if entry.get("status", "ACTIVE") != "ACTIVE":
             continue
-        details = told.get("packageVulnerabilityDetails") or {}
+        details = entry.get("packageVulnerabilityDetails") or {}
         packages: Sequence[Mapping[str, Any]] = details.get("vulnerablePackages") or ({},)
         for package in packages:
             fixed = package.get("fixedInVersion", "")
             yield Vulnerability(
-                id=details.get("vulnerabilityId") or told.get("title") or told.get("findingArn", "?"),
-                severity=_severity(told.get("severity", "")),
+                id=details.get("vulnerabilityId") or entry.get("title") or entry.get("findingArn", "?"),
+                severity=_severity(entry.get("severity", "")),
                 package=package.get("name", "?"),
                 version=package.get("version", "?"),
                 fixed="" if fixed == "NotAvailable" else fixed,

@@ -1,4 +1,4 @@
-"""Sign images, attest their SBOMs and verify both, with cosign."""
+"""Sign images, attest their SBOMs and verify both, by running cosign."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,13 +15,13 @@ from rlimages.registry.client import resolve_reference
 from rlimages.registry.http import Login
 from rlimages.registry.repository_settings import RawRepositories
 from rlimages.supplychain.cosign import (
-    OPTIONAL,
-    Signature,
+    COSIGN_3_OPTIONS,
+    ImageSignature,
     SignedImage,
     attest_argv,
-    attested_sboms,
     cosign_error,
     fingerprint,
+    parse_attested_sboms,
     parse_signatures,
     probe_argv,
     public_key_argv,
@@ -30,234 +30,258 @@ from rlimages.supplychain.cosign import (
     verify_argv,
     verify_attestation_argv,
 )
-from rlimages.supplychain.sbom import sbom_image
+from rlimages.supplychain.sbom import sbom_image_id
+from rlimages.system.context import RunContext
 from rlimages.system.files import write_text
-from rlimages.system.process import Stop, run_program
+from rlimages.system.process import run_program
 
 COSIGN_REMEDY = 'install cosign 2 or newer, or: scripts/engine tools && eval "$(scripts/engine env)"'
 TIMEOUT = 180.0
-"""Seconds for one command: what cosign itself allows."""
+"""Seconds for one command; cosign's own time limit is the same by default."""
 _UNSIGNED = ("no signatures found", "no matching signatures", "no matching attestations", "none of the attestations")
+"""Texts of cosign's errors for an image that the key did not sign. Any other error, as of the network, is raised."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Key:
-    """A key that signs."""
+class SigningKey:
+    """A private key of cosign."""
 
     name: str
-    """A file, or the URI of a key management service: `awskms:///alias/…`."""
+    """Path of a file, or the URI of a key management service: `awskms:///alias/…`."""
     password: str = field(default="", repr=False)
-    """Of the file."""
+    """Password of the file; empty for a URI."""
 
 
-def signing_key(name: str, variable: str | None, environ: Mapping[str, str]) -> Key:
-    """A key, with the password that a variable of the environment has. Raises `UsageError` where it is not set."""
-    if variable is not None and variable not in environ:
-        raise UsageError(f"the key {name} needs the password in {variable}, which is not set")
-    return Key(name=name, password=environ[variable] if variable else "")
+def signing_key(name: str, password_variable: str | None, environ: Mapping[str, str]) -> SigningKey:
+    """Return a key with the password from an environment variable. Raises `UsageError` if the variable is not set."""
+    if password_variable is not None and password_variable not in environ:
+        raise UsageError(f"the key {name} needs the password in {password_variable}, which is not set")
+    return SigningKey(name=name, password=environ[password_variable] if password_variable else "")
+
+
+def is_key_uri(name: str) -> bool:
+    """Return whether a key is named by the URI of a key management service, and not by a file."""
+    return "://" in name
 
 
 def signature_repositories(images: RawRepositories) -> RawRepositories:
-    """What ECR repositories of signatures are like, beside such of images.
-
-    Their tags move, because an attestation is added by writing its tag again; there is nothing in them to scan; and no
-    lifecycle policy may forget the signature of an image that is still there.
-    """
+    """Return the settings of the ECR repositories for signatures, derived from those for images."""
+    # Tags move, because an attestation is added by writing its tag again. There is nothing to scan. A lifecycle policy
+    # that counts or ages images would delete signatures of images that stay.
     return images.model_copy(update={"immutable": False, "scan_on_push": False, "lifecycle": None})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verification:
-    """What was found good about one image."""
+    """A verified signature of an image, and the verified SBOM."""
 
-    subject: SignedImage
+    image: SignedImage
     fingerprint: str
-    """Of the key: `sha256:…` of its public half in DER."""
+    """`sha256:…` of the public key in DER."""
     signed: str
-    """ISO 8601, as the signer said; empty where the signature does not say."""
+    """Time of signing by the signer's clock, ISO 8601; empty if the signature has none."""
     annotations: Mapping[str, str]
-    bom: Mapping[str, Any] | None
-    """The CycloneDX bill of materials; None where none was asked for."""
+    sbom: Mapping[str, Any] | None
+    """The attested CycloneDX SBOM; None if it was not asked for."""
 
 
 class Cosign:
-    """cosign, as one user of registries. All methods raise `RegistryError` with what it said, and `ToolError`."""
+    """Runs cosign with the credentials of one `DOCKER_CONFIG`.
+
+    Every method raises `RegistryError` with cosign's own message if cosign fails, `ToolError` if cosign is not
+    installed, and `Interrupted` if the user stops the command.
+    """
 
     def __init__(
-        self, login: Path, *, environ: Mapping[str, str], stop: Stop, log: Path | None = None, timeout: float = TIMEOUT
+        self, docker_config: Path, *, context: RunContext, log: Path | None = None, timeout: float = TIMEOUT
     ) -> None:
-        """`login`: a folder as DOCKER_CONFIG, see `login.docker_config`. What signs says goes to `log` (appended)."""
-        self._login = login
-        self._environ = environ
-        self._stop = stop
+        """`docker_config` is the folder with the credentials, see `registry.auth.temporary_docker_config`.
+
+        The output of `sign` and `attest` is appended to `log`. `timeout` is in seconds, for each command.
+        """
+        self._docker_config = docker_config
+        self._context = context
         self._log = log
         self._timeout = timeout
         self._options: dict[str, tuple[str, ...]] = {}
 
-    def public_key(self, key: Key) -> str:
-        """The public half of a key, as PEM."""
-        said = self._run(public_key_argv(key.name), password=key.password)
-        return "\n".join([*said, ""])
+    def public_key(self, key: SigningKey) -> str:
+        """Return the public key of a private key, as PEM."""
+        lines = self._run(public_key_argv(key.name), password=key.password)
+        return "\n".join([*lines, ""])
 
-    def sign(self, subject: SignedImage, key: Key, annotations: Mapping[str, str]) -> None:
-        """Sign a digest, and with it these annotations and the time."""
+    def sign(self, image: SignedImage, key: SigningKey, annotations: Mapping[str, str]) -> None:
+        """Sign an image, these annotations and the current time."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        argv = sign_argv(subject, key.name, {**annotations, SIGNED_ANNOTATION: now}, self._known("sign"))
-        self._run(argv, subject, password=key.password, log=self._log)
+        argv = sign_argv(image, key.name, {**annotations, SIGNED_ANNOTATION: now}, self._known_options("sign"))
+        self._run(argv, image, password=key.password, log=self._log)
 
-    def attest(self, subject: SignedImage, key: Key, bom: Path) -> None:
-        """Say, signed, that a CycloneDX file tells what is in the image; in place of what was said before."""
-        argv = attest_argv(subject, key.name, bom, self._known("attest"))
-        self._run(argv, subject, password=key.password, log=self._log)
+    def attest(self, image: SignedImage, key: SigningKey, sbom: Path) -> None:
+        """Sign the statement that an image has this CycloneDX SBOM. It replaces an earlier one."""
+        argv = attest_argv(image, key.name, sbom, self._known_options("attest"))
+        self._run(argv, image, password=key.password, log=self._log)
 
-    def signature(self, subject: SignedImage, public: str) -> Signature | None:
-        """The newest good signature by a key (file or URI); None where there is none."""
-        said = self._look(verify_argv(subject, public, self._known("verify")), subject)
-        found = parse_signatures(said, subject.digest)
-        return max(found, key=lambda signature: signature.annotations.get(SIGNED_ANNOTATION, ""), default=None)
+    def signature(self, image: SignedImage, public_key: str) -> ImageSignature | None:
+        """Return the newest valid signature by a public key (file or URI); None if there is none."""
+        lines = self._verify(verify_argv(image, public_key, self._known_options("verify")), image)
+        signatures = parse_signatures(lines, image.digest)
+        return max(signatures, key=lambda signature: signature.annotations.get(SIGNED_ANNOTATION, ""), default=None)
 
-    def bom(self, subject: SignedImage, public: str) -> Mapping[str, Any] | None:
-        """The bill of materials that a good attestation by a key carries; None where there is none."""
-        options = self._known("verify-attestation")
-        found = attested_sboms(self._look(verify_attestation_argv(subject, public, options), subject), subject.digest)
-        return found[-1] if found else None
+    def sbom(self, image: SignedImage, public_key: str) -> Mapping[str, Any] | None:
+        """Return the SBOM that a public key (file or URI) validly attests; None if there is none."""
+        argv = verify_attestation_argv(image, public_key, self._known_options("verify-attestation"))
+        sboms = parse_attested_sboms(self._verify(argv, image), image.digest)
+        return sboms[-1] if sboms else None
 
-    def _look(self, argv: Sequence[str], subject: SignedImage) -> list[str]:
-        """What a verification says; nothing where nothing was signed by that key."""
+    def _verify(self, argv: Sequence[str], image: SignedImage) -> list[str]:
+        """Return the output of a verification; nothing if the key signed nothing."""
         try:
-            return self._run(argv, subject)
-        except _RefusedError as error:
-            if any(words in str(error) for words in _UNSIGNED):
+            return self._run(argv, image)
+        except _CosignError as error:
+            if any(text in str(error) for text in _UNSIGNED):
                 return []
             raise
 
-    def _known(self, command: str) -> tuple[str, ...]:
+    def _known_options(self, command: str) -> tuple[str, ...]:
+        """Return those of `COSIGN_3_OPTIONS` that a command of the installed cosign has. Probed once."""
         if command not in self._options:
-            self._options[command] = self._probe(command, OPTIONAL)
+            self._options[command] = self._probe(command, COSIGN_3_OPTIONS)
         return self._options[command]
 
     def _probe(self, command: str, options: tuple[str, ...]) -> tuple[str, ...]:
-        """Those of some options that a command has."""
+        """Return those of these options that a command has."""
         try:
             self._run(probe_argv(command, options))
-        except _RefusedError as error:
-            left = remaining_options(str(error), options)
-            if left == options:
+        except _CosignError as error:
+            # cosign reports only the first unknown option, so probe again without it.
+            remaining = remaining_options(str(error), options)
+            if remaining == options:
                 raise
-            return self._probe(command, left) if left else ()
+            return self._probe(command, remaining) if remaining else ()
         return options
 
     def _run(
-        self, argv: Sequence[str], subject: SignedImage | None = None, *, password: str = "", log: Path | None = None
+        self, argv: Sequence[str], image: SignedImage | None = None, *, password: str = "", log: Path | None = None
     ) -> list[str]:
-        """What a command prints. An empty password is one too: it keeps cosign from asking a person."""
-        said: list[str] = []
-        told = {**self._environ, "DOCKER_CONFIG": str(self._login), "COSIGN_PASSWORD": password}
-        if subject:
-            told["COSIGN_REPOSITORY"] = subject.signatures
-        ended = run_program(
-            argv, log=log, on_line=said.append, timeout=self._timeout, stop=self._stop, env=told, remedy=COSIGN_REMEDY
+        """Run a command and return the lines of its output."""
+        lines: list[str] = []
+        # COSIGN_PASSWORD is always set: with an empty one, cosign does not ask a person for it.
+        env = {**self._context.environ, "DOCKER_CONFIG": str(self._docker_config), "COSIGN_PASSWORD": password}
+        if image:
+            env["COSIGN_REPOSITORY"] = image.signatures
+        result = run_program(
+            argv,
+            log=log,
+            on_line=lines.append,
+            timeout=self._timeout,
+            stop=self._context.stop,
+            env=env,
+            remedy=COSIGN_REMEDY,
         )
-        if ended.cancelled:
+        if result.cancelled:
             raise Interrupted("interrupted")
-        if ended.timed_out:
+        if result.timed_out:
             raise RegistryError(f"cosign {argv[1]} took longer than {self._timeout:.0f} s; is the registry slow?")
-        if not ended.passed:
-            of = f" of {subject.reference}" if subject else ""
-            raise _RefusedError(f"cosign {argv[1]}{of} failed: {cosign_error(said)}")
-        return said
+        if not result.passed:
+            of_image = f" of {image.reference}" if image else ""
+            raise _CosignError(f"cosign {argv[1]}{of_image} failed: {cosign_error(lines)}")
+        return lines
 
 
-class _RefusedError(RegistryError):
-    """cosign said no."""
+class _CosignError(RegistryError):
+    """cosign ended with an error."""
 
 
-def public_key(program: Cosign, key: Key, folder: Path) -> str:
-    """What to verify with: the URI of a key, or `cosign.pub` in `folder`, which gets the public half of a file's."""
+def verification_key(cosign: Cosign, key: SigningKey, folder: Path) -> str:
+    """Return what verifies the signatures of a private key: its URI, or the path of its public key.
+
+    The public key of a file is written to `cosign.pub` in `folder`.
+    """
     if is_key_uri(key.name):
         return key.name
     path = folder / "cosign.pub"
-    write_text(path, program.public_key(key))
+    write_text(path, cosign.public_key(key))
     return str(path)
 
 
 def sign_image(
-    program: Cosign,
-    subject: SignedImage,
-    key: Key,
-    public: str,
+    cosign: Cosign,
+    image: SignedImage,
+    key: SigningKey,
+    public_key: str,
     *,
     annotations: Mapping[str, str],
-    bom: Path | None = None,
+    sbom: Path | None = None,
 ) -> Verification:
-    """Sign an image and attest its bill of materials, unless both were done; what a verification says afterwards.
+    """Sign an image and attest its SBOM (a CycloneDX file), then verify both and return the result.
 
-    `public` is the key to verify with, see `public_half`. May be called again after it broke. Raises `RegistryError`.
+    What the key has signed already is not signed again, so an interrupted release can be repeated. `public_key` is the
+    path or URI that `verification_key` returns. Raises `RegistryError`.
     """
-    if program.signature(subject, public) is None:
-        program.sign(subject, key, annotations)
-    if bom is not None and program.bom(subject, public) != json.loads(bom.read_bytes()):
-        program.attest(subject, key, bom)
-    return verify_image(program, subject, public, with_bom=bom is not None)
+    if cosign.signature(image, public_key) is None:
+        cosign.sign(image, key, annotations)
+    if sbom is not None and cosign.sbom(image, public_key) != json.loads(sbom.read_bytes()):
+        cosign.attest(image, key, sbom)
+    return verify_image(cosign, image, public_key, with_sbom=sbom is not None)
 
 
-def verify_image(program: Cosign, subject: SignedImage, public: str, *, with_bom: bool = True) -> Verification:
-    """What a key (file or URI) says about an image. Raises `RegistryError` where it said nothing, or something else."""
-    signature = program.signature(subject, public)
+def verify_image(cosign: Cosign, image: SignedImage, public_key: str, *, with_sbom: bool = True) -> Verification:
+    """Verify the signature of an image, and its attested SBOM, with a public key (file or URI).
+
+    Raises `RegistryError` if the key did not sign the image, or attests no SBOM of it.
+    """
+    signature = cosign.signature(image, public_key)
     if signature is None:
-        raise RegistryError(f"{subject.reference} is not signed by the key {public} (looked in {subject.signatures})")
-    bom = program.bom(subject, public) if with_bom else None
-    if with_bom and bom is None:
-        raise RegistryError(f"{subject.reference} is signed, but the key {public} attests no bill of materials of it")
+        raise RegistryError(f"{image.reference} is not signed by the key {public_key} (looked in {image.signatures})")
+    sbom = cosign.sbom(image, public_key) if with_sbom else None
+    if with_sbom and sbom is None:
+        raise RegistryError(f"{image.reference} is signed, but the key {public_key} attests no SBOM of it")
     return Verification(
-        subject=subject,
-        fingerprint=fingerprint(_pem(program, public)),
+        image=image,
+        fingerprint=fingerprint(_read_public_key(cosign, public_key)),
         signed=signature.annotations.get(SIGNED_ANNOTATION, ""),
         annotations=signature.annotations,
-        bom=bom,
+        sbom=sbom,
     )
 
 
 def verify_references(
-    references: Sequence[str], public: str, *, credentials: Credentials, environ: Mapping[str, str], stop: Stop
+    references: Sequence[str], public_key: str, *, credentials: Credentials, context: RunContext
 ) -> Iterator[tuple[str, Verification | RegistryError]]:
-    """What a key says about what registries hold under these references now. One that it doesn't know is an answer too.
+    """Verify the images that registries have under these references now, and yield a result for each reference.
 
-    Also checked: that the bill of materials is this very image's. Raises `ToolError` where there is no cosign.
+    A reference that does not verify yields its error, and the others are still verified. The attested SBOM must be that
+    of the same image. Raises `ToolError` if cosign is not installed.
     """
     hosts = {parse_reference(reference).host for reference in references}
     login = RegistryLogin(credentials)
-    with temporary_docker_config(credentials, hosts, environ) as folder:
-        program = Cosign(folder, environ=environ, stop=stop)
+    with temporary_docker_config(credentials, hosts, context.environ) as docker_config:
+        cosign = Cosign(docker_config, context=context)
         for reference in references:
             try:
-                yield reference, _verify_reference(program, reference, public, login)
+                yield reference, _verify_reference(cosign, reference, public_key, login)
             except RegistryError as error:
                 yield reference, error
 
 
-def _verify_reference(program: Cosign, reference: str, public: str, login: Login) -> Verification:
-    place = parse_reference(reference)
+def _verify_reference(cosign: Cosign, reference: str, public_key: str, login: Login) -> Verification:
+    parsed = parse_reference(reference)
     manifest = resolve_reference(reference, login=login)
     if manifest is None:
-        raise RegistryError(f"{reference} is not there")
-    subject = SignedImage(host=place.host, repository=place.repository, digest=manifest.digest)
-    verified = verify_image(program, subject, public)
-    image = sbom_image(verified.bom or {})
-    if image and manifest.image and image != manifest.image:
-        raise RegistryError(f"{reference} is {manifest.image}, and what is attested as its contents is {image}'s")
-    return verified
+        raise RegistryError(f"{reference} does not exist")
+    image = SignedImage(host=parsed.host, repository=parsed.repository, digest=manifest.digest)
+    verification = verify_image(cosign, image, public_key)
+    described = sbom_image_id(verification.sbom or {})
+    # The digest of an attestation can be right and its SBOM still be made from another image.
+    if described and manifest.image and described != manifest.image:
+        raise RegistryError(f"{reference} is the image {manifest.image}, but the attested SBOM is that of {described}")
+    return verification
 
 
-def _pem(program: Cosign, public: str) -> str:
-    if is_key_uri(public):
-        return program.public_key(Key(name=public))
+def _read_public_key(cosign: Cosign, public_key: str) -> str:
+    if is_key_uri(public_key):
+        return cosign.public_key(SigningKey(name=public_key))
     try:
-        return Path(public).read_text(encoding="utf-8")
+        return Path(public_key).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise RegistryError(f"{public}: the key cannot be read: {error}") from error
-
-
-def is_key_uri(name: str) -> bool:
-    """Whether a key is one of a key management service, and no file."""
-    return "://" in name
+        raise RegistryError(f"{public_key}: the key cannot be read: {error}") from error

@@ -3,13 +3,12 @@ from datetime import date
 import pytest
 
 from rlimages.errors import ConfigError, Interrupted, RegistryError
-from rlimages.release.targets_file import parse_targets
 from rlimages.supplychain.scan import (
     Severity,
     Vulnerability,
     Waiver,
-    await_findings,
-    evaluate_findings,
+    await_scan,
+    evaluate_scan,
     parse_findings,
     parse_waivers,
     scan_lines,
@@ -49,72 +48,72 @@ def waiver(id: str = "CVE-2026-1", until: date = TODAY) -> Waiver:
     return Waiver(id=id, reason="not reachable", owner="team@example.com", review_by=until)
 
 
-def verdict(*found: Vulnerability, waivers: tuple[Waiver, ...] = (), fail_on: Severity = Severity.HIGH):
-    return evaluate_findings(found, waivers, fail_on=fail_on, today=TODAY)
+def evaluate(*found: Vulnerability, waivers: tuple[Waiver, ...] = (), fail_on: Severity = Severity.HIGH):
+    return evaluate_scan(found, waivers, fail_on=fail_on, today=TODAY)
 
 
-def test_a_finding_at_the_threshold_fails() -> None:
-    assert verdict(HIGH, LOW).standing == (HIGH,)
-    assert not verdict(HIGH).passed
+def test_a_vulnerability_at_the_threshold_is_blocking() -> None:
+    assert evaluate(HIGH, LOW).blocking == (HIGH,)
+    assert not evaluate(HIGH).passed
 
 
-def test_a_finding_below_the_threshold_is_counted() -> None:
-    told = verdict(LOW)
-    assert told.passed
-    assert told.counts[Severity.LOW] == 1
+def test_a_vulnerability_below_the_threshold_is_only_counted() -> None:
+    result = evaluate(LOW)
+    assert result.passed
+    assert result.counts[Severity.LOW] == 1
 
 
-def test_the_worst_comes_first() -> None:
-    assert verdict(LOW, HIGH, fail_on=Severity.LOW).standing == (HIGH, LOW)
+def test_the_most_severe_vulnerability_comes_first() -> None:
+    assert evaluate(LOW, HIGH, fail_on=Severity.LOW).blocking == (HIGH, LOW)
 
 
-def test_a_waiver_holds_on_its_last_day() -> None:
-    told = verdict(HIGH, waivers=(waiver(),))
-    assert told.passed
-    assert told.waived == ((HIGH, waiver()),)
+def test_a_waiver_is_valid_on_its_last_day() -> None:
+    result = evaluate(HIGH, waivers=(waiver(),))
+    assert result.passed
+    assert result.waived == ((HIGH, waiver()),)
 
 
 def test_a_waiver_past_its_date_waives_nothing() -> None:
     late = waiver(until=date(2026, 11, 20))
-    told = verdict(HIGH, waivers=(late,))
-    assert not told.passed
-    assert list(scan_lines(told)) == [
-        "CVE-2026-1 (high) in openssl 3.0.1, mended in 3.0.2; team@example.com accepted it until 2026-11-20: review it"
+    result = evaluate(HIGH, waivers=(late,))
+    assert not result.passed
+    assert list(scan_lines(result)) == [
+        "CVE-2026-1 (high) in openssl 3.0.1, fixed in 3.0.2; team@example.com accepted it until 2026-11-20: review it"
     ]
 
 
-def test_a_waiver_for_nothing_that_was_found_is_reported() -> None:
+def test_an_unused_waiver_is_reported() -> None:
     (line,) = unused_waivers([waiver("CVE-2020-9"), waiver()], [HIGH, LOW])
-    assert line == "not found in any image, so needs no waiver: CVE-2020-9 (team@example.com, until 2026-11-21)"
+    assert line == "no image has CVE-2020-9; remove its waiver (team@example.com, until 2026-11-21)"
 
 
-def test_a_verdict_has_a_line_for_itself_and_one_for_each_finding_that_matters() -> None:
-    told = verdict(HIGH, LOW, waivers=(waiver(),))
-    assert scan_summary(told) == "2 findings (1 high, 1 low); 0 stand in the way, 1 are waived"
-    assert list(scan_lines(told)) == [f"waived: {HIGH}: not reachable (team@example.com, until 2026-11-21)"]
-    assert scan_summary(verdict()) == "nothing found"
+def test_a_result_is_shown_in_one_line_and_one_more_for_each_blocking_or_waived_vulnerability() -> None:
+    result = evaluate(HIGH, LOW, waivers=(waiver(),))
+    assert scan_summary(result) == "2 findings (1 high, 1 low); 0 blocking, 1 waived"
+    assert list(scan_lines(result)) == [f"waived: {HIGH}: not reachable (team@example.com, until 2026-11-21)"]
+    assert scan_summary(evaluate()) == "no findings"
 
 
-def test_a_basic_finding_names_the_package() -> None:
+def test_a_basic_finding_has_its_package_and_version() -> None:
     (found,) = parse_findings(BASIC)
     assert (found.id, found.severity, found.package, found.version) == ("CVE-2026-1", Severity.HIGH, "openssl", "3.0.1")
 
 
-def test_an_enhanced_finding_counts_for_each_package() -> None:
+def test_an_enhanced_finding_is_one_vulnerability_for_each_package() -> None:
     assert [(found.package, found.fixed) for found in parse_findings(enhanced())] == [
         ("openssl", "3.0.2"),
         ("libssl", ""),
     ]
 
 
-def test_what_inspector_suppresses_is_no_finding() -> None:
+def test_a_finding_that_inspector_suppresses_does_not_count() -> None:
     assert parse_findings(enhanced(status="SUPPRESSED")) == ()
 
 
-def test_a_severity_that_nobody_gave_is_counted_and_fails_nothing() -> None:
-    told = evaluate_findings(parse_findings(enhanced("UNTRIAGED")), (), fail_on=Severity.INFORMATIONAL, today=TODAY)
-    assert told.passed
-    assert told.counts[Severity.UNDEFINED] == 2
+def test_an_unrated_vulnerability_is_counted_and_not_blocking() -> None:
+    result = evaluate_scan(parse_findings(enhanced("UNTRIAGED")), (), fail_on=Severity.INFORMATIONAL, today=TODAY)
+    assert result.passed
+    assert result.counts[Severity.UNDEFINED] == 2
 
 
 WAIVERS = """\
@@ -127,8 +126,8 @@ waivers:
 
 
 def test_waivers_are_read() -> None:
-    (told,) = parse_waivers(WAIVERS)
-    assert told.review_by == date(2026, 12, 31)
+    (waiver,) = parse_waivers(WAIVERS)
+    assert waiver.review_by == date(2026, 12, 31)
 
 
 @pytest.mark.parametrize(
@@ -141,63 +140,34 @@ def test_waivers_are_read() -> None:
         ),
         (
             WAIVERS.replace("2026-12-31", "2026-13-31"),
-            "waivers.yaml:5:16: waivers[0].review_by: '2026-13-31' is no day",
+            "waivers.yaml:5:16: waivers[0].review_by: '2026-13-31' is not a day",
         ),
         (WAIVERS.replace("2026-12-31", "soon"), "waivers.yaml:5:16: waivers[0].review_by: 'soon' is not of the form"),
         (WAIVERS + WAIVERS.partition("\n")[2], "waivers.yaml:6:9: waivers[1].id: 'CVE-2026-1' is waived twice"),
     ],
 )
-def test_a_mistake_in_the_waivers_is_told_with_its_place(text, message) -> None:
-    with pytest.raises(ConfigError) as told:
+def test_a_mistake_in_the_waivers_is_reported_with_its_position(text, message) -> None:
+    with pytest.raises(ConfigError) as error:
         parse_waivers(text)
-    assert message in str(told.value)
-
-
-TARGETS = """\
-version: 1
-targets:
-  production:
-    ecr: {regions: [us-west-2]}
-    sign: awskms:///alias/release
-    scan: {fail_on: medium, waivers: waivers.yaml}
-"""
-
-
-def test_a_target_says_what_fails_and_where_the_waivers_are() -> None:
-    scan = parse_targets(TARGETS).find("production").scan
-    assert Severity[scan.fail_on.upper()] is Severity.MEDIUM
-    assert scan.waivers == "waivers.yaml"
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (TARGETS.replace("medium", "mediun"), "'mediun' is not one of critical, high, medium, low, informational"),
-        (TARGETS.replace("ecr: {regions: [us-west-2]}", "registry: 127.0.0.1:5000"), "scan: only ECR scans"),
-        (TARGETS.replace("sign: awskms:///alias/release", "sign_password: WORD"), "this is the password of a key, but 'sign' is missing"),
-    ],
-)
-def test_a_target_that_cannot_scan_or_sign_is_refused(text, message) -> None:
-    with pytest.raises(ConfigError, match=message):
-        parse_targets(text)
+    assert message in str(error.value)
 
 
 class Scanner:
-    """Answers in this order, the last one again and again."""
+    """Gives these answers in this order, and repeats the last one."""
 
     def __init__(self, *answers: object) -> None:
         self.answers = list(answers)
-        self.begun = 0
+        self.started = 0
 
-    def ask(self):
+    def fetch(self):
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
-    def begin(self) -> None:
-        self.begun += 1
+    def start(self) -> None:
+        self.started += 1
 
 
-class Patient(Stop().__class__):
-    """Time flies."""
+class InstantStop(Stop().__class__):
+    """A stop signal whose waits return at once and are added up."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -208,37 +178,37 @@ class Patient(Stop().__class__):
         return self.is_set()
 
 
-def going(status: str) -> dict[str, object]:
+def unfinished(status: str) -> dict[str, object]:
     return {"imageScanStatus": {"status": status, "description": "because"}}
 
 
-def test_a_scan_is_begun_where_none_was_and_awaited() -> None:
-    scanner = Scanner(None, None, going("IN_PROGRESS"), going("PENDING"), BASIC)
-    assert len(await_findings(scanner.ask, scanner.begin, "x", stop=Patient())) == 1
-    assert scanner.begun == 1
+def test_a_missing_scan_is_started_once_and_awaited() -> None:
+    scanner = Scanner(None, None, unfinished("IN_PROGRESS"), unfinished("PENDING"), BASIC)
+    assert len(await_scan(scanner.fetch, scanner.start, "x", stop=InstantStop())) == 1
+    assert scanner.started == 1
 
 
-def test_a_scan_that_was_done_is_not_begun_again() -> None:
+def test_a_finished_scan_is_not_started_again() -> None:
     scanner = Scanner(enhanced())
-    assert len(await_findings(scanner.ask, scanner.begin, "x", stop=Patient())) == 2
-    assert scanner.begun == 0
+    assert len(await_scan(scanner.fetch, scanner.start, "x", stop=InstantStop())) == 2
+    assert scanner.started == 0
 
 
-def test_a_scan_is_awaited_so_long_and_no_longer() -> None:
-    stop = Patient()
+def test_a_scan_that_is_not_finished_in_time_is_an_error() -> None:
+    stop = InstantStop()
     with pytest.raises(RegistryError, match="x: its scan is IN_PROGRESS after 60 s"):
-        await_findings(Scanner(going("IN_PROGRESS")).ask, lambda: None, "x", stop=stop, patience=60.0)
+        await_scan(Scanner(unfinished("IN_PROGRESS")).fetch, lambda: None, "x", stop=stop, timeout=60.0)
     assert stop.waited == 60.0
 
 
 @pytest.mark.parametrize("status", ["FAILED", "UNSUPPORTED_IMAGE", "SCAN_ELIGIBILITY_EXPIRED", "SOMETHING_NEW"])
-def test_what_cannot_be_scanned_does_not_pass(status) -> None:
+def test_an_image_that_cannot_be_scanned_is_an_error(status) -> None:
     with pytest.raises(RegistryError, match=f"x was not scanned: {status}: because"):
-        await_findings(Scanner(going(status)).ask, lambda: None, "x", stop=Patient())
+        await_scan(Scanner(unfinished(status)).fetch, lambda: None, "x", stop=InstantStop())
 
 
 def test_waiting_for_a_scan_can_be_interrupted() -> None:
-    stop = Patient()
+    stop = InstantStop()
     stop.set()
     with pytest.raises(Interrupted):
-        await_findings(Scanner(going("PENDING")).ask, lambda: None, "x", stop=stop)
+        await_scan(Scanner(unfinished("PENDING")).fetch, lambda: None, "x", stop=stop)
