@@ -19,8 +19,9 @@ IN_TOTO = "application/vnd.in-toto+json"
 """Media type of a layer that is an attestation and contains no files."""
 REFERENCE_TYPE = "vnd.docker.reference.type"
 """Annotation in an index that marks the attestations that BuildKit adds to an image."""
-MEDIA_TYPES = (DOCKER_MANIFEST, OCI_MANIFEST, DOCKER_LIST, OCI_INDEX)
-INDEXES = (DOCKER_LIST, OCI_INDEX)
+MANIFEST_TYPES = (DOCKER_MANIFEST, OCI_MANIFEST, DOCKER_LIST, OCI_INDEX)
+"""Media types to request. A registry may refuse or convert a manifest whose type is not in the header Accept."""
+INDEX_TYPES = (DOCKER_LIST, OCI_INDEX)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

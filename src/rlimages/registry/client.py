@@ -7,7 +7,7 @@ from urllib.parse import urljoin, urlsplit
 
 from rlimages.errors import Interrupted, RegistryError
 from rlimages.oci.manifest import (
-    MEDIA_TYPES,
+    MANIFEST_TYPES,
     Blob,
     Manifest,
     PackedContent,
@@ -69,7 +69,7 @@ class RegistryClient:
             "GET",
             f"{repository}/manifests/{tag_or_digest}",
             expected=(200, 404),
-            headers={"accept": ", ".join(MEDIA_TYPES)},
+            headers={"accept": ", ".join(MANIFEST_TYPES)},
         )
         if response.status_code == 404:
             return None

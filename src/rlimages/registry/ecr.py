@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from rlimages.errors import RegistryError
 from rlimages.matrix.accounts import ecr_host, load_accounts
 from rlimages.registry.auth import Credentials, DockerCredentials, docker_folder
-from rlimages.registry.repository_settings import mutability_arguments
 from rlimages.registry.request_counter import RequestCounter
 
 if TYPE_CHECKING:
@@ -65,6 +64,8 @@ class EcrClient:
 
         `floating` are the patterns of the tags that may move. The settings of an existing repository are not changed.
         """
+        from rlimages.registry.repository_settings import mutability_arguments
+
         if self._has_repository(repository):
             return False
         encryption: dict[str, str] = {"encryptionType": settings.encryption.type}

@@ -9,14 +9,14 @@ from threading import Thread
 import pytest
 
 from rlimages.errors import RegistryError
-from rlimages.oci.manifest import DOCKER_CONFIG, DOCKER_LAYER, MEDIA_TYPES, parse_reference
+from rlimages.oci.manifest import DOCKER_CONFIG, DOCKER_LAYER, MANIFEST_TYPES, parse_reference
 from rlimages.registry.client import resolve_reference
 from rlimages.registry.http import base_url, is_loopback, is_reachable
 
 MANIFEST = json.dumps(
     {
         "schemaVersion": 2,
-        "mediaType": MEDIA_TYPES[0],
+        "mediaType": MANIFEST_TYPES[0],
         "config": {"mediaType": DOCKER_CONFIG, "digest": "sha256:config", "size": 7},
         "layers": [
             {"mediaType": DOCKER_LAYER, "digest": "sha256:a", "size": 30},
@@ -72,7 +72,7 @@ def test_a_reference_resolves_to_the_manifest_in_the_registry(registry) -> None:
     registry.answers = [answer(docker_content_digest=DIGEST)]
     found = resolve_reference(f"{registry.host}/team/x:1")
     assert found.digest == DIGEST
-    assert found.media_type == MEDIA_TYPES[0]
+    assert found.media_type == MANIFEST_TYPES[0]
     assert found.image == "sha256:config"
     assert [layer.size for layer in found.layers] == [30, 12]
 
@@ -82,7 +82,7 @@ def test_every_type_of_manifest_is_accepted(registry) -> None:
     resolve_reference(f"{registry.host}/team/x:1")
     path, headers = registry.requests[0]
     assert path == "/v2/team/x/manifests/1"
-    assert headers["accept"] == ", ".join(MEDIA_TYPES)
+    assert headers["accept"] == ", ".join(MANIFEST_TYPES)
 
 
 def test_a_missing_manifest_is_not_an_error(registry) -> None:
@@ -123,9 +123,9 @@ def test_a_response_that_is_not_a_manifest_is_an_error(registry, body) -> None:
 
 
 def test_an_index_has_no_configuration(registry) -> None:
-    registry.answers = [answer(json.dumps({"mediaType": MEDIA_TYPES[3], "manifests": []}).encode())]
+    registry.answers = [answer(json.dumps({"mediaType": MANIFEST_TYPES[3], "manifests": []}).encode())]
     found = resolve_reference(f"{registry.host}/x:1")
-    assert (found.media_type, found.image, found.layers) == (MEDIA_TYPES[3], "", ())
+    assert (found.media_type, found.image, found.layers) == (MANIFEST_TYPES[3], "", ())
 
 
 class RenewedLogin:
