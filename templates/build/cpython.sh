@@ -1,9 +1,9 @@
 #!/bin/sh
-# Compile a CPython that the distribution does not have, from its source release, into /usr/local.
+# Compile a source release of CPython that the distribution has no package of, and install it to /usr/local.
 #
 #   cpython.sh VERSION SHA256
 #
-# SHA256 is that of Python-VERSION.tar.xz. The test suite stays out; pip is the one that the release brings.
+# SHA256 is the checksum of Python-VERSION.tar.xz. The test suite is removed. pip is the version in the release.
 set -eu
 # shellcheck source=templates/build/buildhost.sh
 . /run/build/buildhost.sh
@@ -24,5 +24,5 @@ make --quiet -j "$(nproc)"
 make --quiet install
 rm -rf /usr/local/lib/python*/test
 ln -s python3 /usr/local/bin/python
-# What configure leaves out in silence when a header is missing.
+# If a header is missing, the build succeeds without these modules.
 python3 -c 'import bz2, ctypes, lzma, readline, sqlite3, ssl, zlib'

@@ -1,10 +1,10 @@
 /*
- * gethostname() for a container that SageMaker started.
+ * Replace gethostname() in a container that SageMaker started.
  *
- * All hosts of a training job have the same host name there, which Ray, MPI and NCCL take for one machine.
- * The name by which the hosts know each other (algo-1, algo-2, ...) is `current_host` in
- * /opt/ml/input/config/resourceconfig.json; rlimages-entrypoint reads it into RLIMAGES_HOSTNAME and preloads
- * this library. Without that variable the answer is the kernel's.
+ * All hosts of a training job have the same host name, so Ray, MPI and NCCL take them for one machine. The names
+ * that the hosts resolve (algo-1, algo-2, ...) are different: each host's own is `current_host` in
+ * /opt/ml/input/config/resourceconfig.json. rlimages-entrypoint copies it to RLIMAGES_HOSTNAME and preloads this
+ * library. Without that variable this function returns the kernel's name.
  */
 #define _POSIX_C_SOURCE 200809L
 #define _DEFAULT_SOURCE
@@ -18,22 +18,22 @@
 int gethostname(char *name, size_t size)
 {
     struct utsname kernel;
-    const char *answer = getenv("RLIMAGES_HOSTNAME");
+    const char *result = getenv("RLIMAGES_HOSTNAME");
     size_t length;
 
-    if (answer == NULL || answer[0] == '\0') {
+    if (result == NULL || result[0] == '\0') {
         if (uname(&kernel) != 0)
             return -1;
-        answer = kernel.nodename;
+        result = kernel.nodename;
     }
-    length = strlen(answer);
+    length = strlen(result);
     if (length < size) {
-        memcpy(name, answer, length + 1);
+        memcpy(name, result, length + 1);
         return 0;
     }
-    /* As glibc does: what fits, always terminated, and an error that says it was cut. */
+    /* Like glibc: truncate the name, terminate it and report an error. */
     if (size > 0) {
-        memcpy(name, answer, size - 1);
+        memcpy(name, result, size - 1);
         name[size - 1] = '\0';
     }
     errno = ENAMETOOLONG;

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Install the wheels of a folder beside what the interpreter already has, byte-compiled, without an index.
+# Install the wheels of a folder for an interpreter, without an index, and byte-compile them.
 #
 #   install-wheels.sh PYTHON FOLDER
 #
-# FOLDER is what python-wheels.sh made; if a pip lies in it, that one installs.
+# FOLDER is the output of python-wheels.sh. If it has a folder `pip`, that version of pip installs.
 set -eu
 
 python=$1 folder=$2
@@ -12,12 +12,12 @@ if [ -d "$folder/pip" ]; then
     export PYTHONPATH="$folder/pip"
 fi
 
-began=$(date +%s)
+started=$(date +%s)
 "$python" -m pip install --no-index --find-links "$folder" --no-deps --no-cache-dir --no-compile \
     -r "$folder/requirements.txt"
 
-# Bytecode holds the time stamp of its source: first that of stamped.sh, then the bytecode.
-"$python" - "$began" <<'END'
+# Bytecode contains the time stamp of its source, so set the one of stamped.sh before compiling.
+"$python" - "$started" <<'END'
 import compileall, os, sys, sysconfig
 
 for top in sorted(set(sysconfig.get_paths()[name] for name in ("purelib", "platlib"))):

@@ -1,11 +1,13 @@
 #!/bin/sh
-# Make a virtual environment and install a lock into it, each file checked against its hash.
+# Create a virtual environment and install the packages of a lock into it. Each file is checked against its hash.
 #
 #   python-environment.sh ENVIRONMENT LOCK UV [--build-constraint REQUIREMENT]...
 #
-# Only what the lock names gets in, pip included. UV is the version of uv that installs, from a throw-away place.
-# REQUIREMENTs bind the environments that source packages are built in. uv keeps wheels that it built apart by the settings
-# of their builds, not by these: so that no cell gets what another one's tools built, a setting says them.
+# Nothing but the packages of the lock is installed; pip must be one of them. UV is the version of uv that installs them,
+# from a temporary environment.
+# Each REQUIREMENT constrains the environments that source packages are built in. uv's cache distinguishes the wheels that
+# it built by their config settings, but not by these constraints. So a config setting contains a checksum of them:
+# otherwise a cell could get a wheel that the build tools of another cell made.
 set -eu
 # shellcheck source=templates/build/buildhost.sh
 . /run/build/buildhost.sh
@@ -27,19 +29,19 @@ python3 -m venv --without-pip "$environment"
 python="$environment/bin/python"
 python3 -m venv "$work/tools"
 "$work/tools/bin/pip" install --quiet --no-compile "uv==$uv"
-lend_to_uv
+configure_uv
 
 "$work/tools/bin/uv" pip install --python "$python" --require-hashes --no-deps \
     --build-constraints "$work/build-constraints.txt" \
     --config-setting "built-under=$(cksum <"$work/build-constraints.txt" | tr ' ' -)" -r "$lock"
 rm -f "$environment/.lock"
 if ! "$python" -m pip --version; then
-    echo "python-environment.sh: the lock brings no pip, with which a job installs its requirements.txt" >&2
+    echo "python-environment.sh: the lock has no pip, but a job needs pip to install its requirements.txt" >&2
     exit 1
 fi
 
-# What only serves to compile against a package (the image has no compiler), to run it with Java (nor that) or to test
-# it, and what none of its modules imports: a sixth of the image beside PyTorch.
+# Remove files that no module imports: tests, headers (the image has no compiler) and jars (it has no Java). In images
+# with PyTorch they are a sixth of the size.
 site=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
 for package in gevent matplotlib networkx numpy pandas psutil pyarrow pywt scipy skimage sympy zope; do
     if [ -d "$site/$package" ]; then
@@ -49,20 +51,20 @@ done
 rm -rf "$site/tensorflow/include" "$site/torch/include" "$site/torch/test" "$site"/torch/bin/test_* \
     "$site/onnx/backend/test" "$site/ray/jars"
 
-# When the file of a local wheel was written: another time on each machine.
-for note in "$site"/*.dist-info/uv_cache.json; do
-    if [ -f "$note" ]; then
-        sed -i '/\/uv_cache\.json,/d' "${note%/*}/RECORD"
-        rm "$note"
+# uv records the time at which a local wheel was written, which is different on each machine.
+for record in "$site"/*.dist-info/uv_cache.json; do
+    if [ -f "$record" ]; then
+        sed -i '/\/uv_cache\.json,/d' "${record%/*}/RECORD"
+        rm "$record"
     fi
 done
 
-# Byte-compiled here, or every start of a container would do it again (10 s beside TensorFlow). The stamps of
-# source and bytecode agree, and an edited file is compiled anew.
+# Compile now; otherwise every start of a container would compile again (10 s with TensorFlow). Bytecode contains the time
+# stamp of its source, so set that first. If a user edits a file, Python compiles it again.
 find "$environment" -exec touch --no-dereference --date=2000-01-01T00:00:00Z {} +
-# Bytecode says which of its strings something else refers to as well. Up to Python 3.10, that may be the cache of method
-# look-ups, whose content depends on addresses: it is emptied before each file. Or it is a file compiled before: each of
-# four processes always has the same ones.
+# Bytecode depends on which of its strings other objects of the process refer to. Two kinds of such objects differ between
+# builds. Up to Python 3.10, the cache of method look-ups depends on memory addresses, so it is emptied before each file.
+# And files that the same process compiled before count, so each of the four processes always gets the same files.
 cat >"$work/compile.py" <<'END'
 import compileall, sys
 
@@ -79,7 +81,7 @@ for part in "$work"/part.*; do
     env -u SOURCE_DATE_EPOCH PYTHONHASHSEED=0 "$python" -W ignore "$work/compile.py" "$part" &
     running="$running $!"
 done
-for each in $running; do
-    wait "$each" || echo "python-environment.sh: some files above are not for this Python and stay uncompiled"
+for process in $running; do
+    wait "$process" || echo "python-environment.sh: some files above do not compile with this Python and stay without bytecode"
 done
 find "$environment" -newermt 2000-01-02 -exec touch --no-dereference --date=2000-01-01T00:00:00Z {} +

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Turn a lock into a folder of wheels: fetch what exists as one, compile what does not. Nothing is installed.
+# Make a folder with the wheels of a lock: download them, or build them from source if there is none. Install nothing.
 #
 #   python-wheels.sh PYTHON FOLDER LOCK PIP [--build-constraint REQUIREMENT]...
 #
-# PYTHON is the interpreter that the base brings. PIP is the version of pip that does it (`-` for the base's own): an
-# old base's pip knows no newer kinds of wheels. It is left in FOLDER/pip for install-wheels.sh. Whatever hash the
-# lock gives is checked.
+# PYTHON is the interpreter of the base image. PIP is the version of pip to use, because the pip of an old base image does
+# not support newer kinds of wheels; it stays in FOLDER/pip for install-wheels.sh. `-` means the base image's own pip.
+# Hashes in the lock are checked.
 set -eu
 # shellcheck source=templates/build/buildhost.sh
 . /run/build/buildhost.sh
@@ -24,7 +24,7 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 if [ -s "$work/build-constraints.txt" ]; then
-    # Two names for one thing: pip from 25.3 on listens to the second only.
+    # Both variables mean the same; pip 25.3 and later read only the second.
     export PIP_CONSTRAINT="$work/build-constraints.txt" PIP_BUILD_CONSTRAINT="$work/build-constraints.txt"
 fi
 if [ "$pip" != - ]; then
@@ -32,7 +32,7 @@ if [ "$pip" != - ]; then
     export PYTHONPATH="$folder/pip"
 fi
 
-# --use-pep517: source packages are built in an environment of their own, whatever tools the base has.
+# --use-pep517 builds source packages in an isolated environment, so the tools of the base image do not matter.
 "$python" -m pip wheel --use-pep517 --no-deps --wheel-dir "$folder" -r "$lock"
-# The same pins without hashes: what was compiled here has one of its own.
+# The same pins without hashes, because a wheel that was built here has a hash that the lock does not know.
 sed -e '/^[A-Za-z0-9]/!d' -e 's/ --hash=.*//' -e 's/ *\\$//' "$lock" >"$folder/requirements.txt"

@@ -4,7 +4,7 @@ ARG account=520713654638
 ARG region=us-west-2
 ARG domain=amazonaws.com
 
-# Certificates, pip settings and wheels of whoever builds: empty without `--build-context buildhost=DIR`.
+# Certificates, pip settings and wheels of the build machine. Empty unless `--build-context buildhost=DIR` is passed.
 FROM scratch AS buildhost
 
 FROM ${account}.dkr.ecr.${region}.${domain}/sagemaker-tensorflow-scriptmode:1.11.0-cpu-py3 AS base-cpu
@@ -44,7 +44,7 @@ RUN --mount=type=bind,source=templates/build/stamped.sh,target=/run/build/stampe
         xz-utils \
         zlib1g-dev
 
-# The base's Python came without headers from an archive that is gone; this one stays in this stage.
+# The base image's Python has no headers, and its archive no longer exists. The same Python is compiled for this stage only.
 RUN --mount=type=bind,source=templates/build/stamped.sh,target=/run/build/stamped.sh \
     --mount=type=bind,source=templates/build/buildhost.sh,target=/run/build/buildhost.sh \
     --mount=type=bind,source=templates/build/cpython.sh,target=/run/build/cpython.sh \

@@ -4,7 +4,7 @@ ARG account=763104351884
 ARG region=us-west-2
 ARG domain=amazonaws.com
 
-# Certificates, pip settings and wheels of whoever builds: empty without `--build-context buildhost=DIR`.
+# Certificates, pip settings and wheels of the build machine. Empty unless `--build-context buildhost=DIR` is passed.
 FROM scratch AS buildhost
 
 FROM ${account}.dkr.ecr.${region}.${domain}/tensorflow-training:2.1.0-cpu-py36-ubuntu18.04 AS base-cpu

@@ -4,7 +4,7 @@ ARG account=462105765813
 ARG region=us-west-2
 ARG domain=amazonaws.com
 
-# Certificates, pip settings and wheels of whoever builds: empty without `--build-context buildhost=DIR`.
+# Certificates, pip settings and wheels of the build machine. Empty unless `--build-context buildhost=DIR` is passed.
 FROM scratch AS buildhost
 
 FROM ${account}.dkr.ecr.${region}.${domain}/sagemaker-rl-ray-container:ray-0.8.2-tf-cpu-py36 AS base-cpu
