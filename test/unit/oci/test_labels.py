@@ -1,10 +1,13 @@
 """The labels of an image record how it was built."""
 
+import ast
 import json
+from pathlib import Path
 
 import pytest
 
 from rlimages.errors import UsageError
+from rlimages.oci import labels
 from rlimages.oci.labels import BuildOrigin, base_differences, read_origin, source_difference
 
 INPUTS = {"base debian:bookworm-slim": "sha256:aaa", "lock numpy": "1.24.3 1234", "recipe": "ab cd"}
@@ -27,8 +30,8 @@ def test_the_creation_date_is_the_epoch_of_a_second_build() -> None:
 
 
 def test_an_image_without_a_commit_has_no_revision() -> None:
-    labels = {name: value for name, value in LABELS.items() if "revision" not in name}
-    assert read_origin("an image", "sha256:1", "2023-11-14T22:13:20Z", labels).revision == ""
+    without = {name: value for name, value in LABELS.items() if "revision" not in name}
+    assert read_origin("an image", "sha256:1", "2023-11-14T22:13:20Z", without).revision == ""
 
 
 def test_an_image_without_a_cell_is_refused() -> None:
@@ -65,3 +68,19 @@ def test_another_base_image_is_named_and_is_no_difference_of_the_source() -> Non
     assert source_difference(origin(), now) == ""
     assert base_differences(origin(), now) == ("base debian:bookworm-slim: sha256:aaa -> sha256:bbb",)
     assert base_differences(origin(), LABELS) == ()
+
+
+def test_only_this_module_spells_the_name_of_a_label() -> None:
+    names = {value for name, value in vars(labels).items() if name.endswith(("_LABEL", "_ANNOTATION"))}
+    module = Path(labels.__file__)
+    package = module.parents[1]
+    found = [
+        f"{path.relative_to(package)}:{node.lineno}"
+        for path in package.rglob("*.py")
+        if path != module
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and (node.value in names or node.value.startswith("org.opencontainers."))
+    ]
+    assert not found
