@@ -22,19 +22,19 @@ from rlimages.plan.results import (
 from rlimages.system.files import write_text
 from rlimages.system.units import format_duration, format_size
 
-_MARK = {Outcome.PASSED: "ok", Outcome.FAILED: "FAILED", Outcome.SKIPPED: "skipped", Outcome.NOT_APPLICABLE: "n/a"}
-_HEAD = ("CELL", "BUILD", "TIME", "SIZE", "CHECKS", "TIME", "PUBLISHED", "TIME", "")
+_WORDS = {Outcome.PASSED: "ok", Outcome.FAILED: "FAILED", Outcome.SKIPPED: "skipped", Outcome.NOT_APPLICABLE: "n/a"}
+_HEADER = ("CELL", "BUILD", "TIME", "SIZE", "CHECKS", "TIME", "PUBLISHED", "TIME", "")
 
 
 def report_text(report: RunReport) -> str:
-    """The table that people read, below it what did not pass and why, and the notes of the run."""
-    rows = [_HEAD, *(_row(cell) for cell in report.cells)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
-    lines = ["  ".join(word.ljust(w) for word, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    """Return the table of all cells, then the reasons and log lines of each failure, then the notes of the run."""
+    rows = [_HEADER, *(_row(cell) for cell in report.cells)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     for cell in report.cells:
-        troubles = list(_troubles(cell))
-        if troubles:
-            lines += ["", f"{cell.cell.id}:", *(f"  {line}" for line in troubles)]
+        failures = list(_failure_lines(cell))
+        if failures:
+            lines += ["", f"{cell.cell.id}:", *(f"  {line}" for line in failures)]
     if report.notes:
         lines += ["", *(f"note: {note}" for note in report.notes)]
     lines += ["", f"{tally(report.cells)} in {format_duration(report.seconds)}"]
@@ -42,7 +42,7 @@ def report_text(report: RunReport) -> str:
 
 
 def report_json(report: RunReport) -> str:
-    """Everything, for programs."""
+    """Return the whole report as JSON. Times are in seconds, sizes in bytes."""
     facts = {
         "run": report.run,
         "command": report.command,
@@ -56,13 +56,16 @@ def report_json(report: RunReport) -> str:
 
 
 def report_junit(report: RunReport) -> str:
-    """One suite for each cell: its build, each check, scan, signature and push. Skipped is not passed."""
+    """Return JUnit XML: a suite for each cell, with a case for its build, each check, each requirement and each tag.
+
+    A case that is skipped or not applicable is marked as skipped, not as passed.
+    """
     suites = ElementTree.Element("testsuites", name="rlimages", time=f"{report.seconds:.3f}")
     for cell in report.cells:
         suite = ElementTree.SubElement(suites, "testsuite", name=cell.cell.id, timestamp=report.started)
         cases = list(_cases(cell))
         for name, result in cases:
-            _case(suite, cell.cell.id, name, result)
+            _add_case(suite, cell.cell.id, name, result)
         outcomes = Counter(result.outcome for _, result in cases)
         suite.set("tests", str(len(cases)))
         suite.set("failures", str(outcomes[Outcome.FAILED]))
@@ -74,45 +77,53 @@ def report_junit(report: RunReport) -> str:
 
 
 def report_exit_code(report: RunReport) -> int:
-    """0 when all passed, 130 when the run was interrupted, 1 otherwise: also when something was only skipped."""
+    """Return 0 if all cells passed, 130 if the run was interrupted, and 1 otherwise. A skipped cell did not pass."""
     if report.outcome is Outcome.PASSED and all(cell.outcome is Outcome.PASSED for cell in report.cells):
         return 0
     return Interrupted.exit_code if any(map(_was_interrupted, report.cells)) else 1
 
 
+def write_report(folder: Path, report: RunReport) -> None:
+    """Write `report.txt`, `report.json` and `junit.xml` into the folder of a run."""
+    write_text(folder / "report.txt", report_text(report))
+    write_text(folder / "report.json", report_json(report))
+    write_text(folder / "junit.xml", report_junit(report))
+
+
 def _row(report: CellReport) -> tuple[str, ...]:
-    built = report.build
+    build = report.build
     return (
         report.cell.id,
-        _built(built),
-        format_duration(built.seconds) if built and built.log else "-",
+        _build_word(build),
+        format_duration(build.seconds) if build and build.log else "-",
         format_size(report.image.size) if report.image and report.image.size else "-",
-        _checks(report.smoke),
-        _seconds(report.smoke),
+        _check_counts(report.smoke),
+        _total_time(report.smoke),
         tally(report.publish) if report.publish else "-",
-        _seconds(report.publish),
+        _total_time(report.publish),
         "" if report.outcome is Outcome.PASSED else str(report.outcome).upper(),
     )
 
 
-def _built(built: BuildResult | None) -> str:
-    """What was not built because its inputs are the same is said: it is no news of today."""
-    if built is None:
+def _build_word(build: BuildResult | None) -> str:
+    """Return one word for a build; `kept` if the image was up to date."""
+    if build is None:
         return "-"
-    return "kept" if built.outcome is Outcome.PASSED and not built.log else _MARK[built.outcome]
+    return "kept" if build.outcome is Outcome.PASSED and not build.log else _WORDS[build.outcome]
 
 
-def _checks(results: Sequence[SmokeResult]) -> str:
-    """What was not run because it had passed before is said: it is no news of today."""
-    before = sum(result.outcome is Outcome.PASSED and not result.log for result in results)
-    return (tally(results) + (f" ({before} before)" if before else "")) if results else "-"
+def _check_counts(results: Sequence[SmokeResult]) -> str:
+    """Return the number of checks with each outcome, and how many of them were cached, so not run again."""
+    cached = sum(result.outcome is Outcome.PASSED and not result.log for result in results)
+    return (tally(results) + (f" ({cached} cached)" if cached else "")) if results else "-"
 
 
-def _seconds(results: Sequence[SmokeResult] | Sequence[PublishResult]) -> str:
+def _total_time(results: Sequence[SmokeResult] | Sequence[PublishResult]) -> str:
     return format_duration(sum(result.seconds for result in results)) if results else "-"
 
 
-def _troubles(report: CellReport) -> Iterable[str]:
+def _failure_lines(report: CellReport) -> Iterable[str]:
+    """Yield the reason, the log lines and the path of the log for each result that failed or was skipped."""
     for name, result in _cases(report):
         if result.outcome in (Outcome.FAILED, Outcome.SKIPPED):
             yield f"{name} {result.outcome}: {result.reason}"
@@ -126,6 +137,7 @@ def _evidence(result: Result) -> tuple[str, ...]:
 
 
 def _cases(report: CellReport) -> Iterable[tuple[str, Result]]:
+    """Yield all results of a cell, each with its name in reports."""
     if report.build:
         yield "build", report.build
     yield from ((f"check {result.check}", result) for result in report.smoke)
@@ -133,7 +145,7 @@ def _cases(report: CellReport) -> Iterable[tuple[str, Result]]:
     yield from ((f"push {result.reference}", result) for result in report.publish)
 
 
-def _case(suite: ElementTree.Element, cell: str, name: str, result: Result) -> None:
+def _add_case(suite: ElementTree.Element, cell: str, name: str, result: Result) -> None:
     case = ElementTree.SubElement(suite, "testcase", classname=cell, name=name, time=f"{result.seconds:.3f}")
     if result.outcome is Outcome.FAILED:
         failure = result.failure if isinstance(result, BuildResult) else None
@@ -145,19 +157,18 @@ def _case(suite: ElementTree.Element, cell: str, name: str, result: Result) -> N
 
 
 def printable(line: str) -> str:
-    """Without the control characters that XML 1.0 has no way to write."""
+    """Return a line with U+FFFD in place of the characters that XML 1.0 does not allow, such as control characters."""
     return "".join(
-        sign if sign in "\n\t" or (sign.isprintable() and sign not in "\ufffe\uffff") else "\ufffd" for sign in line
+        char if char in "\n\t" or (char.isprintable() and char not in "\ufffe\uffff") else "\ufffd" for char in line
     )
 
 
 def _cell_facts(report: CellReport) -> dict[str, Any]:
-    built = report.build
     return {
         "id": report.cell.id,
         "image": report.cell.local_name,
         "outcome": report.outcome,
-        "build": _build_facts(built) if built else None,
+        "build": _build_facts(report.build) if report.build else None,
         "smoke": [
             {"check": r.check, "outcome": r.outcome, "reason": r.reason, "seconds": round(r.seconds, 3), "log": r.log}
             for r in report.smoke
@@ -179,14 +190,14 @@ def _cell_facts(report: CellReport) -> dict[str, Any]:
     }
 
 
-def _build_facts(built: BuildResult) -> dict[str, Any]:
-    failure = built.failure
+def _build_facts(build: BuildResult) -> dict[str, Any]:
+    failure = build.failure
     return {
-        "outcome": built.outcome,
-        "reason": built.reason,
-        "seconds": round(built.seconds, 3),
-        "log": built.log,
-        "image": {"id": built.image.id, "size": built.image.size} if built.image else None,
+        "outcome": build.outcome,
+        "reason": build.reason,
+        "seconds": round(build.seconds, 3),
+        "log": build.log,
+        "image": {"id": build.image.id, "size": build.image.size} if build.image else None,
         "failure": {"kind": failure.kind, "evidence": list(failure.evidence), "attempts": failure.attempts}
         if failure
         else None,
@@ -194,14 +205,7 @@ def _build_facts(built: BuildResult) -> dict[str, Any]:
 
 
 def _was_interrupted(report: CellReport) -> bool:
-    built = report.build
-    if built and built.failure and built.failure.kind is FailureKind.INTERRUPTED:
+    build = report.build
+    if build and build.failure and build.failure.kind is FailureKind.INTERRUPTED:
         return True
     return any(result.reason.startswith("interrupted") for _, result in _cases(report))
-
-
-def write_report(folder: Path, result: RunReport) -> None:
-    """Write `report.txt`, `report.json` and `junit.xml` into the folder of a run."""
-    write_text(folder / "report.txt", report_text(result))
-    write_text(folder / "report.json", report_json(result))
-    write_text(folder / "junit.xml", report_junit(result))

@@ -1,4 +1,4 @@
-"""What changed since a commit: by meaning, not by path."""
+"""Affected cells: decided by the build inputs and checks of each cell, not by the paths of changed files."""
 
 import shutil
 import subprocess
@@ -32,7 +32,7 @@ def load(root: Path) -> Project:
     return load_project(root / "build_matrix.yaml", root)
 
 
-def test_what_changed_is_named_and_what_only_moved_is_not(repository: Path) -> None:
+def test_changed_locks_and_checks_are_named_and_moved_lines_are_not(repository: Path) -> None:
     assert affected_cells(load(repository), "one") == {}
     matrix = repository / "build_matrix.yaml"
     old, check = matrix.read_text(), repository / "vw/smoke/check_more.py"
@@ -42,31 +42,31 @@ def test_what_changed_is_named_and_what_only_moved_is_not(repository: Path) -> N
     lock.write_text(pins.replace("attrs==", "attrs==9.", 1))
     check.write_text("exit 0\n")
     try:
-        said = affected_cells(load(repository), "one")
+        affected = affected_cells(load(repository), "one")
     finally:
         matrix.write_text(old)
         lock.write_text(pins)
         check.unlink()
     vw = {cell.id for cell in load(repository).cells if cell.toolkit == "vw"}
-    assert set(said) == {*vw, "ray-2.60.0-torch-cpu-debian"}
-    assert {said[name] for name in vw} == {("its checks changed",)}
-    (change,) = said["ray-2.60.0-torch-cpu-debian"]
+    assert set(affected) == {*vw, "ray-2.60.0-torch-cpu-debian"}
+    assert {affected[name] for name in vw} == {("its checks changed",)}
+    (change,) = affected["ray-2.60.0-torch-cpu-debian"]
     assert change.startswith("lock attrs: ")
 
 
-def test_a_matrix_that_cannot_be_read_any_more_affects_all(repository: Path) -> None:
+def test_every_cell_is_affected_if_the_matrix_of_the_commit_cannot_be_read(repository: Path) -> None:
     matrix, who = repository / "build_matrix.yaml", ["-c", "user.name=n", "-c", "user.email=e"]
     good = matrix.read_text()
     for text, tag in (("version: 99\n", "bad"), (good, "good")):
         matrix.write_text(text)
         subprocess.run(["git", *who, "commit", "-q", "-am", tag], cwd=repository, check=True)
         subprocess.run(["git", "tag", tag], cwd=repository, check=True)
-    said = affected_cells(load(repository), "bad")
-    assert set(said) == {cell.id for cell in load(repository).cells}
-    assert next(iter(said.values()))[0].startswith("the project cannot be read as it was at bad: ")
+    affected = affected_cells(load(repository), "bad")
+    assert set(affected) == {cell.id for cell in load(repository).cells}
+    assert next(iter(affected.values()))[0].startswith("the project cannot be read as it was at bad: ")
 
 
-def test_no_such_commit_is_one_sentence(repository: Path, tmp_path: Path) -> None:
+def test_an_unknown_commit_is_a_usage_error(repository: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no commit 'nope' here"):
         affected_cells(load(repository), "nope")
     with pytest.raises(UsageError, match="git repository"):

@@ -54,13 +54,13 @@ def test_a_broken_build_is_not_smoked(run, step, engine) -> None:
     assert not cell.publish
 
 
-def test_what_did_not_pass_its_checks_has_failed(run, step, engine) -> None:
+def test_a_cell_with_a_failed_check_has_failed(run, step, engine) -> None:
     engine.checks["check_x.py"] = ContainerRun(process=ProgramResult(code=1, seconds=0), last_line="wrong")
     (cell,) = run(step).cells
     assert cell.outcome is Outcome.FAILED
 
 
-def test_a_broken_cell_never_stops_its_neighbours(run, make_step, engine) -> None:
+def test_a_broken_cell_does_not_stop_other_cells(run, make_step, engine) -> None:
     steps = [make_step(version) for version in ("1.0", "2.0", "3.0")]
     engine.builds[steps[1].cell.id] = [BROKEN]
     assert outcomes(run(*steps)) == [Outcome.PASSED, Outcome.FAILED, Outcome.PASSED]
@@ -116,14 +116,14 @@ def test_build_alone_neither_checks_nor_publishes(run, step, engine) -> None:
     assert engine.calls == [("remove_orphans",), ("build", step.cell.id)]
 
 
-def test_smoke_alone_checks_what_the_local_store_has(run, step, engine) -> None:
+def test_smoke_alone_checks_the_local_image(run, step, engine) -> None:
     engine.passes(step)
     (cell,) = run(step, stages=(Stage.SMOKE,)).cells
     assert cell.outcome is Outcome.PASSED
     assert cell.build is None
 
 
-def test_smoke_of_an_image_that_is_not_there_is_not_green(run, step) -> None:
+def test_smoke_without_a_local_image_is_skipped_and_not_passed(run, step) -> None:
     (cell,) = run(step, stages=(Stage.SMOKE,)).cells
     assert cell.outcome is Outcome.SKIPPED
     assert "build it first" in cell.build.reason
@@ -135,7 +135,7 @@ def test_publish_alone_still_checks_first(run, step, engine) -> None:
     assert outcomes(run(step, stages=(Stage.PUBLISH,))) == [Outcome.FAILED]
 
 
-def test_an_engine_that_goes_away_is_a_failure_of_the_cells_it_left(run, make_step, engine) -> None:
+def test_an_engine_that_stops_answering_fails_the_cells_that_needed_it(run, make_step, engine) -> None:
     def gone() -> BuildOutcome:
         raise ToolError("no Docker engine answers")
 
@@ -146,7 +146,7 @@ def test_an_engine_that_goes_away_is_a_failure_of_the_cells_it_left(run, make_st
     assert report.cells[1].build.reason == "no Docker engine answers"
 
 
-def test_a_defect_of_ours_is_not_hidden(run, make_step, engine) -> None:
+def test_an_error_in_this_program_is_raised(run, make_step, engine) -> None:
     def defect() -> BuildOutcome:
         raise ZeroDivisionError
 
@@ -178,7 +178,7 @@ def test_a_cell_that_was_built_when_the_run_stopped_has_not_passed(run, step, en
     assert cell.outcome is Outcome.SKIPPED
 
 
-def test_what_an_earlier_run_left_behind_is_noted(run, step, engine) -> None:
+def test_removed_orphans_of_earlier_runs_are_noted(run, step, engine) -> None:
     engine.orphans = ("removed container x",)
     assert run(step, notes=("a note",)).notes == ("a note", "removed container x")
 
@@ -210,7 +210,7 @@ def test_the_report_is_in_the_order_of_the_plan_and_named_after_its_folder(run, 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(shape=st.data())
-def test_whatever_breaks_every_cell_is_reported_and_only_descendants_are_skipped(run, make_step, engine, shape) -> None:
+def test_every_cell_is_reported_and_only_descendants_of_broken_cells_are_skipped(run, make_step, engine, shape) -> None:
     size = shape.draw(st.integers(1, 7))
     parents = [shape.draw(st.integers(-1, number - 1)) for number in range(size)]
     broken = shape.draw(st.sets(st.integers(0, size - 1)))
@@ -230,23 +230,23 @@ def test_whatever_breaks_every_cell_is_reported_and_only_descendants_are_skipped
     assert outcomes(report) == expected
 
 
-def real(engine, step, seconds: float = 1.0):
-    """A build that ran its steps."""
+def real_build(engine, step, seconds: float = 1.0):
+    """Return a build that executed its steps and was not cached."""
     return lambda: replace(engine.passes(step), process=ProgramResult(code=0, seconds=seconds), ran_steps=True)
 
 
-def test_of_the_ready_cells_the_longest_is_begun_first(run, make_step, engine, tmp_path) -> None:
+def test_the_cell_with_the_longest_build_starts_first(run, make_step, engine, tmp_path) -> None:
     steps = [make_step(f"{number}.0") for number in range(4)]
     for step, seconds in zip(steps, (5, 60, 7, 600), strict=True):
         record_measurements(
             StateFolder(tmp_path / "state"), step.cell, build=Measurement(seconds=seconds, date="2026-01-01")
         )
     run(*steps, jobs=1, stages=(Stage.BUILD,), state=StateFolder(tmp_path / "state"))
-    begun = [call[1] for call in engine.calls if call[0] == "build"]
-    assert begun == [steps[number].cell.id for number in (3, 1, 2, 0)]
+    started = [call[1] for call in engine.calls if call[0] == "build"]
+    assert started == [steps[number].cell.id for number in (3, 1, 2, 0)]
 
 
-def test_a_long_child_brings_its_short_parent_forward(run, make_step, engine, tmp_path) -> None:
+def test_the_parent_of_a_long_build_starts_first(run, make_step, engine, tmp_path) -> None:
     alone, parent = make_step("1.0"), make_step("2.0")
     child = make_step("3.0", needs=(parent.cell.id,))
     for step, seconds in ((alone, 50), (parent, 1), (child, 90)):
@@ -254,12 +254,12 @@ def test_a_long_child_brings_its_short_parent_forward(run, make_step, engine, tm
             StateFolder(tmp_path / "state"), step.cell, build=Measurement(seconds=seconds, date="2026-01-01")
         )
     run(alone, parent, child, jobs=1, stages=(Stage.BUILD,), state=StateFolder(tmp_path / "state"))
-    begun = [call[1] for call in engine.calls if call[0] == "build"]
-    assert begun == [parent.cell.id, child.cell.id, alone.cell.id]
+    started = [call[1] for call in engine.calls if call[0] == "build"]
+    assert started == [parent.cell.id, child.cell.id, alone.cell.id]
 
 
-def test_what_a_cell_took_is_written_down(run, step, engine, tmp_path) -> None:
-    engine.builds[step.cell.id] = [real(engine, step, 41.5)]
+def test_builds_and_checks_are_recorded_in_the_history(run, step, engine, tmp_path) -> None:
+    engine.builds[step.cell.id] = [real_build(engine, step, 41.5)]
     run(step, state=StateFolder(tmp_path))
     record = read_history(StateFolder(tmp_path)).records[step.cell.id]
     assert [(build.seconds, build.size) for build in record.builds] == [(41.5, 227_000_000)]
@@ -267,7 +267,7 @@ def test_what_a_cell_took_is_written_down(run, step, engine, tmp_path) -> None:
     assert record.images == (f"sha256:{step.cell.id}",)
 
 
-def test_what_came_from_a_cache_says_nothing_about_the_next_time(run, step, tmp_path) -> None:
+def test_cached_builds_and_checks_are_not_recorded(run, step, tmp_path) -> None:
     for _ in range(2):
         run(step, state=StateFolder(tmp_path), check_cache=tmp_path / "proofs")
     record = read_history(StateFolder(tmp_path)).records[step.cell.id]
@@ -275,13 +275,13 @@ def test_what_came_from_a_cache_says_nothing_about_the_next_time(run, step, tmp_
     assert len(record.checks) == 1
 
 
-def test_a_broken_build_is_not_written_down(run, step, engine, tmp_path) -> None:
+def test_a_broken_build_is_not_recorded(run, step, engine, tmp_path) -> None:
     engine.builds[step.cell.id] = [BROKEN]
     run(step, state=StateFolder(tmp_path))
     assert not read_history(StateFolder(tmp_path)).records
 
 
-def test_a_check_that_failed_says_nothing_about_how_long_checks_take(run, step, engine, tmp_path) -> None:
+def test_failed_checks_are_not_recorded(run, step, engine, tmp_path) -> None:
     engine.checks["check_x.py"] = ContainerRun(process=ProgramResult(code=1, seconds=0.1), last_line="wrong")
     run(step, state=StateFolder(tmp_path))
     assert not read_history(StateFolder(tmp_path)).records[step.cell.id].checks
@@ -294,12 +294,12 @@ def test_a_history_that_cannot_be_read_is_noted(run, step, tmp_path) -> None:
     assert any("a new one is started" in note for note in report.notes)
 
 
-def test_a_history_that_cannot_be_written_costs_no_image(run, step, tmp_path) -> None:
+def test_a_history_that_cannot_be_written_fails_no_cell(run, step, tmp_path) -> None:
     (tmp_path / "state").write_text("a file, not a folder")
     assert run(step, state=StateFolder(tmp_path / "state")).outcome is Outcome.PASSED
 
 
-def test_images_made_here_before_are_looked_after_when_a_run_begins_and_after_each_build(
+def test_untagged_images_of_earlier_builds_are_removed_at_the_start_and_after_each_build(
     run, step, engine, tmp_path
 ) -> None:
     record_measurements(StateFolder(tmp_path), step.cell, image="sha256:old")
@@ -307,7 +307,7 @@ def test_images_made_here_before_are_looked_after_when_a_run_begins_and_after_ea
     assert engine.dangling == {"sha256:old", f"sha256:{step.cell.id}"}
 
 
-def test_an_image_that_is_about_to_get_a_name_is_not_removed_for_having_none(run, make_step, engine, tmp_path) -> None:
+def test_an_image_that_the_run_gives_a_name_is_not_removed_as_untagged(run, make_step, engine, tmp_path) -> None:
     built, kept = make_step("1.0"), make_step("2.0", action=Action.REUSE, image_id="sha256:kept")
     engine.store["sha256:kept"] = engine.passes(kept) and engine.store[kept.request.tag]
     record_measurements(StateFolder(tmp_path), kept.cell, image="sha256:kept")
@@ -315,7 +315,7 @@ def test_an_image_that_is_about_to_get_a_name_is_not_removed_for_having_none(run
     assert engine.dangling == {f"sha256:{built.cell.id}"}
 
 
-def test_a_build_for_which_there_is_no_disk_fails_in_one_sentence_and_its_child_is_skipped(run, make_step) -> None:
+def test_a_build_without_enough_disk_fails_and_its_child_is_skipped(run, make_step) -> None:
     parent = make_step("1.0")
     child = make_step("2.0", needs=(parent.cell.id,))
     report = run(parent, child, budget=ResourceBudget(free_disk=lambda: 10**9))
@@ -324,7 +324,7 @@ def test_a_build_for_which_there_is_no_disk_fails_in_one_sentence_and_its_child_
     assert report.cells[0].build.reason.startswith("disk full: 9 GB are needed")
 
 
-def test_what_was_removed_to_make_room_is_noted(run, step) -> None:
+def test_cleanups_that_freed_disk_are_noted(run, step) -> None:
     free = [10**9]
 
     def clean(wanted: int) -> list[str]:
@@ -336,25 +336,27 @@ def test_what_was_removed_to_make_room_is_noted(run, step) -> None:
     assert report.notes == ("removed 8.0 GB of old build cache",)
 
 
-def test_what_passed_is_handed_on_while_others_are_built(run, make_step, engine) -> None:
+def test_a_passed_cell_is_handed_over_while_others_are_built(run, make_step, engine) -> None:
     quick, slow, broken = make_step("1.0"), make_step("2.0"), make_step("3.0")
-    told, in_time = threading.Event(), []
-    engine.builds[slow.cell.id] = [lambda: in_time.append(told.wait(5)) or engine.passes(slow)]
+    handed_over, in_time = threading.Event(), []
+    engine.builds[slow.cell.id] = [lambda: in_time.append(handed_over.wait(5)) or engine.passes(slow)]
     engine.builds[broken.cell.id] = [BROKEN]
     handed = []
-    run(quick, slow, broken, jobs=2, on_passed=lambda cell: handed.append(cell.cell.id) or told.set())
+    run(quick, slow, broken, jobs=2, on_passed=lambda cell: handed.append(cell.cell.id) or handed_over.set())
     assert in_time == [True]
     assert sorted(handed) == sorted([quick.cell.id, slow.cell.id])
 
 
-def test_what_a_registry_has_already_is_not_handed_on(run, make_step, engine) -> None:
-    here, there = make_step("1.0"), make_step("2.0")
-    known = CellReport(cell=there.cell, build=replace(skipped_build(there.cell, "it is there"), outcome=Outcome.PASSED))
+def test_a_cell_reused_from_the_registry_is_not_handed_over(run, make_step, engine) -> None:
+    built, reused = make_step("1.0"), make_step("2.0")
+    known = CellReport(
+        cell=reused.cell, build=replace(skipped_build(reused.cell, "it is in the registry"), outcome=Outcome.PASSED)
+    )
     handed = []
-    run(here, there, reused={there.cell.id: known}, on_passed=lambda cell: handed.append(cell.cell.id))
-    assert handed == [here.cell.id]
+    run(built, reused, reused={reused.cell.id: known}, on_passed=lambda cell: handed.append(cell.cell.id))
+    assert handed == [built.cell.id]
 
 
-def test_a_defect_in_what_hears_of_passed_cells_is_not_hidden(run, step) -> None:
+def test_an_error_in_the_handover_of_passed_cells_is_raised(run, step) -> None:
     with pytest.raises(ZeroDivisionError):
         run(step, on_passed=lambda _cell: 1 // 0)
