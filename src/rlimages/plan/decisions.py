@@ -8,7 +8,7 @@ from pathlib import Path
 from rlimages.engine.protocol import BuiltImage, LocalImage, LocalImages
 from rlimages.matrix.cell import EMPTY
 from rlimages.oci.labels import BUILD_LABEL, INPUTS_LABEL
-from rlimages.plan.inputs import InputReader, Inputs, explain_changes
+from rlimages.plan.inputs import CellInputs, InputReader, explain_changes
 from rlimages.plan.results import BuildResult, Outcome
 from rlimages.plan.step import Action, BuildPlan, BuildStep
 
@@ -24,7 +24,7 @@ def decide_actions(
     reader = InputReader(root)
     build_digests: dict[str, str] = {}
     steps = []
-    for step in plan.steps:
+    for step in plan.steps:  # parents come first: the digest of a child includes that of its parent
         base_digests = _base_digests(step, build_digests, local_images, bases)
         inputs = reader.read(step.cell, base_digests)
         build_digests[step.cell.id] = inputs.build
@@ -91,10 +91,11 @@ def _pin_base(step: BuildStep, bases: Mapping[str, str]) -> BuildStep:
     digest = bases.get(step.cell.base.image)
     if not digest or step.cell.extends or step.base in dict(step.request.contexts):
         return step
+    # A named context replaces the reference after FROM, so Dockerfiles keep their readable tags.
     return step.with_request(contexts=(*step.request.contexts, (step.base, f"docker-image://{step.base}@{digest}")))
 
 
-def _decide_step(step: BuildStep, inputs: Inputs, local_images: LocalImages) -> BuildStep:
+def _decide_step(step: BuildStep, inputs: CellInputs, local_images: LocalImages) -> BuildStep:
     if step.request.no_cache:
         return replace(step, reason="--no-cache rebuilds every cell")
     if inputs.unknown:
@@ -111,7 +112,7 @@ def _decide_step(step: BuildStep, inputs: Inputs, local_images: LocalImages) -> 
     return replace(step, changes=changes, reason=_build_reason(step, named, changes))
 
 
-def _changes(named: LocalImage | None, inputs: Inputs) -> Iterator[str]:
+def _changes(named: LocalImage | None, inputs: CellInputs) -> Iterator[str]:
     """Yield one sentence for each input that changed since the image with the cell's name was built."""
     try:
         before = json.loads(named.labels[INPUTS_LABEL]) if named else {}

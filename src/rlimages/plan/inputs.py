@@ -27,7 +27,7 @@ _SHORT = 12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inputs:
+class CellInputs:
     """Everything that decides the content of one cell's image."""
 
     cell: Cell
@@ -86,14 +86,15 @@ class InputReader:
     root: Path
     _files: dict[str, Mapping[str, str]] = field(default_factory=dict)
 
-    def read(self, cell: Cell, base_digests: Mapping[str, str] = EMPTY) -> Inputs:
+    def read(self, cell: Cell, base_digests: Mapping[str, str] = EMPTY) -> CellInputs:
         """Read the inputs of a cell from disk; `base_digests` becomes the field of this name."""
         dockerfile = self._parse_dockerfile(cell)
+        # .dockerignore decides which files a COPY of a folder copies, so it is an input of every image.
         files: dict[str, str] = dict(self._digests(".dockerignore"))
         for source in dockerfile.sources:
-            if source != cell.lock:
+            if source != cell.lock:  # compared by its packages, so that a comment in it rebuilds nothing
                 files.update(self._digests(source))
-        return Inputs(
+        return CellInputs(
             cell=cell,
             dockerfile=dockerfile,
             files=files,
@@ -137,7 +138,7 @@ def _without_comments(lock: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
+class InputChange:
     """One input that changed."""
 
     kind: str
@@ -151,7 +152,7 @@ class Change:
         return f"{self.kind} {self.name}: {self.detail}"
 
 
-def explain_changes(before: Mapping[str, str], inputs: Inputs) -> Iterator[Change]:
+def explain_changes(before: Mapping[str, str], inputs: CellInputs) -> Iterator[InputChange]:
     """Yield the changes from `before`, the entries in an image's label `rlimages.inputs`, to the inputs of now."""
     after = inputs.entries
     for name in sorted({*before, *after}, key=lambda name: (_ORDER.get(name.partition(" ")[0], 9), name)):
@@ -162,7 +163,7 @@ def explain_changes(before: Mapping[str, str], inputs: Inputs) -> Iterator[Chang
         if kind == _INSTRUCTIONS:
             yield from _changed_instructions(old or "", inputs)
         else:
-            yield Change(kind=kind, name=rest, detail=_detail(kind, old, new))
+            yield InputChange(kind=kind, name=rest, detail=_detail(kind, old, new))
 
 
 def _detail(kind: str, old: str | None, new: str | None) -> str:
@@ -178,7 +179,7 @@ def _detail(kind: str, old: str | None, new: str | None) -> str:
     return f"{old_value or 'unknown'} → {new_value or 'unknown'}"
 
 
-def _changed_instructions(before: str, inputs: Inputs) -> Iterator[Change]:
+def _changed_instructions(before: str, inputs: CellInputs) -> Iterator[InputChange]:
     """Compare the digests of Dockerfile instructions; a removed one is named by the instruction after it."""
     from difflib import SequenceMatcher
 
@@ -196,8 +197,8 @@ def _changed_instructions(before: str, inputs: Inputs) -> Iterator[Change]:
             yield _instruction_change(inputs.cell, following, detail)
 
 
-def _instruction_change(cell: Cell, instruction: Instruction, detail: str) -> Change:
-    return Change(kind="instruction", name=f"{cell.recipe}:{instruction.line}", detail=detail)
+def _instruction_change(cell: Cell, instruction: Instruction, detail: str) -> InputChange:
+    return InputChange(kind="instruction", name=f"{cell.recipe}:{instruction.line}", detail=detail)
 
 
 def _summary(instruction: Instruction) -> str:
@@ -217,6 +218,7 @@ def _digest_tree(root: Path, source: str) -> Iterator[tuple[str, str]]:
         if path.is_symlink():
             yield relative.as_posix(), _sha256(f"link to {path.readlink()}".encode())
         elif path.is_file():
+            # COPY keeps the permission to execute; the others depend on the umask of the checkout.
             executable = "+x" if path.stat().st_mode & 0o100 else ""
             yield relative.as_posix(), _sha256(path.read_bytes()) + executable
 

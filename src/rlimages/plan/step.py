@@ -40,7 +40,7 @@ class BuildStep:
     changes: tuple[str, ...] = ()
     """Why the cell is built: one sentence for each input that changed since its image was built."""
     source: str = ""
-    """Digest of the files that this project owns: Dockerfile, lock and mounted files (`plan.inputs.Inputs`)."""
+    """Digest of the files that this project owns: Dockerfile, lock and mounted files (`plan.inputs.CellInputs`)."""
     digest: str = ""
     """The build digest: of all inputs, the base image's digest among them."""
     base: str = ""

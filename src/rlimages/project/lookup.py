@@ -91,7 +91,7 @@ def find_image(argument: str, engine: Engine | ImageStore, matrix: Path | None, 
     """
     if engine.inspect(argument) is not None:
         return argument
-    if "/" in argument or ":" in argument:
+    if "/" in argument or ":" in argument:  # not the id of a cell, so the project need not be loaded
         raise ToolError(f"there is no image {argument} in the local store; docker pull {argument}")
     cells = select_cells(load_project(matrix, start).cells, (argument,))
     if len(cells) > 1:

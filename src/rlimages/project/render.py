@@ -96,7 +96,7 @@ class Renderer:
         self._rootfs = rootfs
         self._environment = Environment(
             loader=FileSystemLoader(templates),
-            undefined=StrictUndefined,
+            undefined=StrictUndefined,  # a misspelled name must not become an empty text
             trim_blocks=True,
             lstrip_blocks=True,
             keep_trailing_newline=True,
