@@ -17,7 +17,7 @@ from aws import ACCOUNT, Cloud, host, secrets
 from rlimages.errors import RegistryError
 from rlimages.oci.manifest import DOCKER_CONFIG, DOCKER_LAYER, Blob, compose_manifest, sha256_digest
 from rlimages.release.model import RegistryConnection, ReleaseItem
-from rlimages.release.requirements import Requirements, check_scans, sign_images
+from rlimages.release.requirements import TargetRequirements, check_scans, sign_images
 from rlimages.release.sboms import verified_sboms
 from rlimages.release.target import connect
 from rlimages.release.targets_file import RawEcr, RawTarget
@@ -84,7 +84,7 @@ def check(connection, image):
     lines: list[str] = []
 
     def check(**options):
-        requirements = Requirements(**options)
+        requirements = TargetRequirements(**options)
         results = check_scans(connection, image, requirements, today=TODAY, stop=Stop(), print_line=lines.append)
         return results, lines
 
@@ -97,7 +97,7 @@ def sign(connection, image, key, cloud, tmp_path):
         (item,) = image
         context = RunContext(environ=cloud.environ, stop=Stop())
         return sign_images(
-            connection, image, Requirements(key=key), {item.cell: sbom}, folder=tmp_path / "release", context=context,
+            connection, image, TargetRequirements(key=key), {item.cell: sbom}, folder=tmp_path / "release", context=context,
             print_line=lambda _line: None,
         )  # fmt: skip
 

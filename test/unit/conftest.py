@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 
 from rlimages.engine.container import ContainerRun
 from rlimages.engine.protocol import BuildOutcome, BuildRequest, BuiltImage, InspectedImage
-from rlimages.matrix.cell import Base, Cell, Framework, Processor, Requirements, SystemPackages
+from rlimages.matrix.cell import Base, Cell, Framework, Processor, PythonRequirements, SystemPackages
 from rlimages.plan.step import Action, BuildStep
 from rlimages.project.project import Project, load_project
 from rlimages.system.process import ProgramResult
@@ -44,7 +44,7 @@ def cell() -> Cell:
             cuda=None,
             framework=None,
         ),
-        requirements=Requirements(as_of="2024-03-01", direct=("ray[rllib]==2.9.3", "lz4")),
+        requirements=PythonRequirements(as_of="2024-03-01", direct=("ray[rllib]==2.9.3", "lz4")),
         system=SystemPackages(run=("python3",), build=("gcc",)),
         repository="sagemaker-rl-ray-container",
         tag="ray-2.9.3-tf-cpu-py311-debian12",

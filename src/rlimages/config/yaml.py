@@ -97,14 +97,14 @@ def load_yaml(text: str, name: str) -> Document:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(f"{name}:1:1: this is not YAML: {_printable(reason)}") from None
-    reader = _Reader()
+    reader = _NodeReader()
     value = reader.read(node, ()) if node is not None else None
     if reader.problems:
         raise config_error(name, reader.problems)
     return Document(value=value, values=reader.values, keys=reader.keys, raw=reader.raw)
 
 
-class _Reader:
+class _NodeReader:
     """Turns YAML nodes into values, and collects positions and mistakes."""
 
     def __init__(self) -> None:

@@ -79,7 +79,7 @@ class Base:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Requirements:
+class PythonRequirements:
     """The Python requirements of a cell. Its lock has the exact releases that meet them."""
 
     as_of: str
@@ -118,7 +118,7 @@ class Cell:
     processor: Processor
     line: str
     base: Base
-    requirements: Requirements
+    requirements: PythonRequirements
     system: SystemPackages
     repository: str
     tag: str

@@ -17,7 +17,7 @@ from rlimages.matrix.cell import (
     FrameworkName,
     Matrix,
     Processor,
-    Requirements,
+    PythonRequirements,
     SystemPackages,
 )
 from rlimages.matrix.inheritance import Inherited, expected_packages, inherit_from_base, inherit_from_cell
@@ -220,7 +220,7 @@ class _MatrixReader:
             processor=processor,
             line=inherited.line,
             base=inherited.base,
-            requirements=Requirements(
+            requirements=PythonRequirements(
                 as_of=as_of,
                 direct=direct,
                 overrides=(*inherited.overrides, *row.overrides, *image.overrides),

@@ -41,7 +41,7 @@ def read_saved_image(
     `read_layer` is called once for each layer, in the order of the archive. It gets the digest that is the layer's name
     in the archive (empty if it has another name), and the content, which can be read only during the call.
     """
-    reader = _Reader(read_layer)
+    reader = _ArchiveReader(read_layer)
     try:
         with tarfile.open(fileobj=io.BufferedReader(ChunkStream(chunks), _CHUNK_SIZE), mode="r|") as archive:
             reader.read(archive)
@@ -50,7 +50,7 @@ def read_saved_image(
         raise ToolError(f"{image}: what the engine saved is not an archive of an image ({error!r})") from error
 
 
-class _Reader(Generic[Layer]):
+class _ArchiveReader(Generic[Layer]):
     """The state while an archive is read."""
 
     def __init__(self, read_layer: Callable[[str, IO[bytes]], Layer]) -> None:

@@ -23,9 +23,9 @@ from rlimages.release.journal import (
 )
 from rlimages.release.model import RegistryConnection
 from rlimages.release.retention import (
-    Decision,
-    Kind,
-    Rules,
+    GcDecision,
+    RetentionRules,
+    StoredKind,
     StoredManifest,
     decide_images,
     decide_records,
@@ -45,7 +45,7 @@ class GcResult:
     """Name of the registry in the target."""
     repository: str
     """`host/repository`."""
-    decision: Decision
+    decision: GcDecision
     error: str = ""
     """Why it still exists although it was to be deleted; empty if nothing failed."""
 
@@ -82,7 +82,7 @@ def collect_garbage(
             for repository, matrix_tags in _repositories(project, connection).items():
                 if context.stop.is_set():
                     raise Interrupted("interrupted; what is listed above is done")
-                repository_rules = Rules(
+                repository_rules = RetentionRules(
                     matrix_tags=matrix_tags,
                     keep=tuple(keep),
                     needed=needed,
@@ -94,7 +94,7 @@ def collect_garbage(
 
 
 def _collect_repository(
-    connection: RegistryConnection, repository: str, rules: Rules, *, delete: bool
+    connection: RegistryConnection, repository: str, rules: RetentionRules, *, delete: bool
 ) -> Iterator[GcResult]:
     signatures_in = signature_repository(repository)
     signatures = _list_manifests(connection, signatures_in)
@@ -105,7 +105,7 @@ def _collect_repository(
     decisions = list(decide_images(images, rules))
     # Images are deleted first: if this is interrupted, no image is left without its record or signature.
     yield from _carry_out(connection, repository, decisions, delete=delete)
-    deleted = {decision.digest for decision in decisions if decision.kind is Kind.IMAGE and decision.delete}
+    deleted = {decision.digest for decision in decisions if decision.kind is StoredKind.IMAGE and decision.delete}
     kept = [image for image in images if image.digest not in deleted]
     exists = _existence(connection, repository, {image.digest for image in kept}, deleted)
     yield from _carry_out(connection, repository, list(decide_records(records, kept, exists)), delete=delete)
@@ -128,7 +128,7 @@ def _existence(
 
 
 def _carry_out(
-    connection: RegistryConnection, repository: str, decisions: Sequence[Decision], *, delete: bool
+    connection: RegistryConnection, repository: str, decisions: Sequence[GcDecision], *, delete: bool
 ) -> Iterator[GcResult]:
     errors = _delete(connection, repository, [d for d in decisions if d.delete]) if delete else {}
     for decision in decisions:
@@ -140,7 +140,7 @@ def _carry_out(
         )
 
 
-def _delete(connection: RegistryConnection, repository: str, decisions: Sequence[Decision]) -> dict[str, str]:
+def _delete(connection: RegistryConnection, repository: str, decisions: Sequence[GcDecision]) -> dict[str, str]:
     """Delete manifests and tags. Return digest or tag -> why it still exists."""
     names = [_name_to_delete(decision) for decision in decisions]
     if connection.ecr is not None:
@@ -152,8 +152,8 @@ def _delete(connection: RegistryConnection, repository: str, decisions: Sequence
     }
 
 
-def _name_to_delete(decision: Decision) -> str:
-    return decision.tags[0] if decision.kind is Kind.RUN_TAG else decision.digest
+def _name_to_delete(decision: GcDecision) -> str:
+    return decision.tags[0] if decision.kind is StoredKind.RUN_TAG else decision.digest
 
 
 def _repositories(project: Project, connection: RegistryConnection) -> dict[str, set[str]]:

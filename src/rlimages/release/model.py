@@ -25,7 +25,7 @@ class ReleaseItem:
     tags: tuple[str, ...]
     """The image's own tag, then the aliases."""
     build: str = ""
-    """Build digest (`plan.inputs.Inputs`); empty if it is not known."""
+    """Build digest (`plan.inputs.CellInputs`); empty if it is not known."""
 
 
 def release_item(cell: Cell, image: str, build: str = "") -> ReleaseItem:

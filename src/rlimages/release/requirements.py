@@ -47,7 +47,7 @@ PrintLine = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Requirements:
+class TargetRequirements:
     """What a target requires of its images. By default nothing."""
 
     key: SigningKey | None = None
@@ -60,7 +60,7 @@ class Requirements:
     """Findings that are accepted until a date."""
 
 
-def read_requirements(target: RawTarget, root: Path, environ: Mapping[str, str]) -> Requirements:
+def read_requirements(target: RawTarget, root: Path, environ: Mapping[str, str]) -> TargetRequirements:
     """Return the requirements of a target. Files are looked up in `root`, the folder of `targets.yaml`.
 
     Raises `UsageError` if the password of the key is not in the environment, `ConfigError` if the waivers cannot be
@@ -70,7 +70,7 @@ def read_requirements(target: RawTarget, root: Path, environ: Mapping[str, str])
     if target.sign is not None:
         name = target.sign if is_key_uri(target.sign) else str(root / target.sign)
         key = signing_key(name, target.sign_password, environ)
-    requirements = Requirements(key=key, repositories=target.repositories)
+    requirements = TargetRequirements(key=key, repositories=target.repositories)
     if target.scan is None:
         return requirements
     waivers: tuple[Waiver, ...] = ()
@@ -87,7 +87,7 @@ def read_requirements(target: RawTarget, root: Path, environ: Mapping[str, str])
 class RequirementChecker:
     """Checks and fulfils the requirements for all images of a release, in one registry after another."""
 
-    requirements: Requirements
+    requirements: TargetRequirements
     release: Release
     """Its journal records each result."""
     sboms: Mapping[str, str]
@@ -137,7 +137,7 @@ class RequirementChecker:
 def check_scans(
     connection: RegistryConnection,
     digests: Digests,
-    requirements: Requirements,
+    requirements: TargetRequirements,
     *,
     today: date,
     stop: Stop,
@@ -189,7 +189,7 @@ def _blocking_lines(results: Mapping[str, ScanResult]) -> Iterator[str]:
 def sign_images(
     connection: RegistryConnection,
     digests: Digests,
-    requirements: Requirements,
+    requirements: TargetRequirements,
     sboms: Mapping[str, str],
     *,
     folder: Path,

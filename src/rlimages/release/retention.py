@@ -10,7 +10,7 @@ from rlimages.release.tags import RECORD_TAG, release_of_run_tag
 from rlimages.supplychain.cosign import signed_digest
 
 
-class Kind(StrEnum):
+class StoredKind(StrEnum):
     """Kind of thing that a decision is about."""
 
     IMAGE = "image"
@@ -42,10 +42,10 @@ class StoredManifest:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Decision:
+class GcDecision:
     """Whether one manifest, or one tag of it, is deleted."""
 
-    kind: Kind
+    kind: StoredKind
     digest: str
     tags: tuple[str, ...]
     delete: bool
@@ -53,7 +53,7 @@ class Decision:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rules:
+class RetentionRules:
     """The rules by which the images of one repository are kept or deleted."""
 
     matrix_tags: Collection[str]
@@ -81,13 +81,13 @@ class Rules:
         return self.finished.get(release, started < self.before)
 
 
-def decide_images(stored: Iterable[StoredManifest], rules: Rules) -> Iterator[Decision]:
+def decide_images(stored: Iterable[StoredManifest], rules: RetentionRules) -> Iterator[GcDecision]:
     """Yield a decision for each image, and for each temporary tag whose release is over."""
     for image in stored:
         finished = tuple(tag for tag in image.tags if rules.is_finished(tag))
         kept_because = next(_reasons_to_keep(image, rules), "")
-        yield Decision(
-            kind=Kind.IMAGE,
+        yield GcDecision(
+            kind=StoredKind.IMAGE,
             digest=image.digest,
             tags=image.tags,
             delete=not kept_because,
@@ -96,14 +96,14 @@ def decide_images(stored: Iterable[StoredManifest], rules: Rules) -> Iterator[De
         # ECR deletes an image with its last tag, so the last one stays on an image that is kept.
         if kept_because and len(finished) < len(image.tags):
             for tag in finished:
-                yield Decision(
-                    kind=Kind.RUN_TAG, digest=image.digest, tags=(tag,), delete=True, reason="its release is over"
+                yield GcDecision(
+                    kind=StoredKind.RUN_TAG, digest=image.digest, tags=(tag,), delete=True, reason="its release is over"
                 )
 
 
 def decide_records(
     records: Iterable[StoredManifest], kept: Collection[StoredManifest], exists: Callable[[str], bool]
-) -> Iterator[Decision]:
+) -> Iterator[GcDecision]:
     """Yield a decision for each pass record: it is deleted with the last image that it is for.
 
     `kept` are the images that are not deleted. `exists` returns whether a digest is in the repository and not deleted.
@@ -113,8 +113,8 @@ def decide_records(
     for record in records:
         named = {found["image"] for tag in record.tags if (found := RECORD_TAG.fullmatch(tag))}
         has_image = bool(named & contents) or (bool(record.subject) and exists(record.subject))
-        yield Decision(
-            kind=Kind.RECORD,
+        yield GcDecision(
+            kind=StoredKind.RECORD,
             digest=record.digest,
             tags=record.tags,
             delete=not has_image,
@@ -124,7 +124,7 @@ def decide_records(
 
 def decide_signatures(
     stored: Iterable[StoredManifest], exists: Callable[[str], bool], before: datetime
-) -> Iterator[Decision]:
+) -> Iterator[GcDecision]:
     """Yield a decision for each signature or attestation: it is deleted with its image.
 
     One that was replaced by another has no tag any more; it is deleted if it is older than `before`.
@@ -139,10 +139,12 @@ def decide_signatures(
         else:
             delete = not any(exists(digest) for digest in signed)
             reason = "its image does not exist" if delete else "its image exists"
-        yield Decision(kind=Kind.SIGNATURE, digest=signature.digest, tags=signature.tags, delete=delete, reason=reason)
+        yield GcDecision(
+            kind=StoredKind.SIGNATURE, digest=signature.digest, tags=signature.tags, delete=delete, reason=reason
+        )
 
 
-def _reasons_to_keep(image: StoredManifest, rules: Rules) -> Iterator[str]:
+def _reasons_to_keep(image: StoredManifest, rules: RetentionRules) -> Iterator[str]:
     """Yield all reasons to keep an image, the most important first."""
     for tag in image.tags:
         if tag in rules.matrix_tags:

@@ -13,7 +13,7 @@ from rlimages.registry.ecr import EcrCredentials, HostCredentials, open_ecr
 from rlimages.registry.repository_settings import fold_patterns
 from rlimages.registry.request_counter import RequestCounter
 from rlimages.release.model import RegistryConnection, TargetRegistry
-from rlimages.release.requirements import Requirements, read_requirements
+from rlimages.release.requirements import TargetRequirements, read_requirements
 from rlimages.release.tags import build_tag
 from rlimages.release.targets_file import RawTarget, load_targets
 
@@ -28,7 +28,7 @@ class ReleaseTarget:
     name: str
     """Name in `targets.yaml`; empty for a plain registry (`--to`)."""
     rules: RawTarget
-    requirements: Requirements
+    requirements: TargetRequirements
     connections: tuple[RegistryConnection, ...]
 
     @property

@@ -8,7 +8,7 @@ from rlimages.build.git import export_commit
 from rlimages.checks.suite import check_programs, suite_digest
 from rlimages.errors import FactoryError
 from rlimages.matrix.cell import Cell
-from rlimages.plan.inputs import InputReader, Inputs, explain_changes
+from rlimages.plan.inputs import CellInputs, InputReader, explain_changes
 from rlimages.project.project import Project, load_project
 
 
@@ -39,12 +39,12 @@ def affected_cells(project: Project, commit: str) -> Mapping[str, tuple[str, ...
     return {cell: changes for cell, changes in reasons.items() if changes}
 
 
-def cell_inputs(project: Project) -> Mapping[str, Inputs]:
+def cell_inputs(project: Project) -> Mapping[str, CellInputs]:
     """Return the build inputs of every cell of a project. Base images count by their locked digest."""
     readers: dict[Path, InputReader] = {}
-    known: dict[str, Inputs] = {}
+    known: dict[str, CellInputs] = {}
 
-    def read(owner: Project, cell: Cell) -> Inputs:
+    def read(owner: Project, cell: Cell) -> CellInputs:
         if cell.id not in known:
             if cell.extends:
                 parent = read(owner.owners[cell.extends], owner.cells_by_id[cell.extends])

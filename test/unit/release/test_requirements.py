@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from rlimages.errors import ConfigError, UsageError
-from rlimages.release.requirements import Requirements, read_requirements
+from rlimages.release.requirements import TargetRequirements, read_requirements
 from rlimages.release.targets_file import RawEcr, RawScan, RawTarget
 from rlimages.supplychain.scan import Severity
 
@@ -12,7 +12,7 @@ WAIVER = "waivers:\n  - {id: CVE-2026-1, reason: r, owner: o, review_by: 2026-12
 
 
 def test_a_target_without_keys_for_it_requires_nothing(tmp_path) -> None:
-    assert read_requirements(RawTarget(ecr=ECR), tmp_path, {}) == Requirements()
+    assert read_requirements(RawTarget(ecr=ECR), tmp_path, {}) == TargetRequirements()
 
 
 def test_a_key_file_is_looked_up_in_the_folder_of_the_targets() -> None:

@@ -3,9 +3,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rlimages.release.retention import (
-    Decision,
-    Kind,
-    Rules,
+    GcDecision,
+    RetentionRules,
+    StoredKind,
     StoredManifest,
     decide_images,
     decide_records,
@@ -20,23 +20,23 @@ YOUNG_RUN = "rlimages-run-20261120T120000-7-ray-1.6.0-tf-cpu"
 RECORD = f"smoke-{'a' * 32}-{'b' * 32}"
 
 
-def rules(**words) -> Rules:
+def rules(**words) -> RetentionRules:
     given = {"matrix_tags": {"ray-1.6.0"}, "keep": (), "needed": {}, "finished": {}, **words}
-    return Rules(before=NOW - timedelta(days=30), **given)
+    return RetentionRules(before=NOW - timedelta(days=30), **given)
 
 
 def image(*tags: str, since: datetime | None = OLD, digest: str = "sha256:1", content: str = "") -> StoredManifest:
     return StoredManifest(digest=digest, tags=tags, since=since, image=content)
 
 
-def decide(stored: StoredManifest, **words) -> list[Decision]:
+def decide(stored: StoredManifest, **words) -> list[GcDecision]:
     return list(decide_images([stored], rules(**words)))
 
 
 def test_an_old_image_that_nothing_keeps_is_deleted() -> None:
     for tags in ((), ("ray-0.8.2",), (RUN,)):
         (decision,) = decide(image(*tags))
-        assert (decision.kind, decision.delete) == (Kind.IMAGE, True)
+        assert (decision.kind, decision.delete) == (StoredKind.IMAGE, True)
         assert decision.reason == "from 2026-10-12 12:00, and nothing keeps it"
 
 
@@ -61,7 +61,7 @@ def test_an_image_is_kept_for_a_reason(stored: StoredManifest, words: dict, reas
 def test_the_temporary_tag_of_a_finished_release_is_deleted_from_an_image_that_is_kept() -> None:
     of_image, of_tag = decide(image("ray-1.6.0", RUN))
     assert not of_image.delete
-    assert (of_tag.kind, of_tag.tags, of_tag.delete) == (Kind.RUN_TAG, (RUN,), True)
+    assert (of_tag.kind, of_tag.tags, of_tag.delete) == (StoredKind.RUN_TAG, (RUN,), True)
 
 
 def test_the_last_tag_of_an_image_that_is_kept_is_never_deleted() -> None:
