@@ -35,10 +35,10 @@ from rlimages.project.project import load_project
 from rlimages.registry.client import RegistryClient
 
 ROOT = Path(__file__).resolve().parents[2]
-REPOSITORY = "rlimages-gate"
+REPOSITORY = "rlimages-acceptance"
 DOCKERFILE = """FROM scratch
 COPY --chmod=755 train /usr/local/bin/train
-LABEL org.opencontainers.image.title=gate org.opencontainers.image.version=1.0
+LABEL org.opencontainers.image.title=acceptance org.opencontainers.image.version=1.0
 """
 
 
@@ -48,16 +48,16 @@ RUN = "RUN " + " ".join(
 """A RUN instruction with the programs of another image, because the image itself has none."""
 
 
-def accept(*words: str) -> Result:
-    return CliRunner().invoke(main, ["--matrix", str(ROOT / "build_matrix.yaml"), "accept", *words])
+def accept(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["--matrix", str(ROOT / "build_matrix.yaml"), "accept", *arguments])
 
 
-def broken(*words: str) -> set[str]:
+def broken(*arguments: str) -> set[str]:
     """Return the rules that the command reports as broken."""
-    result = accept(*words, "--json")
-    (verdict,) = json.loads(result.stdout)
-    found = {rule["rule"] for rule in verdict["rules"] if rule["outcome"] == "failed"}
-    assert (result.exit_code, verdict["accepted"]) == ((8, False) if found else (0, True))
+    result = accept(*arguments, "--json")
+    (values,) = json.loads(result.stdout)
+    found = {rule["rule"] for rule in values["rules"] if rule["outcome"] == "failed"}
+    assert (result.exit_code, values["accepted"]) == ((8, False) if found else (0, True))
     return found
 
 
@@ -79,7 +79,7 @@ def make(client, tmp_path) -> Iterator[Callable[..., str]]:
         client.images.remove(name, force=True)
 
 
-class Bench:
+class ImagePusher:
     """Pushes one image to a registry in the formats that builders use."""
 
     def __init__(self, packed: PackedImage, registry: RegistryClient) -> None:
@@ -93,57 +93,57 @@ class Bench:
         self._registry.upload_blob(REPOSITORY, blob, lambda: iter([content]))
         return {"mediaType": kind, "digest": blob.digest, "size": blob.size}
 
-    def put(self, words: dict, kind: str, tag: str = "") -> dict:
+    def put(self, values: dict, kind: str, tag: str = "") -> dict:
         """Push a manifest by digest or tag, and return its descriptor."""
-        content = json.dumps({"schemaVersion": 2, "mediaType": kind} | words).encode()
-        made = parse_manifest(content, kind, "here")
-        self._registry.put_manifest(REPOSITORY, tag or made.digest, made)
-        return {"mediaType": kind, "digest": made.digest, "size": len(content)}
+        content = json.dumps({"schemaVersion": 2, "mediaType": kind} | values).encode()
+        manifest = parse_manifest(content, kind, "here")
+        self._registry.put_manifest(REPOSITORY, tag or manifest.digest, manifest)
+        return {"mediaType": kind, "digest": manifest.digest, "size": len(content)}
 
     def tag(self) -> str:
-        return f"gate-{uuid.uuid4().hex[:12]}"
+        return f"acceptance-{uuid.uuid4().hex[:12]}"
 
     def image(self, kind: str = DOCKER_MANIFEST, tag: str = "", **changes: str) -> dict:
         """Push the image as one manifest, with changes in its configuration, and return its descriptor."""
-        told = json.loads(self._packed.config) | changes
+        config = json.loads(self._packed.config) | changes
         oci = kind == OCI_MANIFEST
-        config = self.blob(json.dumps(told).encode(), OCI_CONFIG if oci else DOCKER_CONFIG)
+        config_blob = self.blob(json.dumps(config).encode(), OCI_CONFIG if oci else DOCKER_CONFIG)
         layers = [
             {"mediaType": f"{OCI_MANIFEST.partition('manifest')[0]}layer.v1.tar+gzip" if oci else blob.media_type, "digest": blob.digest, "size": blob.size}
             for blob in self._packed.manifest.layers
         ]  # fmt: skip
-        return self.put({"config": config, "layers": layers}, kind, tag)
+        return self.put({"config": config_blob, "layers": layers}, kind, tag)
 
     def reference(self, tag: str) -> str:
         return f"{self._registry.host}/{REPOSITORY}:{tag}"
 
 
 @pytest.fixture
-def bench(client, make, upstream, tmp_path) -> Iterator[Bench]:
+def pusher(client, make, upstream, tmp_path) -> Iterator[ImagePusher]:
     image = client.images.get(make())
-    packed = pack_image(image.id, image.save, tmp_path / "layers", PackedCache(tmp_path / "shelf"))
-    with RegistryClient(upstream) as there:
-        yield Bench(packed, there)
+    packed = pack_image(image.id, image.save, tmp_path / "layers", PackedCache(tmp_path / "packed"))
+    with RegistryClient(upstream) as registry:
+        yield ImagePusher(packed, registry)
 
 
-def with_attestation(bench: Bench, tmp_path: Path) -> str:
+def with_attestation(pusher: ImagePusher, tmp_path: Path) -> str:
     """Push what `docker buildx build` pushes by default, an index of an image and its provenance; return the reference.
 
     An engine with a containerd store builds it. For other engines the same index is composed here.
     """
-    tag = bench.tag()
-    name = bench.reference(tag)
+    tag = pusher.tag()
+    name = pusher.reference(tag)
     argv = ["docker", "buildx", "build", "--provenance=true", f"--output=type=registry,name={name}", str(tmp_path)]
     if subprocess.run(argv, check=False, capture_output=True).returncode == 0:
         return name
     platform = {"architecture": "amd64", "os": "linux"}
-    image = bench.image(OCI_MANIFEST) | {"platform": platform}
-    statement = bench.blob(b'{"predicateType": "https://slsa.dev/provenance/v0.2"}', IN_TOTO)
+    image = pusher.image(OCI_MANIFEST) | {"platform": platform}
+    statement = pusher.blob(b'{"predicateType": "https://slsa.dev/provenance/v0.2"}', IN_TOTO)
     unknown = {"architecture": "unknown", "os": "unknown"}
-    words = {"config": bench.blob(json.dumps(unknown).encode(), OCI_CONFIG), "layers": [statement]}
-    note = {"vnd.docker.reference.digest": image["digest"], REFERENCE_TYPE: "attestation-manifest"}
-    proof = bench.put(words, OCI_MANIFEST) | {"platform": unknown, "annotations": note}
-    bench.put({"manifests": [image, proof]}, OCI_INDEX, tag)
+    manifest = {"config": pusher.blob(json.dumps(unknown).encode(), OCI_CONFIG), "layers": [statement]}
+    annotations = {"vnd.docker.reference.digest": image["digest"], REFERENCE_TYPE: "attestation-manifest"}
+    attestation = pusher.put(manifest, OCI_MANIFEST) | {"platform": unknown, "annotations": annotations}
+    pusher.put({"manifests": [image, attestation]}, OCI_INDEX, tag)
     return name
 
 
@@ -162,41 +162,41 @@ def test_all_debian_cells_of_the_local_store_are_accepted_for_training(client, r
     assert result.stdout.count("accepted by sagemaker-training") == len(built)
 
 
-def test_a_docker_image_in_a_registry_is_accepted(bench) -> None:
-    tag = bench.tag()
-    bench.image(tag=tag)
-    assert broken(bench.reference(tag)) == set()
+def test_a_docker_image_in_a_registry_is_accepted(pusher) -> None:
+    tag = pusher.tag()
+    pusher.image(tag=tag)
+    assert broken(pusher.reference(tag)) == set()
 
 
-def test_an_index_with_an_attestation_is_refused(bench, tmp_path) -> None:
-    assert {"index", "attestation", "manifest"} <= broken(with_attestation(bench, tmp_path))
+def test_an_index_with_an_attestation_is_refused(pusher, tmp_path) -> None:
+    assert {"index", "attestation", "manifest"} <= broken(with_attestation(pusher, tmp_path))
 
 
-def test_an_attestation_by_itself_is_refused(bench, tmp_path) -> None:
-    name = with_attestation(bench, tmp_path)
-    with RegistryClient(name.partition("/")[0]) as there:
-        parts = json.loads(there.read_manifest(REPOSITORY, name.rpartition(":")[2]).content)["manifests"]
-    proof = next(part["digest"] for part in parts if part["platform"]["os"] == "unknown")
-    assert {"attestation", "platform"} <= broken(f"{name.rpartition(':')[0]}@{proof}")
+def test_an_attestation_by_itself_is_refused(pusher, tmp_path) -> None:
+    name = with_attestation(pusher, tmp_path)
+    with RegistryClient(name.partition("/")[0]) as registry:
+        parts = json.loads(registry.read_manifest(REPOSITORY, name.rpartition(":")[2]).content)["manifests"]
+    attestation = next(part["digest"] for part in parts if part["platform"]["os"] == "unknown")
+    assert {"attestation", "platform"} <= broken(f"{name.rpartition(':')[0]}@{attestation}")
 
 
-def test_an_index_of_one_image_is_refused(bench) -> None:
-    tag = bench.tag()
-    image = bench.image(OCI_MANIFEST) | {"platform": {"architecture": "amd64", "os": "linux"}}
-    bench.put({"manifests": [image]}, OCI_INDEX, tag)
-    assert broken(bench.reference(tag)) == {"index", "manifest", "layers"}
+def test_an_index_of_one_image_is_refused(pusher) -> None:
+    tag = pusher.tag()
+    image = pusher.image(OCI_MANIFEST) | {"platform": {"architecture": "amd64", "os": "linux"}}
+    pusher.put({"manifests": [image]}, OCI_INDEX, tag)
+    assert broken(pusher.reference(tag)) == {"index", "manifest", "layers"}
 
 
-def test_an_oci_manifest_is_refused(bench) -> None:
-    tag = bench.tag()
-    bench.image(OCI_MANIFEST, tag)
-    assert broken(bench.reference(tag)) == {"manifest", "layers"}
+def test_an_oci_manifest_is_refused(pusher) -> None:
+    tag = pusher.tag()
+    pusher.image(OCI_MANIFEST, tag)
+    assert broken(pusher.reference(tag)) == {"manifest", "layers"}
 
 
-def test_another_architecture_is_refused(bench) -> None:
-    tag = bench.tag()
-    bench.image(tag=tag, architecture="arm64")
-    assert broken(bench.reference(tag)) == {"platform"}
+def test_another_architecture_is_refused(pusher) -> None:
+    tag = pusher.tag()
+    pusher.image(tag=tag, architecture="arm64")
+    assert broken(pusher.reference(tag)) == {"platform"}
 
 
 def layer_of(size: int) -> bytes:
@@ -209,14 +209,14 @@ def layer_of(size: int) -> bytes:
 
 
 @pytest.mark.parametrize(("more", "rules"), [(0, set()), (1, {"unpacked-size"})])
-def test_ten_gibibytes_are_accepted_for_hosting_and_one_byte_more_is_not(bench, more, rules) -> None:
-    tag = bench.tag()
-    layer = bench.blob(layer_of(10 * 2**30 + more), DOCKER_LAYER)
+def test_ten_gibibytes_are_accepted_for_hosting_and_one_byte_more_is_not(pusher, more, rules) -> None:
+    tag = pusher.tag()
+    layer = pusher.blob(layer_of(10 * 2**30 + more), DOCKER_LAYER)
     labels = {"org.opencontainers.image.title": "large", "org.opencontainers.image.version": "1.0"}
     config = {"os": "linux", "architecture": "amd64", "config": {"Labels": labels}}
-    words = {"config": bench.blob(json.dumps(config).encode(), DOCKER_CONFIG), "layers": [layer]}
-    bench.put(words, DOCKER_MANIFEST, tag)
-    assert broken(bench.reference(tag), "--profile=sagemaker-hosting") == rules
+    manifest = {"config": pusher.blob(json.dumps(config).encode(), DOCKER_CONFIG), "layers": [layer]}
+    pusher.put(manifest, DOCKER_MANIFEST, tag)
+    assert broken(pusher.reference(tag), "--profile=sagemaker-hosting") == rules
 
 
 @pytest.mark.parametrize(
@@ -247,17 +247,17 @@ def test_links_to_train_are_followed(make) -> None:
     assert broken(make(f"{RUN} ln -s /nowhere /sbin", dockerfile=moved)) == {"programs"}
 
 
-def test_an_image_has_the_same_results_in_the_local_store_and_in_a_registry(bench, make, engine, client) -> None:
-    tag = bench.tag()
-    bench.image(tag=tag)
-    there, here = (json.loads(accept(name, "--json").stdout)[0] for name in (bench.reference(tag), make()))
-    told = [
+def test_an_image_has_the_same_results_in_the_local_store_and_in_a_registry(pusher, make, engine, client) -> None:
+    tag = pusher.tag()
+    pusher.image(tag=tag)
+    remote, local = (json.loads(accept(name, "--json").stdout)[0] for name in (pusher.reference(tag), make()))
+    reasons = [
         {rule["rule"]: rule["reason"] for rule in each["rules"] if rule["outcome"] == "passed"}
-        for each in (there, here)
+        for each in (remote, local)
     ]
-    both = set(told[0]) & set(told[1]) - {"tags"}
+    both = set(reasons[0]) & set(reasons[1]) - {"tags"}
     assert {"platform", "programs", "entrypoint", "environment", "credentials", "labels"} <= both
-    assert {rule: told[0][rule] for rule in both} == {rule: told[1][rule] for rule in both}
+    assert {rule: reasons[0][rule] for rule in both} == {rule: reasons[1][rule] for rule in both}
 
 
 def test_a_local_image_is_checked_by_its_packed_manifest(engine, make) -> None:
@@ -300,10 +300,10 @@ def test_missing_images_and_profiles_have_their_own_exit_codes(upstream) -> None
 
 
 @pytest.mark.parametrize("fault", ["reset", "truncated", "503"])
-def test_a_registry_that_fails_is_reported_in_one_sentence(bench, fault) -> None:
-    tag = bench.tag()
-    bench.image(tag=tag)
-    proxy = Proxy(bench.reference(tag).partition("/")[0])
+def test_a_registry_that_fails_is_reported_in_one_sentence(pusher, fault) -> None:
+    tag = pusher.tag()
+    pusher.image(tag=tag)
+    proxy = Proxy(pusher.reference(tag).partition("/")[0])
     try:
         proxy.begin(lambda number: fault if number > 2 else "")  # the manifest and the configuration come
         result = accept(f"{proxy.host}/{REPOSITORY}:{tag}")
