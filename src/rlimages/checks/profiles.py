@@ -17,6 +17,7 @@ from rlimages.system.files import read_data, read_text
 from rlimages.system.units import parse_size
 
 PROFILES_FILE = "acceptance.yaml"
+# Binary units only: AWS states its limits in MiB and GiB, and "10 GB" in their place would be a smaller limit.
 Size = Annotated[str, Field(pattern=r"^\d+ (B|KiB|MiB|GiB)$", description="10 GiB")]
 Folder = Annotated[str, Field(pattern=r"^/[^\s]+$", description="An absolute path.")]
 Platform = Annotated[str, Field(pattern=r"^[a-z0-9]+/[a-z0-9]+$", description="linux/amd64")]
@@ -28,6 +29,7 @@ class RawProfile(StrictModel):
     """A profile as a file states it. Keys that it does not set are taken from the profile that it extends."""
 
     extends: Name | None = None
+    # Required in every profile and not inherited: somebody who changes limits must have verified them on that day.
     as_of: Date
     manifests: list[str] = Field(default=[], min_length=1, description="Accepted media types.")
     configs: list[str] = Field(default=[], min_length=1, description="Accepted media types.")
