@@ -1,14 +1,14 @@
-"""The commands of a plan as a file for `docker buildx bake`: the same builds, for another driver."""
+"""Convert the build commands of a plan to a definition for `docker buildx bake`."""
 
 import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def bake_file(commands: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """Cell -> command line of `docker buildx build`, as one group of targets.
+def bake_definition(commands: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return a bake file with one target for each cell. `commands` has the `docker buildx build` command by cell id.
 
-    Raises `SystemExit` for an option that it does not know: bake must not build something else in silence.
+    Raises `SystemExit` for an option that is not known here: otherwise bake would build something else unnoticed.
     """
     targets = {_name(cell): _target(command) for cell, command in commands.items()}
     return {"group": {"default": {"targets": list(targets)}}, "target": targets}
@@ -19,22 +19,22 @@ def _name(cell: str) -> str:
 
 
 def _target(command: Sequence[str]) -> dict[str, Any]:
-    said = _parser().parse_args(command[3:])
+    arguments = _parser().parse_args(command[3:])  # after `docker buildx build`
     return {
-        "context": said.context,
-        "dockerfile": said.file,
-        "tags": said.tag,
-        "args": _pairs(said.build_arg),
-        "contexts": _pairs(said.build_context),
-        "labels": _pairs(said.label),
-        "no-cache": said.no_cache,
+        "context": arguments.context,
+        "dockerfile": arguments.file,
+        "tags": arguments.tag,
+        "args": _pairs(arguments.build_arg),
+        "contexts": _pairs(arguments.build_context),
+        "labels": _pairs(arguments.label),
+        "no-cache": arguments.no_cache,
         "output": ["type=docker"],
     }
 
 
-def _pairs(words: Sequence[str]) -> dict[str, str]:
-    """Bake expands `${…}` and `%{…}`; what a plan says is meant as it stands."""
-    pairs = (word.partition("=") for word in words)
+def _pairs(arguments: Sequence[str]) -> dict[str, str]:
+    """Split `NAME=VALUE` arguments. Bake expands `${…}` and `%{…}` in values, so these are escaped."""
+    pairs = (argument.partition("=") for argument in arguments)
     return {name: value.replace("${", "$${").replace("%{", "%%{") for name, _, value in pairs}
 
 

@@ -1,15 +1,15 @@
-"""The comparison as a picture: figures in, SVG out. Readable on light and on dark pages."""
+"""Draw the comparison of the builders as SVG, readable on light and dark pages."""
 
 from collections.abc import Iterator, Mapping
 from xml.sax.saxutils import escape
 
 from builders import BAKE, OURS, PLAIN
 from figures import Summaries, Summary
-from table import seconds
+from table import format_seconds
 
 ORDER = (PLAIN, BAKE, OURS)
 WIDTH, LEFT, RIGHT, EDGE = 860, 250, 150, 8
-"""Of the picture, of the names beside the bars, of the figures behind them, of what stays empty."""
+"""Widths in pixels: the picture, the names left of the bars, the numbers right of them, the margin."""
 BAR, GAP, GROUP, TOP, BOTTOM = 20, 4, 54, 60, 40
 STYLE = """\
 text { font: 13px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif; fill: #24292f }
@@ -31,13 +31,13 @@ text { font: 13px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif; fill
 }"""
 
 
-def picture(found: Summaries, titles: Mapping[str, str], caption: str) -> str:
-    """Three bars a scenario: each scenario has a scale of its own, its longest bar is the slowest of the three."""
+def draw_bars(found: Summaries, titles: Mapping[str, str], caption: str) -> str:
+    """Return an SVG with three bars for each scenario. The slowest builder of a scenario has the longest bar."""
     shown = {name: contenders for name, contenders in found.items() if set(ORDER) <= contenders.keys()}
     height = TOP + len(shown) * (3 * (BAR + GAP) + GROUP) - GROUP // 2 + BOTTOM
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
-        f'role="img" aria-label="{escape(_told(shown, titles), {chr(34): "&quot;"})}">',
+        f'role="img" aria-label="{escape(_text_alternative(shown, titles), {chr(34): "&quot;"})}">',
         f"<style>\n{STYLE}\n</style>",
         f'<text class="title" x="{EDGE}" y="24">How long it takes: lower is better</text>',
     ]
@@ -61,14 +61,14 @@ def _group(title: str, contenders: Mapping[str, Summary], top: int) -> Iterator[
         yield f'<text x="{LEFT - 12}" y="{y + 15}" text-anchor="end">{escape(who)}</text>'
         kind = "ours" if mine else "other"
         yield f'<rect class="{kind}" x="{LEFT}" y="{y}" width="{length:.1f}" height="{BAR}" rx="3"/>'
-        factor = "" if mine or not taken else f" · {seconds(taken / ours)}×"
-        figure = f"{seconds(taken)} s{factor}" if taken else "breaks"
+        factor = "" if mine or not taken else f" · {format_seconds(taken / ours)}×"
+        figure = f"{format_seconds(taken)} s{factor}" if taken else "breaks"
         yield (f'<text class="figure{" won" if mine else ""}" x="{LEFT + length + 8:.1f}" y="{y + 15}">{figure}</text>')
 
 
-def _told(shown: Summaries, titles: Mapping[str, str]) -> str:
-    """The same for those who don't see it."""
+def _text_alternative(shown: Summaries, titles: Mapping[str, str]) -> str:
+    """Return the numbers of the picture as text, for screen readers."""
     return "; ".join(
-        f"{titles[name].replace('`', '')}: " + ", ".join(f"{who} {seconds(all_[who].median)} s" for who in ORDER)
+        f"{titles[name].replace('`', '')}: " + ", ".join(f"{who} {format_seconds(all_[who].median)} s" for who in ORDER)
         for name, all_ in shown.items()
     )

@@ -1,4 +1,4 @@
-"""Measurements as values, the file that keeps them, and what is made of them: medians and ratios."""
+"""Measurements as values, the file that stores them, and their medians."""
 
 import json
 import statistics
@@ -9,79 +9,80 @@ from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Taken:
-    """What one attempt took."""
+class Measurement:
+    """The duration of one attempt and other numbers."""
 
     seconds: float
     facts: Mapping[str, float] = field(default_factory=dict)
-    """What else was counted: `memory` (bytes), `built` (images), `sent` (bytes), `requests`, `size` (bytes), `cores`
-    (how many were busy, of the whole machine)."""
+    """`memory` (peak, bytes), `built` (images), `sent` (bytes), `requests`, `size` (bytes), `cores` (number that was busy
+    on average, of the whole machine)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Figure:
-    """One measurement."""
+class Attempt:
+    """One attempt of one contender, as it is stored. The names of the fields are the keys of the file."""
 
     scenario: str
     who: str
-    """The contender, or the size of what was measured."""
+    """The contender; in scenarios about growth, the number of cells."""
     round: int
     """From 0."""
     seconds: float | None
-    """None where it broke."""
+    """None if the attempt failed."""
     facts: Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Summary:
-    """All rounds of one contender, in one scenario."""
+    """All rounds of one contender in one scenario."""
 
     seconds: tuple[float, ...]
-    """Of the rounds that passed."""
+    """Durations of the successful rounds."""
     facts: Mapping[str, float]
-    """The median of each."""
+    """Median of each other number."""
     broke: int = 0
-    """Rounds that did not pass."""
+    """Number of failed rounds."""
 
     @property
     def median(self) -> float | None:
-        """Of the seconds; None where no round passed."""
+        """The median duration; None if no round was successful."""
         return statistics.median(self.seconds) if self.seconds else None
 
 
 Summaries = Mapping[str, Mapping[str, Summary]]
-"""Scenario -> contender -> what it took."""
+"""Scenario -> contender -> summary."""
 
 
-class Ledger:
-    """The measurements of one benchmark, a line of JSON each: an interrupted one keeps what it has."""
+class AttemptFile:
+    """A file with one line of JSON for each attempt. A benchmark that is interrupted can be continued from it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def begin(self, machine: Mapping[str, Any]) -> None:
-        """Forget what was there."""
+    def start(self, machine: Mapping[str, Any]) -> None:
+        """Replace the file by one that has only the description of the machine."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text(json.dumps(machine) + "\n", encoding="utf-8")
 
-    def add(self, figure: Figure) -> None:
-        """Keep one more."""
+    def add(self, attempt: Attempt) -> None:
+        """Append one attempt."""
+        # An interruption may have cut off the last line.
         cut = self._path.is_file() and not self._path.read_bytes().endswith(b"\n")
         with self._path.open("a", encoding="utf-8") as file:
-            file.write("\n" * cut + json.dumps(asdict(figure)) + "\n")
+            file.write("\n" * cut + json.dumps(asdict(attempt)) + "\n")
 
     @property
     def machine(self) -> dict[str, Any]:
-        """What was measured and where; empty where nothing was."""
+        """The description of the machine; empty if there is no file."""
         return next(self._lines(), {})
 
     @property
-    def figures(self) -> tuple[Figure, ...]:
-        """In the order of time."""
-        return tuple(Figure(**line) for line in self._lines() if "scenario" in line)
+    def attempts(self) -> tuple[Attempt, ...]:
+        """All attempts, in the order of time."""
+        return tuple(Attempt(**line) for line in self._lines() if "scenario" in line)
 
     def _lines(self) -> Iterator[dict[str, Any]]:
-        """A line that was cut off counts as not measured."""
+        """Yield the lines of the file, without those that were cut off."""
         text = self._path.read_text(encoding="utf-8") if self._path.is_file() else ""
         for line in text.splitlines():
             try:
@@ -90,27 +91,27 @@ class Ledger:
                 continue
 
 
-def summaries(figures: Iterable[Figure]) -> Summaries:
-    """The rounds of each contender together, in the order in which they were first seen."""
-    grouped: dict[str, dict[str, list[Figure]]] = {}
-    for figure in figures:
-        grouped.setdefault(figure.scenario, {}).setdefault(figure.who, []).append(figure)
+def summaries(attempts: Iterable[Attempt]) -> Summaries:
+    """Summarize the rounds of each contender, in the order in which they were first measured."""
+    grouped: dict[str, dict[str, list[Attempt]]] = {}
+    for attempt in attempts:
+        grouped.setdefault(attempt.scenario, {}).setdefault(attempt.who, []).append(attempt)
     return {
         scenario: {who: _summary(rounds) for who, rounds in contenders.items()}
         for scenario, contenders in grouped.items()
     }
 
 
-def _summary(rounds: list[Figure]) -> Summary:
-    names = dict.fromkeys(name for figure in rounds for name in figure.facts)
+def _summary(rounds: list[Attempt]) -> Summary:
+    names = dict.fromkeys(name for attempt in rounds for name in attempt.facts)
     return Summary(
-        seconds=tuple(figure.seconds for figure in rounds if figure.seconds is not None),
-        broke=sum(figure.seconds is None for figure in rounds),
+        seconds=tuple(attempt.seconds for attempt in rounds if attempt.seconds is not None),
+        broke=sum(attempt.seconds is None for attempt in rounds),
         facts={name: statistics.median(f.facts[name] for f in rounds if name in f.facts) for name in names},
     )
 
 
-def rotated(names: tuple[str, ...], number: int) -> tuple[str, ...]:
-    """The order of one round: another one begins each time, so that no place in the order favours anybody."""
+def rotate(names: tuple[str, ...], number: int) -> tuple[str, ...]:
+    """Return the order of one round. Another contender starts each round, so that the order favours none."""
     at = number % len(names)
     return names[at:] + names[:at]

@@ -1,4 +1,4 @@
-"""What was measured, on what: the line under every table."""
+"""Describe the machine and the checkout that are measured, and check the free disk."""
 
 import os
 import platform
@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from sandbox import FILES, ROOT, Sandbox
-from timed import Failed, output
+from timed import BenchmarkError, output
 
 IMAGE = 4
-"""GB: one image, its layers and what the builder remembers of it."""
+"""GB for one image, its layers and its build cache."""
 SPARE = 2
-"""GB: synthetic projects and the programs of the engine."""
+"""GB for synthetic projects and the programs of the engine."""
 
 
-def described(sandbox: Sandbox) -> dict[str, Any]:
-    """The machine, the programs and the state of the checkout."""
+def describe_machine(sandbox: Sandbox) -> dict[str, Any]:
+    """Return the machine, the versions of the programs and the state of the checkout."""
     clean = not output(["git", "status", "--porcelain", *FILES], cwd=ROOT, env=os.environ).strip()
     return {
         "cores": os.cpu_count(),
@@ -34,8 +34,8 @@ def described(sandbox: Sandbox) -> dict[str, Any]:
     }
 
 
-def sentence(machine: dict[str, Any]) -> str:
-    """One line for people."""
+def machine_text(machine: dict[str, Any]) -> str:
+    """Return the description of the machine as one line of text."""
     return (
         f"{machine['cores']} cores ({machine['processor']}), {machine['memory'] / 2**30:.0f} GiB, {machine['system']}, "
         f"Docker {machine['engine']}, buildx {machine['buildx']}, Python {machine['python']}; "
@@ -43,14 +43,16 @@ def sentence(machine: dict[str, Any]) -> str:
     )
 
 
-def insist_on_space(folder: Path, *, images: int) -> str:
-    """How much is free, and needed for so many images. Raises `Failed` where it is too little."""
+def require_space(folder: Path, *, images: int) -> str:
+    """Return a sentence about the free and the needed disk. Raises `BenchmarkError` if too little is free."""
     needed = IMAGE * images + SPARE
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(there).free / 1e9
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free / 1e9
     if free < needed:
-        raise Failed(f"{there} has {free:.0f} GB free, and this needs {needed}; say a larger place with --home")
-    return f"{free:.0f} GB free in {there}, about {needed} needed"
+        raise BenchmarkError(
+            f"{existing} has {free:.0f} GB free, and this needs {needed} GB; name a folder on a larger disk with --home"
+        )
+    return f"{free:.0f} GB free in {existing}, about {needed} GB needed"
 
 
 def _processor() -> str:
@@ -58,7 +60,9 @@ def _processor() -> str:
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
 
 
-def busy() -> float:
-    """Seconds that processors of this machine have worked since it was started, all together: proc_stat(5)."""
-    user, nice, system, _idle, _waiting, interrupts, softly, *_ = map(int, Path("/proc/stat").read_text().split()[1:9])
-    return (user + nice + system + interrupts + softly) / os.sysconf("SC_CLK_TCK")
+def busy_seconds() -> float:
+    """Return the seconds that all processors together have worked since the machine started; see proc_stat(5)."""
+    user, nice, system, _idle, _waiting, interrupts, soft_interrupts, *_ = map(
+        int, Path("/proc/stat").read_text().split()[1:9]
+    )
+    return (user + nice + system + interrupts + soft_interrupts) / os.sysconf("SC_CLK_TCK")

@@ -1,4 +1,4 @@
-"""An engine, a registry and a copy of the project of the benchmark's own: the user's are never touched."""
+"""Provide an engine, a registry and a copy of the project for the benchmark. Those of the user are not changed."""
 
 import fcntl
 import hashlib
@@ -13,52 +13,52 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from timed import Failed, output
+from timed import BenchmarkError, output
 
 ROOT = Path(__file__).resolve().parents[1]
-FACTORY = (sys.executable, "-m", "rlimages")
+RLIMAGES = (sys.executable, "-m", "rlimages")
 FILES = ("--", ".", ":!bench/results")
-"""What of a checkout is measured: all but what measuring writes."""
+"""The measured files of the checkout, as arguments of git: all but the results of the benchmark."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sandbox:
-    """Where everything happens."""
+    """The environment of the benchmark."""
 
     home: Path
     project: Path
-    """The copy."""
+    """The copy of the project."""
     tree: str
     """Digest of its files."""
     env: Mapping[str, str]
-    """For every program: the engine, the copy's factory, a cache folder of its own."""
+    """Environment variables of all programs: they name the engine, the copied source and an own cache folder."""
     port: int
-    """Of the registry, on 127.0.0.1."""
+    """Port of the registry on 127.0.0.1."""
 
     @property
     def log(self) -> Path:
-        """What the last timed program said."""
+        """File with the output of the last measured program."""
         return self.home / "last.log"
 
     @property
     def registry_log(self) -> Path:
-        """One line a request."""
+        """The log of the registry, with one line for each request."""
         return self.home / "engine/log/registry.out"
 
-    def docker(self, *words: str) -> list[str]:
-        """The lines that docker prints."""
-        return output(["docker", *words], cwd=self.project, env=self.env).splitlines()
+    def docker(self, *arguments: str) -> list[str]:
+        """Run docker, and return the lines that it prints."""
+        return output(["docker", *arguments], cwd=self.project, env=self.env).splitlines()
 
-    def rlimages(self, *words: str, root: Path | None = None, passed: Sequence[int] = (0,)) -> str:
-        """What the copy's factory prints."""
-        return output([*FACTORY, *words], cwd=root or self.project, env=self.env, passed=passed)
+    def rlimages(self, *arguments: str, root: Path | None = None, passed: Sequence[int] = (0,)) -> str:
+        """Run the copied `rlimages`, and return what it prints."""
+        return output([*RLIMAGES, *arguments], cwd=root or self.project, env=self.env, passed=passed)
 
-    def forget(self) -> None:
-        """Drop what the factory remembers of matrices."""
+    def clear_matrix_cache(self) -> None:
+        """Remove the cache of parsed matrices."""
         shutil.rmtree(self.env["XDG_CACHE_HOME"], ignore_errors=True)
 
-    def empty(self, keep: Sequence[str]) -> None:
-        """Remove every container, every image but some, and all that builders remember, mounted caches included."""
+    def remove_images(self, keep: Sequence[str]) -> None:
+        """Remove all containers, all images except `keep`, and the whole build cache with its cache mounts."""
         containers = self.docker("ps", "--all", "--quiet")
         if containers:
             self.docker("rm", "--force", *containers)
@@ -69,60 +69,69 @@ class Sandbox:
         self.docker("builder", "prune", "--all", "--force")
         left = set(self.docker("images", "--all", "--quiet", "--no-trunc")) - kept
         if left:
-            raise Failed(f"{len(left)} images could not be removed before a cold build: {', '.join(sorted(left))}")
+            raise BenchmarkError(
+                f"{len(left)} images could not be removed before a cold build: {', '.join(sorted(left))}"
+            )
 
-    def ids(self, names: Sequence[str]) -> dict[str, str]:
-        """Name -> id of the image that it names now; without those that name none."""
+    def image_ids(self, names: Sequence[str]) -> dict[str, str]:
+        """Return name -> image id, for the names that exist."""
         listed = (
             line.split() for line in self.docker("images", "--no-trunc", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}")
         )
-        known = {name: identity for name, identity in listed}
+        known = {name: image_id for name, image_id in listed}
         return {name: known[name] for name in names if name in known}
 
 
 @contextmanager
-def opened(folder: Path, *, keep: bool) -> Iterator[Sandbox]:
-    """Start it in a folder of its own below this one; afterwards it is gone, unless it is to be kept."""
+def open_sandbox(folder: Path, *, keep: bool) -> Iterator[Sandbox]:
+    """Start an engine and a registry below `folder`, and copy the project. All is removed at the end unless `keep`."""
     home = folder.resolve() / "rlimages-bench"
     home.mkdir(parents=True, exist_ok=True)
     with (home / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise Failed(f"another benchmark runs in {home}; wait for it, or say another --home") from None
+            raise BenchmarkError(
+                f"another benchmark runs in {home}; wait for it, or name another folder with --home"
+            ) from None
         port = _port(home / "port")
-        own = {
+        engine_env = {
             **os.environ,
             "RLIMAGES_HOME": str(home / "engine"),
             "RLIMAGES_REGISTRY_PORT": str(port),
-            # where it will answer: whatever engine the user has is passed over
+            # Where this engine will answer. scripts/engine then does not use an engine of the user.
             "DOCKER_HOST": f"unix://{home}/engine/docker.sock",
         }
         try:
-            _engine(own, "up", "--registry")
-            told = output(["bash", "-c", f'eval "$("{ROOT}/scripts/engine" env)" && env -0'], cwd=ROOT, env=own)
-            env = dict(entry.partition("=")[::2] for entry in told.split("\0") if entry)
+            _engine(engine_env, "up", "--registry")
+            exported = output(
+                ["bash", "-c", f'eval "$("{ROOT}/scripts/engine" env)" && env -0'], cwd=ROOT, env=engine_env
+            )
+            env = dict(entry.partition("=")[::2] for entry in exported.split("\0") if entry)
             for name in ("BUILDX_BUILDER", "DOCKER_CONTEXT"):
-                env.pop(name, None)  # another builder than this engine's own
+                env.pop(name, None)  # they would select another builder or engine
             project = home / "project"
             tree = _copy(project)
-            compile_dir(project / "src", quiet=1)  # as an installation does
+            compile_dir(project / "src", quiet=1)  # An installation has bytecode, too.
             env.update(PYTHONPATH=str(project / "src"), XDG_CACHE_HOME=str(home / "cache"))
             yield Sandbox(home=home, project=project, tree=tree, env=env, port=port)
         finally:
             if not keep:
-                _engine(own, "down", "--purge")
+                _engine(engine_env, "down", "--purge")
                 shutil.rmtree(home)
 
 
-def _engine(env: Mapping[str, str], *words: str) -> None:
-    done = subprocess.run([str(ROOT / "scripts/engine"), *words], env=dict(env), check=False)
-    if done.returncode:
-        raise Failed(f"scripts/engine {' '.join(words)} ended with {done.returncode}; the lines above say why")
+def _engine(env: Mapping[str, str], *arguments: str) -> None:
+    """Run scripts/engine. Raises `BenchmarkError` if it fails."""
+    engine = subprocess.run([str(ROOT / "scripts/engine"), *arguments], env=dict(env), check=False)
+    if engine.returncode:
+        raise BenchmarkError(
+            f"scripts/engine {' '.join(arguments)} failed with {engine.returncode}; see the lines above"
+        )
 
 
 def _port(file: Path) -> int:
-    """A port that is free, and the same the next time."""
+    """Return a free port. It is written to `file`, so that the next benchmark uses it again."""
     if not file.is_file():
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -131,12 +140,13 @@ def _port(file: Path) -> int:
 
 
 def _copy(target: Path) -> str:
-    """The files that git tracks here, as they are now, and their digest; no repository.
+    """Copy the files that git tracks, with their changes. Return the digest of all of them.
 
-    In one, every commit and every change would give all images another label, and plain builds would make all anew.
+    The copy is not a git repository: otherwise every commit and every change would give all images another label, and
+    plain Docker would build all of them again.
     """
     shutil.rmtree(target, ignore_errors=True)
-    told = hashlib.sha256()
+    digest = hashlib.sha256()
     names = output(["git", "ls-files", "-z", *FILES], cwd=ROOT, env=os.environ).split("\0")
     for name in filter(None, names):
         source = ROOT / name
@@ -144,5 +154,5 @@ def _copy(target: Path) -> str:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target / name, follow_symlinks=False)
             content = str(source.readlink()).encode() if source.is_symlink() else source.read_bytes()
-            told.update(f"{name} {len(content)}\n".encode() + content)
-    return told.hexdigest()
+            digest.update(f"{name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()

@@ -1,6 +1,6 @@
--- One request again and again, for wrk. RATE, requests a second of each connection, makes each wait between them by
--- chance (exponentially), so that together they arrive as independent clients do; without it they never wait.
--- The last line printed is JSON, times in milliseconds.
+-- Send the same request again and again, for wrk. RATE is the requests per second of each connection: it then waits an
+-- exponentially distributed time between two requests, as independent clients do. Without RATE it does not wait.
+-- The last line that is printed is JSON, with times in milliseconds.
 local file = io.open(os.getenv("BODY"), "rb")
 wrk.method, wrk.body = "POST", file:read("*a")
 file:close()

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""How large the open images are beside a plain installation of the same lock on the same base.
+"""Compare the sizes of the Debian images with a plain installation of the same lock on the same base image.
 
     bench/sizes.py [--json FILE] [CELL[=IMAGE] ...]
 
-The plain image is what one writes by hand, with care: the distribution's packages without recommended ones and without
-their lists, a virtual environment, pip without its cache; the compilers that some packages need stay in. It has no
-`train`, no `serve` and no files of this project. It is built for the occasion and removed; where pip can't install the
-lock the table says so. Prints a table in Markdown; exits with 1 where an image is missing.
+The plain image is what a careful person writes by hand: the distribution's packages without recommended ones and
+package lists, a virtual environment, pip without its cache. The compilers that some packages need stay in it. It has no
+`train`, no `serve` and no files of this project. It is built for the comparison and removed. The table shows where pip
+can't install a lock. Prints a table in Markdown. The exit code is 1 if an image is missing.
 """
 
 import argparse
@@ -43,7 +43,7 @@ ENV PATH=/opt/venv/bin:$PATH
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One cell: bytes of its image and of the plain one; 0 where pip could not install the lock."""
+    """One cell: bytes of its image and of the plain image, which is 0 if pip could not install the lock."""
 
     cell: str
     image: str
@@ -60,24 +60,24 @@ def docker(*words: str, stdin: str | None = None) -> subprocess.CompletedProcess
 
 
 def size(image: str) -> int:
-    """Bytes of an image, unpacked; 0 where there is none."""
+    """Return the unpacked size of an image in bytes; 0 if there is none."""
     found = docker("image", "inspect", "--format", "{{.Size}}", image)
     return int(found.stdout) if found.returncode == 0 else 0
 
 
 def plain(cell: Cell) -> int:
-    """Build the plain image of a cell, weigh it and remove it."""
+    """Build the plain image of a cell, remove it and return its size."""
     recipe = RECIPE.format(
         base=cell.base.image,
         packages=" ".join(sorted({*cell.system.run, *cell.system.build})),
         lock=cell.lock,
-        constraints=" ".join(f"'{one}'" for one in cell.requirements.build) or "''",
+        constraints=" ".join(f"'{requirement}'" for requirement in cell.requirements.build) or "''",
     )
     with tempfile.TemporaryDirectory() as folder:
         locks = {"bench": (ROOT / cell.lock).read_text()}
-        lent = prepare_contexts(Path(folder), locks, environ=os.environ, home=Path.home())
+        contexts = prepare_contexts(Path(folder), locks, environ=os.environ, home=Path.home())
         words = ["buildx", "build", "--progress=plain", "--provenance=false", "--load", "--tag", PLAIN, "--file", "-"]
-        words += ["--build-context", f"buildhost={lent.folders.get('bench', folder)}", "."]
+        words += ["--build-context", f"buildhost={contexts.folders.get('bench', folder)}", "."]
         built = docker(*words, stdin=recipe)
     if built.returncode:
         print(f"{cell.id}: pip cannot install its lock:\n{built.stderr[-1500:]}", file=sys.stderr)
@@ -92,31 +92,33 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
     yield "| cell | ours, MB | plain pip, MB | ours ÷ plain |"
     yield "| --- | ---: | ---: | ---: |"
     for row in rows:
-        there = f"{row.plain / 1e6:.0f} | {row.ratio:.2f}" if row.plain else "does not install | –"
-        yield f"| `{row.cell}` | {row.ours / 1e6:.0f} | {there} |"
+        plain_columns = f"{row.plain / 1e6:.0f} | {row.ratio:.2f}" if row.plain else "does not install | –"
+        yield f"| `{row.cell}` | {row.ours / 1e6:.0f} | {plain_columns} |"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="file to write the figures to, in bytes")
-    parser.add_argument("cells", nargs="*", metavar="CELL[=IMAGE]", help="ids or patterns; all open ones for CPU")
-    words = parser.parse_args()
+    parser.add_argument("--json", type=Path, help="file to write the sizes to, in bytes")
+    parser.add_argument(
+        "cells", nargs="*", metavar="CELL[=IMAGE]", help="ids or patterns; by default the Debian CPU cells"
+    )
+    options = parser.parse_args()
     project = load_project(ROOT / "build_matrix.yaml", ROOT)
-    asked = dict(word.partition("=")[::2] for word in words.cells or ["*-cpu-debian"])
+    images = dict(argument.partition("=")[::2] for argument in options.cells or ["*-cpu-debian"])
     rows = []
     missing = []
-    for cell in select_cells(project.cells, tuple(asked)):
-        image = asked.get(cell.id) or cell.local_name
+    for cell in select_cells(project.cells, tuple(images)):
+        image = images.get(cell.id) or cell.local_name
         if not (ours := size(image)):
             missing.append(f"{image} ({cell.id})")
             continue
         rows.append(Row(cell=cell.id, image=image, ours=ours, plain=plain(cell)))
         print(f"{cell.id}: {rows[-1].ours} and {rows[-1].plain} bytes", file=sys.stderr)
     print(*table(rows), sep="\n")
-    if words.json:
-        words.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+    if options.json:
+        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     if missing:
-        print(f"not in the local store: {', '.join(missing)}; rlimages build", file=sys.stderr)
+        print(f"not in the local store: {', '.join(missing)}; build them with rlimages build", file=sys.stderr)
     return 1 if missing else 0
 
 

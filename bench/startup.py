@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""How long a job takes from `docker run IMAGE train` to the first line of its script, in the open images and in others.
+"""Measure the time from `docker run IMAGE train` to the first line of the script, in the Debian images and in others.
 
     bench/startup.py [--rounds N] [--limit SECONDS] [CELL[=IMAGE] ...]
 
-The others are the image of Ray 2.9.3 with sagemaker-training 4.9.0 installed, and started by its own `train`: once
-without bytecode, as uv leaves it, once with. They are built for the occasion and removed. Beside each image stands the
-same script under Python alone, which no `train` can beat. Containers have no network; rounds are interleaved, so that
-whatever else the machine does hits all alike. Prints a table in Markdown; exits with 1 if an open image is slower than
-the limit.
+The others are the image of Ray 2.9.3 with sagemaker-training 4.9.0, started by its `train`: once without bytecode, as
+uv leaves it, and once with bytecode. They are built for the comparison and removed. The same script is also run by
+Python alone in each image, which no `train` can beat. Containers have no network. The images take turns in each round,
+so that other work of the machine affects all of them. Prints a table in Markdown. The exit code is 1 if an image is
+slower than the limit.
 """
 
 import argparse
@@ -51,7 +51,7 @@ TIMEOUT = 120
 
 @dataclass(kw_only=True)
 class Row:
-    """One way to start the script, and what it took each time, in seconds."""
+    """One way to start the script, and the seconds of each round."""
 
     title: str
     image: str
@@ -73,10 +73,10 @@ def docker(*words: str, stdin: str | None = None) -> str:
 
 @contextmanager
 def others(image: str) -> Iterator[None]:
-    """Build the images to compare with; afterwards they are gone."""
+    """Build the images to compare with, and remove them at the end."""
     with tempfile.TemporaryDirectory() as folder:
-        lent = prepare_contexts(Path(folder), {"bench": TOOLKIT}, environ=os.environ, home=Path.home())
-        context = f"buildhost={lent.folders.get('bench', folder)}"
+        contexts = prepare_contexts(Path(folder), {"bench": TOOLKIT}, environ=os.environ, home=Path.home())
+        context = f"buildhost={contexts.folders.get('bench', folder)}"
         try:
             for name in OTHERS:
                 words = ("buildx", "build", "-q", "--provenance=false", "--load", "--build-context", context)
@@ -89,7 +89,7 @@ def others(image: str) -> Iterator[None]:
 
 @contextmanager
 def job() -> Iterator[Path]:
-    """What SageMaker mounts at /opt/ml for a job of one host."""
+    """Provide the folder that SageMaker mounts at /opt/ml for a job with one host."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for part in ("code", "input/config", "input/data", "model", "output/data"):
@@ -107,15 +107,15 @@ def job() -> Iterator[Path]:
 
 
 def first_line(row: Row, folder: Path) -> float:
-    """Seconds from `docker run` to the first line of the script."""
+    """Return the seconds from `docker run` to the first line of the script."""
     options = ["--rm", "--network=none", "--add-host=algo-1:127.0.0.1", "-e", "AWS_REGION=us-west-2"]
     argv = ["docker", "run", *options, "-v", f"{folder}:/opt/ml", row.image, *row.words]
-    began = time.time()
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT, check=False)
-    _, found, after = done.stdout.partition("first line at ")
+    started = time.time()
+    container = subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    _, found, after = container.stdout.partition("first line at ")
     if not found:
-        sys.exit(f"startup.py: the script did not run in {row.image}:\n{done.stderr[-2000:]}")
-    return float(after.split()[0]) - began
+        sys.exit(f"startup.py: the script did not run in {row.image}:\n{container.stderr[-2000:]}")
+    return float(after.split()[0]) - started
 
 
 def table(rows: Sequence[Row], bare: Callable[[Row], Row], slowest: float) -> Iterator[str]:
@@ -130,12 +130,16 @@ def table(rows: Sequence[Row], bare: Callable[[Row], Row], slowest: float) -> It
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--limit", type=float, default=0.7, help="seconds")
-    parser.add_argument("cells", nargs="*", metavar="CELL[=IMAGE]", help="ids or patterns; all open ones for CPU")
-    words = parser.parse_args()
+    parser.add_argument("--limit", type=float, default=0.7, help="limit in seconds for each Debian image (%(default)s)")
+    parser.add_argument(
+        "cells", nargs="*", metavar="CELL[=IMAGE]", help="ids or patterns; by default the Debian CPU cells"
+    )
+    options = parser.parse_args()
     project = load_project(ROOT / "build_matrix.yaml", ROOT)
-    asked = dict(word.partition("=")[::2] for word in words.cells or ["*-cpu-debian"])
-    images = {cell.id: asked.get(cell.id) or cell.local_name for cell in select_cells(project.cells, tuple(asked))}
+    arguments = dict(argument.partition("=")[::2] for argument in options.cells or ["*-cpu-debian"])
+    images = {
+        cell.id: arguments.get(cell.id) or cell.local_name for cell in select_cells(project.cells, tuple(arguments))
+    }
     (inside,) = select_cells(project.cells, [INSIDE])
 
     with others(inside.local_name), job() as folder:
@@ -143,17 +147,17 @@ def main() -> int:
         rows += [Row(title=f"`{cell}`", image=image, words=["train"], cell=cell) for cell, image in images.items()]
         script = ["python", "/opt/ml/code/first.py"]
         bare = {image: Row(title="", image=image, words=script) for image in {inside.local_name, *images.values()}}
-        for number in range(words.rounds + 1):
+        for number in range(options.rounds + 1):
             for row in [*rows, *bare.values()]:
                 seconds = first_line(row, folder)
                 if number:  # the first round warms the page cache
                     row.seconds.append(seconds)
-            print(f"round {number} of {words.rounds}", file=sys.stderr)
-    print(f"{words.rounds} rounds, {os.cpu_count()} processors, Linux {platform.release()}\n")
+            print(f"round {number} of {options.rounds}", file=sys.stderr)
+    print(f"{options.rounds} rounds, {os.cpu_count()} processors, Linux {platform.release()}\n")
     print(*table(rows, lambda row: bare.get(row.image, bare[inside.local_name]), rows[0].median), sep="\n")
     print("\nPython alone: " + ", ".join(f"{row.median:.2f} s" for row in bare.values()))
-    slow = [row.cell for row in rows if row.cell and row.median > words.limit]
-    print(f"slower than {words.limit} s: {', '.join(slow) or 'none'}", file=sys.stderr)
+    slow = [row.cell for row in rows if row.cell and row.median > options.limit]
+    print(f"slower than {options.limit} s: {', '.join(slow) or 'none'}", file=sys.stderr)
     return 1 if slow else 0
 
 

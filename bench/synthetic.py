@@ -1,4 +1,4 @@
-"""Projects of any size, made up: to measure how the factory's time grows, and what many small images cost."""
+"""Generate projects of any size, to measure how the time of commands grows and what many small images cost."""
 
 import hashlib
 import json
@@ -15,10 +15,10 @@ from rlimages.system.files import write_text
 ROOT = Path(__file__).resolve().parents[1]
 TOOLKITS = 10
 BASES = 5
-"""Of a large project; each has an image for each of the two processors."""
+"""Number of base images of a large project; each exists for both processors."""
 PACKAGES = 30
 HASHES = 8
-"""Packages of a lock and hashes of a package: 21 kB, as the project's own shorter locks."""
+"""Packages of each lock, and hashes of each package: 21 kB, as the shorter locks of this project."""
 DAY = "2024-01-01"
 LARGE_TEMPLATE = """\
 {% import "macros/stages.j2" as stages %}
@@ -53,7 +53,7 @@ LABEL rlimages.cell="{{ cell.id }}"
 
 
 def large(root: Path, cells: int) -> Project:
-    """A project of so many cells with all that the real one has: packages, locks, five bases, both processors."""
+    """Write a project with this number of cells, with packages, locks, five base images and both processors."""
     versions = -(-cells // (2 * BASES))
     bases = {f"base-{n}": _base(f"line{n}", f"debian:{n}", gpu=f"debian:{n}-gpu") for n in range(BASES)}
     toolkits: dict[str, Any] = {}
@@ -77,15 +77,15 @@ def large(root: Path, cells: int) -> Project:
     shutil.copytree(ROOT / LIBRARY, root / LIBRARY)
     _write(root, bases, toolkits, LARGE_TEMPLATE)
     project = load_project(root / MATRIX, root)
-    for asked in project.lock_inputs(project.cells):
-        pins = "".join(_pins(f"{asked.cell.version} {asked.cell.line}"))
-        (root / asked.cell.lock).parent.mkdir(parents=True, exist_ok=True)
-        (root / asked.cell.lock).write_text(lock_text(asked, pins))
+    for inputs in project.lock_inputs(project.cells):
+        pins = "".join(_pins(f"{inputs.cell.version} {inputs.cell.line}"))
+        (root / inputs.cell.lock).parent.mkdir(parents=True, exist_ok=True)
+        (root / inputs.cell.lock).write_text(lock_text(inputs, pins))
     return project
 
 
 def small(root: Path, cells: int, base: str) -> Project:
-    """A project of so many tiny images: one command and one file each, on an image that is here."""
+    """Write a project with this number of tiny images: one command and one file each, FROM a local image."""
     bases = {"base": _base("small", base)}
     versions = {
         f"1.{number}": {
@@ -119,7 +119,7 @@ def _write(root: Path, bases: dict[str, Any], toolkits: dict[str, Any], template
 
 
 def _pins(seed: str) -> Iterator[str]:
-    """The lines of a lock; the two processors of an image mostly have the same, as the real ones do."""
+    """Yield the lines of a lock. Both processors of an image have the same, as is usual in real projects."""
     for number in range(PACKAGES):
         hashes = (hashlib.sha256(f"{seed} {number} {file}".encode()).hexdigest() for file in range(HASHES))
-        yield f"package{number}==1.{number}" + "".join(f" \\\n    --hash=sha256:{found}" for found in hashes) + "\n"
+        yield f"package{number}==1.{number}" + "".join(f" \\\n    --hash=sha256:{digest}" for digest in hashes) + "\n"

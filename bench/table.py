@@ -1,4 +1,4 @@
-"""The figures as Markdown. Values in, text out."""
+"""Format the measurements as Markdown."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,21 +15,21 @@ END = "<!-- end of bench -->"
 def page(
     found: Summaries, titles: Mapping[str, str], others: Sequence[str], machine: str, command: str, *, quick: bool
 ) -> str:
-    """All tables, also those that other programs made, the command behind them and the machine that it ran on."""
+    """Return all tables, those of other programs (`others`) included, with the command and the machine."""
     parts = [
-        "**One hurried round: a try, not a result.**\n" if quick else "",
-        compared(found, titles),
-        published(found),
-        planned(found, titles),
-        grown(found, titles),
+        "**One quick round, not a result.**\n" if quick else "",
+        comparison_table(found, titles),
+        publish_table(found),
+        plan_table(found, titles),
+        growth_table(found, titles),
         *others,
         f"Medians (lowest–highest) of {rounds(found)}, taken in turns; made by `{command}` on {machine}.\n",
     ]
     return "\n".join(part for part in parts if part)
 
 
-def compared(found: Summaries, titles: Mapping[str, str]) -> str:
-    """The factory beside the two other ways to build."""
+def comparison_table(found: Summaries, titles: Mapping[str, str]) -> str:
+    """Return the table that compares `rlimages` with the two other builders."""
     rows = []
     for scenario, contenders in found.items():
         if not {OURS, PLAIN, BAKE} <= contenders.keys():
@@ -37,15 +37,15 @@ def compared(found: Summaries, titles: Mapping[str, str]) -> str:
         ours, plain, bake = (contenders[who] for who in (OURS, PLAIN, BAKE))
         rows.append([
             titles[scenario], spread(ours), spread(plain), spread(bake),
-            ratio(plain, ours), ratio(bake, ours), f"{ours.facts['built']:.0f}",
+            speedup(plain, ours), speedup(bake, ours), f"{ours.facts['built']:.0f}",
             " / ".join(f"{it.facts['cores']:.1f}" if "cores" in it.facts else "–" for it in (ours, plain, bake)),
         ])  # fmt: skip
     head = ["", "`rlimages build`, s", "one `docker build` after another, s", "`docker buildx bake`, s"]
-    return markdown([*head, "× faster than those", "× faster than bake", "images made", "cores busy"], rows)
+    return markdown_table([*head, "× faster than those", "× faster than bake", "images made", "cores busy"], rows)
 
 
-def published(found: Summaries) -> str:
-    """A release that the registry has, against pushing it."""
+def publish_table(found: Summaries) -> str:
+    """Return the table that compares publishing unchanged images with pushing them."""
     rows = [
         [title, spread(it), f"{it.facts['requests']:.0f}", f"{it.facts['sent'] / 1000:,.0f}"]
         for title, it in (
@@ -54,21 +54,21 @@ def published(found: Summaries) -> str:
         )
         if it
     ]
-    return markdown(["publish an unchanged release", "s", "requests", "kB sent"], rows)
+    return markdown_table(["publish an unchanged release", "s", "requests", "kB sent"], rows)
 
 
-def planned(found: Summaries, titles: Mapping[str, str]) -> str:
-    """What has nobody to be compared with."""
+def plan_table(found: Summaries, titles: Mapping[str, str]) -> str:
+    """Return the table of the scenarios that only `rlimages` has."""
     rows = [
         [titles[scenario], spread(contenders[OURS]), _memory(contenders[OURS])]
         for scenario, contenders in found.items()
         if set(contenders) == {OURS}
     ]
-    return markdown(["", "s", "MB"], rows)
+    return markdown_table(["", "s", "MB"], rows)
 
 
-def grown(found: Summaries, titles: Mapping[str, str]) -> str:
-    """Time against the number of cells; the last two columns say whether it is linear."""
+def growth_table(found: Summaries, titles: Mapping[str, str]) -> str:
+    """Return the table of times by number of cells; the column before the last shows whether they grow linearly."""
     rows = []
     for scenario, sizes in found.items():
         if not set(map(str, SIZES)) <= sizes.keys():
@@ -76,17 +76,17 @@ def grown(found: Summaries, titles: Mapping[str, str]) -> str:
         medians = [f"{sizes[str(size)].median or 0:.2f}" for size in SIZES]
         rows.append([titles[scenario], *medians, f"{growth(sizes):.2f}", _memory(sizes[str(SIZES[-1])])])
     head = [f"{size:,} cells, s" for size in SIZES]
-    return markdown(["", *head, "time a cell, × that at 1,000", f"MB at {SIZES[-1]:,}"], rows)
+    return markdown_table(["", *head, "time a cell, × that at 1,000", f"MB at {SIZES[-1]:,}"], rows)
 
 
 def growth(sizes: Mapping[str, Summary]) -> float:
-    """Time a cell at the largest size, against that at the one before: 1 is linear, less is better."""
+    """Return the time per cell at the largest size, divided by that at the size before. 1 is linear, less is better."""
     less, most = SIZES[-2:]
     return ((sizes[str(most)].median or 0) / most) / ((sizes[str(less)].median or 0) / less)
 
 
 def rounds(found: Summaries) -> str:
-    """How often each was taken."""
+    """Return the number of rounds as text, such as `1–3 rounds`."""
     counts = sorted(
         {len(summary.seconds) + summary.broke for contenders in found.values() for summary in contenders.values()}
     )
@@ -94,40 +94,42 @@ def rounds(found: Summaries) -> str:
 
 
 def spread(summary: Summary) -> str:
-    """`1.23 (1.20–1.31)`: median, lowest, highest; and how often it broke."""
+    """Return median, lowest and highest time, and the failed rounds if there are any: `1.23 (1.20–1.31)`."""
     of = len(summary.seconds) + summary.broke
     broke = f"{summary.broke} of {of} broke" if summary.broke else ""
     if summary.median is None:
         return broke
     low, high = min(summary.seconds), max(summary.seconds)
-    return ", ".join(filter(None, [f"{seconds(summary.median)} ({seconds(low)}–{seconds(high)})", broke]))
+    return ", ".join(
+        filter(None, [f"{format_seconds(summary.median)} ({format_seconds(low)}–{format_seconds(high)})", broke])
+    )
 
 
-def seconds(value: float | None) -> str:
-    """Three digits, as many as such a measurement can carry."""
+def format_seconds(value: float | None) -> str:
+    """Return a time with three digits; more would not be reproducible."""
     if value is None:
         return "–"
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
-def ratio(other: Summary, ours: Summary) -> str:
-    """How many times as long the other took."""
-    return f"**{seconds(other.median / ours.median)}**" if other.median and ours.median else "–"
+def speedup(other: Summary, ours: Summary) -> str:
+    """Return how many times as long as `rlimages` the other builder took."""
+    return f"**{format_seconds(other.median / ours.median)}**" if other.median and ours.median else "–"
 
 
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table whose numbers stand to the right; nothing without rows."""
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table with right-aligned numbers; empty if there are no rows."""
     lines = [list(row) for row in rows]
     rule = ["---", *("---:" for _ in head[1:])]
     return "".join(f"| {' | '.join(line)} |\n" for line in (head, rule, *lines)) if lines else ""
 
 
-def put(readme: Path, content: str) -> None:
-    """Replace what stands between the marks of a file. Raises `ValueError` where there are none."""
+def update_readme(readme: Path, content: str) -> None:
+    """Replace the text between the marks of a file. Raises `ValueError` if there are no marks."""
     text = readme.read_text(encoding="utf-8")
     pattern = re.compile(f"{re.escape(MARK)}.*?{re.escape(END)}", re.DOTALL)
     if not pattern.search(text):
-        raise ValueError(f"{readme.name} has no place for the figures: put back '{MARK}' and '{END}'")
+        raise ValueError(f"{readme.name} has no marks for the table; put back '{MARK}' and '{END}'")
     readme.write_text(pattern.sub(lambda _: f"{MARK}\n{content}{END}", text, count=1), encoding="utf-8")
 
 

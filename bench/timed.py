@@ -1,4 +1,4 @@
-"""Run a program and say what it took."""
+"""Run programs, and measure their time and memory."""
 
 import os
 import signal
@@ -7,44 +7,46 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from figures import Taken
+from figures import Measurement
 
 STOPWATCH = Path(__file__).with_name("stopwatch.py")
 
 
-class Failed(Exception):
-    """A program did not do what the benchmark needs; the sentence has its last words."""
+class BenchmarkError(Exception):
+    """A program failed, or something that the benchmark needs is missing."""
 
 
-class Ended(Failed):
-    """A program that was measured ended with an error."""
+class ProgramError(BenchmarkError):
+    """A measured program ended with an error."""
 
 
-def timed(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, passed: Sequence[int] = (0,)) -> Taken:
-    """Wall time of a program and the most memory that it had (`memory`, in bytes, of the largest process alone).
+def timed(
+    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, passed: Sequence[int] = (0,)
+) -> Measurement:
+    """Run a program. Return its wall time and its peak `memory` in bytes, which is that of its largest process alone.
 
-    `log` gets what it says. Raises `Ended` unless its exit code is one of `passed`.
+    Its output is written to `log`. Raises `ProgramError` unless its exit code is one of `passed`.
     """
     result = log.with_suffix(".result")
     result.unlink(missing_ok=True)
-    words = [sys.executable, "-I", "-S", str(STOPWATCH), str(result), str(log), *argv]
-    watch = subprocess.Popen(words, cwd=cwd, env=dict(env), stdin=subprocess.DEVNULL, start_new_session=True)
+    stopwatch = [sys.executable, "-I", "-S", str(STOPWATCH), str(result), str(log), *argv]
+    process = subprocess.Popen(stopwatch, cwd=cwd, env=dict(env), stdin=subprocess.DEVNULL, start_new_session=True)
     try:
-        watch.wait()
+        process.wait()
     except BaseException:
-        os.killpg(watch.pid, signal.SIGTERM)
-        watch.wait()
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
         raise
-    code, seconds, memory = result.read_text().split() if result.is_file() else (watch.returncode, 0, 0)
-    if int(code) not in passed or watch.returncode:
+    code, seconds, memory = result.read_text().split() if result.is_file() else (process.returncode, 0, 0)
+    if int(code) not in passed or process.returncode:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.is_file() else ""
-        raise Ended(f"{' '.join(argv[:6])} … ended with {code}; {log} ends with:\n{tail}")
-    return Taken(seconds=float(seconds), facts={"memory": float(memory)})
+        raise ProgramError(f"{' '.join(argv[:6])} … ended with {code}; {log} ends with:\n{tail}")
+    return Measurement(seconds=float(seconds), facts={"memory": float(memory)})
 
 
 def output(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], passed: Sequence[int] = (0,)) -> str:
-    """What a program prints. Raises `Failed` unless its exit code is one of `passed`."""
-    done = subprocess.run(argv, cwd=cwd, env=dict(env), capture_output=True, text=True, check=False)
-    if done.returncode not in passed:
-        raise Failed(f"{' '.join(argv[:6])} … ended with {done.returncode}:\n{done.stderr[-2000:]}")
-    return done.stdout
+    """Run a program, and return what it prints. Raises `BenchmarkError` unless its exit code is one of `passed`."""
+    process = subprocess.run(argv, cwd=cwd, env=dict(env), capture_output=True, text=True, check=False)
+    if process.returncode not in passed:
+        raise BenchmarkError(f"{' '.join(argv[:6])} … ended with {process.returncode}:\n{process.stderr[-2000:]}")
+    return process.stdout

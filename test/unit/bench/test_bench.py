@@ -1,4 +1,4 @@
-"""What the benchmark makes of its measurements, and what it builds with: everything but the measuring."""
+"""What the benchmark makes of its measurements, and what it builds with: all_scenarios but the measuring."""
 
 import importlib
 import os
@@ -55,68 +55,68 @@ TITLES = {"unchanged": "nothing <changed>", "plan": "`plan`"}
 
 def test_a_summary_has_the_median_of_the_rounds(bench: Any) -> None:
     rounds = [
-        bench.figures.Figure(scenario="s", who="w", round=n, seconds=seconds, facts={"sent": sent})
+        bench.figures.Attempt(scenario="s", who="w", round=n, seconds=seconds, facts={"sent": sent})
         for n, (seconds, sent) in enumerate([(3.0, 10), (1.0, 30), (2.0, 20)])
     ]
     summary = bench.figures.summaries(rounds)["s"]["w"]
     assert (summary.median, summary.facts["sent"]) == (2.0, 20)
 
 
-def test_a_contender_that_broke_is_shown_and_not_counted(bench: Any, found: Any) -> None:
+def test_failed_rounds_are_shown_and_not_part_of_the_median(bench: Any, found: Any) -> None:
     rounds = [
-        bench.figures.Figure(scenario="unchanged", who="docker buildx bake", round=n, seconds=seconds, facts={})
+        bench.figures.Attempt(scenario="unchanged", who="docker buildx bake", round=n, seconds=seconds, facts={})
         for n, seconds in enumerate([None, 4.0, None])
     ]
     summary = bench.figures.summaries(rounds)["unchanged"]["docker buildx bake"]
     assert bench.table.spread(summary) == "4.00 (4.00–4.00), 2 of 3 broke"
     never = bench.figures.summaries(rounds[:1])["unchanged"]["docker buildx bake"]
     found["unchanged"]["docker buildx bake"] = never
-    assert "| 1 of 1 broke | **30.0** | – |" in bench.table.compared(found, TITLES)
-    assert "breaks" in bench.bars.picture(found, TITLES, "")
+    assert "| 1 of 1 broke | **30.0** | – |" in bench.table.comparison_table(found, TITLES)
+    assert "breaks" in bench.bars.draw_bars(found, TITLES, "")
 
 
-def test_each_contender_is_first_once(bench: Any) -> None:
-    rounds = [bench.figures.rotated(("a", "b", "c"), number) for number in range(3)]
+def test_each_contender_starts_one_round(bench: Any) -> None:
+    rounds = [bench.figures.rotate(("a", "b", "c"), number) for number in range(3)]
     assert [order[0] for order in rounds] == ["a", "b", "c"]
     assert {frozenset(order) for order in rounds} == {frozenset("abc")}
 
 
-def test_an_interrupted_ledger_keeps_what_was_whole(bench: Any, tmp_path: Path) -> None:
-    ledger = bench.figures.Ledger(tmp_path / "new/measurements.jsonl")
-    assert (ledger.machine, ledger.figures) == ({}, ())
-    ledger.begin({"cores": 2})
-    figure = bench.figures.Figure(scenario="s", who="w", round=0, seconds=1.0, facts={})
-    ledger.add(figure)
+def test_complete_lines_of_an_interrupted_benchmark_are_read(bench: Any, tmp_path: Path) -> None:
+    attempt_file = bench.figures.AttemptFile(tmp_path / "new/measurements.jsonl")
+    assert (attempt_file.machine, attempt_file.attempts) == ({}, ())
+    attempt_file.start({"cores": 2})
+    figure = bench.figures.Attempt(scenario="s", who="w", round=0, seconds=1.0, facts={})
+    attempt_file.add(figure)
     with (tmp_path / "new/measurements.jsonl").open("a") as file:
         file.write('{"scenario": "s", "wh')
-    assert (ledger.machine, ledger.figures) == ({"cores": 2}, (figure,))
+    assert (attempt_file.machine, attempt_file.attempts) == ({"cores": 2}, (figure,))
 
 
-def test_a_line_that_was_cut_off_does_not_swallow_the_next(bench: Any, tmp_path: Path) -> None:
-    ledger = bench.figures.Ledger(tmp_path / "measurements.jsonl")
-    ledger.begin({"cores": 2})
+def test_an_attempt_after_a_line_that_was_cut_off_is_read(bench: Any, tmp_path: Path) -> None:
+    attempt_file = bench.figures.AttemptFile(tmp_path / "measurements.jsonl")
+    attempt_file.start({"cores": 2})
     with (tmp_path / "measurements.jsonl").open("a") as file:
         file.write('{"scenario": "s", "wh')
-    figure = bench.figures.Figure(scenario="s", who="w", round=0, seconds=1.0, facts={})
-    ledger.add(figure)
-    assert ledger.figures == (figure,)
+    figure = bench.figures.Attempt(scenario="s", who="w", round=0, seconds=1.0, facts={})
+    attempt_file.add(figure)
+    assert attempt_file.attempts == (figure,)
 
 
-def test_bake_gets_what_the_plan_builds(bench: Any, step: Any) -> None:
-    full = replace(
-        step,
+def test_bake_gets_all_options_of_the_build_commands(bench: Any, step: Any) -> None:
+    request = replace(
+        step.request,
         contexts=(("debian:1", "docker-image://debian@sha256:1"),),
         labels=(("said", 'a="${b}" %{c}'),),
         epoch=7,
     )
-    written = bench.bake.bake_file({"ray-2.9.3-tf-cpu-debian": build_argv(full, metadata=Path("m.json"))})
+    written = bench.bake.bake_definition({"ray-2.9.3-tf-cpu-debian": build_argv(request, metadata=Path("m.json"))})
     assert written["group"] == {"default": {"targets": ["ray-2_9_3-tf-cpu-debian"]}}
     (target,) = written["target"].values()
     assert target == {
         "context": ".",
-        "dockerfile": full.recipe,
-        "tags": [full.image],
-        "args": {**dict(full.arguments), "SOURCE_DATE_EPOCH": "7"},
+        "dockerfile": request.dockerfile,
+        "tags": [request.tag],
+        "args": {**dict(request.arguments), "SOURCE_DATE_EPOCH": "7"},
         "contexts": {"debian:1": "docker-image://debian@sha256:1"},
         "labels": {"said": 'a="$${b}" %%{c}'},
         "no-cache": False,
@@ -124,44 +124,46 @@ def test_bake_gets_what_the_plan_builds(bench: Any, step: Any) -> None:
     }
 
 
-def test_bake_refuses_what_it_cannot_say(bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_build_option_is_refused_for_bake(bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        bench.bake.bake_file({"c": ["docker", "buildx", "build", "--squash", "."]})
+        bench.bake.bake_definition({"c": ["docker", "buildx", "build", "--squash", "."]})
     assert "--squash" in capsys.readouterr().err
 
 
-def test_the_table_says_how_many_times_faster(bench: Any, found: Any) -> None:
-    row = bench.table.compared(found, TITLES).splitlines()[2]
+def test_the_table_shows_how_many_times_faster_rlimages_is(bench: Any, found: Any) -> None:
+    row = bench.table.comparison_table(found, TITLES).splitlines()[2]
     spreads = "0.50 (0.40–0.90) | 15.0 (15.0–15.0) | 5.00 (5.00–5.00)"
     assert row == f"| nothing <changed> | {spreads} | **30.0** | **10.0** | 1 | – / – / – |"
 
 
-def test_the_table_says_whether_time_grows_with_the_matrix(bench: Any, found: Any) -> None:
-    assert bench.table.grown(found, TITLES).splitlines()[2] == "| `plan` | 0.20 | 0.30 | 1.00 | 8.00 | 0.80 | 200 |"
+def test_the_table_shows_whether_time_grows_faster_than_the_matrix(bench: Any, found: Any) -> None:
+    assert (
+        bench.table.growth_table(found, TITLES).splitlines()[2] == "| `plan` | 0.20 | 0.30 | 1.00 | 8.00 | 0.80 | 200 |"
+    )
 
 
-def test_a_hurried_round_is_no_result(bench: Any, found: Any) -> None:
+def test_a_quick_round_is_marked_as_no_result(bench: Any, found: Any) -> None:
     assert "not a result" in bench.table.page(found, TITLES, [], "this machine", "bench/run", quick=True)
     assert "not a result" not in bench.table.page(found, TITLES, [], "this machine", "bench/run", quick=False)
 
 
-def test_the_readme_keeps_all_but_the_figures(bench: Any, tmp_path: Path) -> None:
+def test_only_the_table_of_the_readme_is_replaced(bench: Any, tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{bench.table.MARK}\nold\n{bench.table.END}\nafter\n")
-    bench.table.put(readme, "new \\1\n")
+    bench.table.update_readme(readme, "new \\1\n")
     assert readme.read_text() == f"before\n{bench.table.MARK}\nnew \\1\n{bench.table.END}\nafter\n"
     readme.write_text("no place\n")
     with pytest.raises(ValueError, match="put back"):
-        bench.table.put(readme, "new\n")
+        bench.table.update_readme(readme, "new\n")
 
 
-def test_this_readme_has_a_place_for_the_figures(bench: Any) -> None:
+def test_the_readme_of_this_project_has_the_marks_of_the_table(bench: Any) -> None:
     text = (FOLDER.parent / "README.md").read_text()
     assert text.count(bench.table.MARK) == text.count(bench.table.END) == 1
 
 
-def test_the_picture_is_xml_whose_longest_bar_is_the_slowest(bench: Any, found: Any) -> None:
-    picture = ElementTree.fromstring(bench.bars.picture(found, TITLES, "2 cores & more"))
+def test_the_picture_is_xml_and_its_longest_bar_is_the_slowest_builder(bench: Any, found: Any) -> None:
+    picture = ElementTree.fromstring(bench.bars.draw_bars(found, TITLES, "2 cores & more"))
     space = "{http://www.w3.org/2000/svg}"
     lengths = [float(bar.attrib["width"]) for bar in picture.iter(f"{space}rect")]
     assert len(lengths) == 3
@@ -169,7 +171,7 @@ def test_the_picture_is_xml_whose_longest_bar_is_the_slowest(bench: Any, found: 
     assert "docker buildx bake 5.00 s" in picture.attrib["aria-label"]
 
 
-def test_memory_is_that_of_the_program_alone(bench: Any, tmp_path: Path) -> None:
+def test_memory_is_that_of_the_measured_program_alone(bench: Any, tmp_path: Path) -> None:
     ballast = bytearray(100 << 20)
     words = {"cwd": tmp_path, "env": os.environ, "log": tmp_path / "log"}
     taken = bench.timed.timed([sys.executable, "-I", "-S", "-c", "print('said')"], **words)
@@ -178,14 +180,14 @@ def test_memory_is_that_of_the_program_alone(bench: Any, tmp_path: Path) -> None
     assert (tmp_path / "log").read_text() == "said\n"
 
 
-def test_a_program_that_fails_is_quoted(bench: Any, tmp_path: Path) -> None:
+def test_the_error_of_a_failed_program_has_its_last_lines(bench: Any, tmp_path: Path) -> None:
     words = {"cwd": tmp_path, "env": os.environ, "log": tmp_path / "log"}
-    with pytest.raises(bench.timed.Failed, match=r"ended with 3; .*\nwhy"):
+    with pytest.raises(bench.timed.BenchmarkError, match=r"ended with 3; .*\nwhy"):
         bench.timed.timed(["sh", "-c", "echo why; exit 3"], **words)
     assert bench.timed.timed(["sh", "-c", "exit 3"], **words, passed=(0, 3)).seconds > 0
 
 
-def test_the_relay_counts_what_goes_up(bench: Any) -> None:
+def test_the_relay_counts_bytes_to_the_registry(bench: Any) -> None:
     class Echo(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             self.request.sendall(self.request.recv(100) * 2)
@@ -203,18 +205,18 @@ def test_the_relay_counts_what_goes_up(bench: Any) -> None:
 
 
 @pytest.mark.parametrize("cells", [1, 12, 40])
-def test_a_synthetic_project_has_so_many_cells(bench: Any, tmp_path: Path, cells: int) -> None:
+def test_a_large_synthetic_project_has_the_given_number_of_cells(bench: Any, tmp_path: Path, cells: int) -> None:
     project = bench.synthetic.large(tmp_path, cells)
     assert len({cell.id for cell in project.cells}) == cells
     assert all((tmp_path / cell.lock).is_file() for cell in project.cells)
 
 
-def test_small_synthetic_cells_stand_on_what_is_here(bench: Any, tmp_path: Path) -> None:
+def test_small_synthetic_cells_are_built_from_the_given_image(bench: Any, tmp_path: Path) -> None:
     project = bench.synthetic.small(tmp_path, 3, "debian:mine")
     assert [cell.base.image for cell in project.cells] == ["debian:mine"] * 3
     assert not project.lock_inputs(project.cells)
 
 
-def test_made_up_projects_are_rendered_with_the_real_macros(bench: Any, tmp_path: Path) -> None:
+def test_synthetic_projects_are_rendered_with_the_macros_of_this_project(bench: Any, tmp_path: Path) -> None:
     assert len(generate_files(bench.synthetic.large(tmp_path / "large", 4))) == 2  # cpu and gpu share a recipe
     assert len(generate_files(bench.synthetic.small(tmp_path / "small", 3, "debian:bookworm-slim"))) == 3
