@@ -14,8 +14,8 @@ class Measurement:
 
     seconds: float
     facts: Mapping[str, float] = field(default_factory=dict)
-    """`memory` (peak, bytes), `built` (images), `sent` (bytes), `requests`, `size` (bytes), `cores` (number that was busy
-    on average, of the whole machine)."""
+    """`memory` (peak, bytes), `built` (images), `sent` (bytes), `requests`, `size` (bytes), `cores` (average number
+    of busy ones, of the whole machine)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

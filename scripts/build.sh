@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Build images by the options that people know; `rlimages build` does it.
+# Build images that are selected by toolkit, version, framework and processor. Calls `rlimages build`.
 #   scripts/build.sh -t ray -v 1.6.0 -f tensorflow -p cpu -r us-west-2
 set -euo pipefail
 # shellcheck source=scripts/environment
@@ -10,13 +10,13 @@ set -euo pipefail
 usage() {
     cat <<END
 usage: scripts/build.sh [options] [-- options of rlimages build]
-  -t, --toolkit NAME            by default all
-  -v, --version VERSION         also --version-number; by default all
-  -f, --framework NAME          tensorflow, pytorch or mxnet; by default all
-  -p, --processor cpu|gpu       also --arch; by default both
-      --line LINE               debian, amzn2023 or public; by default SageMaker's framework images
-  -r, --region REGION           where SageMaker's images are pulled from
-  -l, --local-image-tag NAME    what the image is called here too; for one image
+  -t, --toolkit NAME            all by default
+  -v, --version VERSION         also --version-number; all by default
+  -f, --framework NAME          tensorflow, pytorch or mxnet; all by default
+  -p, --processor cpu|gpu       also --arch; both by default
+      --line LINE               debian, amzn2023 or public; SageMaker's framework images by default
+  -r, --region REGION           AWS region from which SageMaker's images are pulled
+  -l, --local-image-tag NAME    second local name of the image; only for one image
 END
 }
 
@@ -35,8 +35,8 @@ if [ -n "$name" ]; then
     mapfile -t images < <(rlimages list --select "$pattern" --json |
         python3 -c 'import json, sys
 for cell in json.load(sys.stdin): print(cell["repository"], cell["tags"][0], sep=":")')
-    [ "${#images[@]}" -ge 1 ] || exit 5 # the line above says why
-    [ "${#images[@]}" -le 1 ] || misused "--local-image-tag names one image, and '$pattern' is ${#images[@]}"
+    [ "${#images[@]}" -ge 1 ] || exit 5 # rlimages has printed the reason
+    [ "${#images[@]}" -le 1 ] || misused "--local-image-tag names one image, and '$pattern' selects ${#images[@]}"
     image=${images[0]}
 fi
 rlimages build --select "$pattern" ${region:+--region "$region"} ${rest[@]+"${rest[@]}"}

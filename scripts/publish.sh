@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Publish images that pass their checks, by the options that people know; `rlimages publish` does it.
+# Publish images that pass their checks, selected by toolkit, version, framework and processor. Calls `rlimages publish`.
 #   scripts/publish.sh -t ray -v 1.6.0 -f tensorflow -p cpu --target pre-production
 #   scripts/publish.sh -t vw -v 8.7.0 -i 123456789012 -r us-west-2
 set -euo pipefail
@@ -11,14 +11,14 @@ set -euo pipefail
 usage() {
     cat <<END
 usage: scripts/publish.sh [options] (--target NAME | --aws-id ACCOUNT | --registry HOST) [-- options of rlimages publish]
-  -t, --toolkit NAME            by default all
-  -v, --version VERSION         also --version-number; by default all
-  -f, --framework NAME          tensorflow, pytorch or mxnet; by default all
-  -p, --processor cpu|gpu       also --arch; by default both
-      --line LINE               debian, amzn2023 or public; by default SageMaker's framework images
+  -t, --toolkit NAME            all by default
+  -v, --version VERSION         also --version-number; all by default
+  -f, --framework NAME          tensorflow, pytorch or mxnet; all by default
+  -p, --processor cpu|gpu       also --arch; both by default
+      --line LINE               debian, amzn2023 or public; SageMaker's framework images by default
       --target NAME             target of targets.yaml, in all its regions
-  -i, --aws-id ACCOUNT          your ECR, in one region; its repositories must be there
-  -r, --region REGION           of that account; by default us-west-2
+  -i, --aws-id ACCOUNT          ECR of your AWS account, in one region; the repositories must exist
+  -r, --region REGION           region of --aws-id; us-west-2 by default
       --registry HOST           any other registry, host[:port][/prefix]
 END
 }
@@ -36,7 +36,7 @@ take_option() {
 read_options "$@"
 case ${target:+1}${account:+1}${registry:+1} in
     1) ;;
-    *) misused "say where to publish to, with one of --target, --aws-id and --registry" ;;
+    *) misused "name the registry with exactly one of --target, --aws-id and --registry" ;;
 esac
 if [ -n "$region" ] && [ -z "$account" ]; then
     misused "--region is for --aws-id: a target has its regions in targets.yaml"
@@ -44,13 +44,13 @@ fi
 [[ -z $account || $account =~ ^[0-9]{12}$ ]] || misused "--aws-id $account: an AWS account has twelve digits"
 need_rlimages
 if [ -n "$account" ]; then
-    mapfile -t one < <(rlimages show "$pattern" --json | python3 -c 'import json, sys
+    mapfile -t query < <(rlimages show "$pattern" --json | python3 -c 'import json, sys
 cell = json.load(sys.stdin)[0]
-words = {**cell, "framework": (cell["framework"] or {}).get("name")}
-for word in ("toolkit", "version", "framework", "processor", "line"):
-    if words[word]: print(f"--{word}={words[word]}")')
-    [ "${#one[@]}" -gt 0 ] || exit 5 # the line above said why
-    address=$(rlimages uri "${one[@]}" --account "$account" ${region:+--region "$region"})
+values = {**cell, "framework": (cell["framework"] or {}).get("name")}
+for option in ("toolkit", "version", "framework", "processor", "line"):
+    if values[option]: print(f"--{option}={values[option]}")')
+    [ "${#query[@]}" -gt 0 ] || exit 5 # rlimages has printed the reason
+    address=$(rlimages uri "${query[@]}" --account "$account" ${region:+--region "$region"})
     registry=${address%%/*}
 fi
 rlimages publish --select "$pattern" ${target:+--target "$target"} ${registry:+--to "$registry"} ${rest[@]+"${rest[@]}"}

@@ -1,4 +1,4 @@
-"""scripts/build.sh and scripts/publish.sh, with a program in the place of `rlimages` that says what it was asked."""
+"""scripts/build.sh and scripts/publish.sh, with a program in place of `rlimages` that prints its arguments."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ esac
 
 
 @pytest.fixture
-def say(tmp_path: Path):
+def run_script(tmp_path: Path):
     for name, text in (("rlimages", FAKE), ("docker", '#!/bin/sh\necho docker "$@"\n')):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
@@ -44,7 +44,7 @@ def say(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("words", "asked"),
+    ("line", "command"),
     [
         ("build.sh", "rlimages build --select *-*-*?pu"),
         ("build.sh -t ray -v 1.6.0 -f tensorflow -p cpu -r eu-west-1", "rlimages build --select ray-1.6.0-tf-cpu --region eu-west-1"),
@@ -56,10 +56,10 @@ def say(tmp_path: Path):
         ("build.sh -t vw -v 8.7.0 -l mine:1", "rlimages build --select vw-8.7.0-*?pu\ndocker tag sagemaker-rl-vw-container:vw-8.7.0-cpu mine:1"),
     ],
 )  # fmt: skip
-def test_options_become_a_command_of_the_factory(say, words: str, asked: str) -> None:
-    ended = say(*words.split())
-    assert ended.stdout == asked + "\n", ended.stderr
-    assert ended.returncode == 0
+def test_options_become_a_command_of_rlimages(run_script, line: str, command: str) -> None:
+    completed = run_script(*line.split())
+    assert completed.stdout == command + "\n", completed.stderr
+    assert completed.returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -67,28 +67,32 @@ def test_options_become_a_command_of_the_factory(say, words: str, asked: str) ->
     [
         ("build.sh --tolkit ray", 2, "build.sh: there is no option '--tolkit'\nusage: scripts/build.sh"),
         ("build.sh -z 1", 2, "build.sh: there is no option '-z'"),
-        ("build.sh ray", 2, "build.sh: 'ray' is no option"),
+        ("build.sh ray", 2, "build.sh: 'ray' is not an option"),
         ("build.sh -v", 2, "build.sh: -v needs a value"),
         ("build.sh -v -f tensorflow", 2, "build.sh: -v needs a value"),
         ("build.sh -p tpu", 2, "build.sh: --processor is cpu or gpu, not 'tpu'"),
-        ("build.sh -t ray -l mine:1", 2, "build.sh: --local-image-tag names one image, and 'ray-*-*?pu' is 2"),
+        ("build.sh -t ray -l mine:1", 2, "build.sh: --local-image-tag names one image, and 'ray-*-*?pu' selects 2"),
         ("build.sh -t rya -l mine:1", 5, "rlimages: no cell matches"),
-        ("publish.sh -t ray", 2, "publish.sh: say where to publish to"),
-        ("publish.sh --target a --aws-id 123456789012", 2, "publish.sh: say where to publish to, with one of"),
+        ("publish.sh -t ray", 2, "publish.sh: name the registry with exactly one of --target, --aws-id and --registry"),
+        (
+            "publish.sh --target a --aws-id 123456789012",
+            2,
+            "publish.sh: name the registry with exactly one of --target, --aws-id and --registry",
+        ),
         ("publish.sh --target a -r us-west-2", 2, "publish.sh: --region is for --aws-id"),
         ("publish.sh -i 12", 2, "publish.sh: --aws-id 12: an AWS account has twelve digits"),
         ("publish.sh -t rya -i 123456789012", 5, "rlimages: no cell matches"),
     ],
 )
-def test_a_bad_option_is_answered_with_a_sentence(say, words: str, code: int, sentence: str) -> None:
-    ended = say(*words.split())
-    assert ended.stdout == ""
-    assert sentence in ended.stderr
-    assert ended.returncode == code
+def test_a_bad_option_is_answered_with_a_sentence(run_script, words: str, code: int, sentence: str) -> None:
+    completed = run_script(*words.split())
+    assert completed.stdout == ""
+    assert sentence in completed.stderr
+    assert completed.returncode == code
 
 
-def test_help_is_not_an_error(say) -> None:
+def test_help_is_not_an_error(run_script) -> None:
     for script in ("build.sh", "publish.sh"):
-        ended = say(script, "--help")
-        assert ended.stdout.startswith(f"usage: scripts/{script} [options]")
-        assert ended.returncode == 0
+        completed = run_script(script, "--help")
+        assert completed.stdout.startswith(f"usage: scripts/{script} [options]")
+        assert completed.returncode == 0
