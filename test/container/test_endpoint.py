@@ -114,7 +114,7 @@ def test_an_endpoint_is_in_service_answers_and_ends_with_ctrl_c(serve, left, tmp
     assert (told["address"], told["status"], told["content_type"]) == (address, 200, "text/x")
     assert served.end(signal.SIGINT) == 0
     assert "the model is Read-only file system" in served.said
-    assert "SIGTERM to rlimages-test-serve-" in served.said
+    assert "the endpoint was stopped; sending SIGTERM to rlimages-test-serve-" in served.said
     assert "Stopped after" in served.said.splitlines()[-1]
     assert not left()
 
@@ -140,7 +140,10 @@ def test_endpoints_run_side_by_side_and_are_told_apart_by_name(serve, tmp_path) 
     first, second = one.until(r"(\S+): InService")[1], two.until(r"(\S+): InService")[1]
     both = say("invoke", "-", cwd=tmp_path)
     assert both.returncode == 2
-    assert f"say --endpoint with one of {', '.join(sorted((first, second)))}".encode() in both.stderr
+    assert (
+        f"several endpoints are running; choose one with --endpoint: {', '.join(sorted((first, second)))}".encode()
+        in both.stderr
+    )
     assert say("invoke", "-", "--endpoint", second, cwd=tmp_path, stdin=b"x").stdout == b"clever x\n"
 
 
@@ -161,7 +164,7 @@ def test_an_image_that_promised_nothing_is_not_bound_elsewhere(serve) -> None:
 def test_a_server_that_dies_at_its_start_is_told_with_its_last_lines(serve, left) -> None:
     served = serve(faults="dies-at-start")
     assert served.end() == 1
-    assert re.search(r"Failed after .*: its container ended by itself: exit code 1\nit printed last:\n  \| there is no model to serve\n$", served.said)  # fmt: skip
+    assert re.search(r"Failed after .*: the container ended by itself: exit code 1\nlast lines of its log:\n  \| there is no model to serve\n$", served.said)  # fmt: skip
     assert not left()
 
 
@@ -169,7 +172,7 @@ def test_a_server_that_is_never_healthy_is_told_after_the_limit(serve, left) -> 
     served = serve("--container-startup-timeout", "2", faults="sick")
     assert served.end() == 1
     assert "Failed after" in served.said
-    assert "it was not healthy within 2.0 s: GET /ping was answered with 503 Service Unavailable: out of sorts" in served.said  # fmt: skip
+    assert "not healthy within 2.0 s: GET /ping was answered with 503 Service Unavailable: out of sorts" in served.said  # fmt: skip
     assert not left()
 
 
@@ -196,7 +199,7 @@ def test_a_server_that_dies_later_is_told_with_its_last_lines(serve, tmp_path) -
     answer = say("invoke", "-", "--endpoint", address, cwd=tmp_path, stdin=b"die")
     assert (answer.returncode, b"nothing answers POST /invocations" in answer.stderr) == (1, True)
     assert served.end() == 1
-    assert "its container ended by itself: exit code 9" in served.said
+    assert "the container ended by itself: exit code 9" in served.said
     assert served.said.endswith("  | the end is near\n")
 
 
@@ -204,16 +207,16 @@ def test_a_port_that_is_taken_has_a_remedy(serve, left) -> None:
     port = serve().until(ENDPOINT.pattern)[1].rpartition(":")[2]
     second = serve("--port", port)
     assert second.end() == 1
-    assert f"port {port} of this machine is taken; --port 0 finds a free one" in second.said
+    assert f"port {port} of this machine is in use; --port 0 takes a free one" in second.said
 
 
 def test_a_second_signal_ends_a_server_that_does_not_listen(serve, left) -> None:
     served = serve(faults="deaf")
     served.until("InService")
     served.process.send_signal(signal.SIGINT)
-    served.until("SIGTERM to")
+    served.until("sending SIGTERM to")
     assert served.end(signal.SIGINT) == 130
-    assert "was killed; its container is gone" in served.said
+    assert "was killed; its container was removed" in served.said
     assert not left()
 
 
@@ -240,7 +243,7 @@ def test_programs_get_one_json_object_a_line(serve) -> None:
 
 @pytest.mark.parametrize(
     ("word", "sentence"),
-    [("nowhere.tar.gz", b"there is no such archive or folder"), ("text.tar.gz", b"is no gzip-compressed tar archive"), ("out.tar.gz", b"leads out of the model's folder")],
+    [("nowhere.tar.gz", b"there is no such archive or folder"), ("text.tar.gz", b"is not a complete gzip-compressed tar archive"), ("out.tar.gz", b"points outside the model folder")],
 )  # fmt: skip
 def test_a_model_that_is_none_is_a_sentence_before_anything_starts(image, tmp_path, left, word, sentence) -> None:
     (tmp_path / "text.tar.gz").write_text("I am a text")
@@ -324,7 +327,7 @@ def test_a_busy_server_is_asked_again_when_it_wants_to_be(transform, tmp_path) -
 def test_a_file_that_is_too_large_is_not_sent(transform, tmp_path) -> None:
     (tmp_path / "in/a.csv").write_bytes(b"x" * (2**20 + 1))
     code, said, _ = transform()
-    assert (code, "failed: a.csv: it is larger than MaxPayloadInMB allows, 1" in said) == (1, True)
+    assert (code, "failed: a.csv: the record is larger than MaxPayloadInMB, 1 MB" in said) == (1, True)
     code, said, _ = transform("--max-payload-in-mb", "2")
     assert (code, "failed: a.csv: 413" in said) == (1, True)
 
@@ -334,7 +337,7 @@ def test_a_server_that_dies_fails_the_job_with_its_last_lines(transform, tmp_pat
     code, said, _ = transform()
     assert code == 1
     assert "Failed after" in said
-    assert "its container ended by itself: exit code 9" in said
+    assert "the container ended by itself: exit code 9" in said
     assert "  | the end is near\n" in said
     assert outputs(tmp_path / "out") == {}
 
@@ -344,7 +347,9 @@ def test_a_container_need_not_say_how_it_likes_its_batches_but_it_must_make_sens
     (tmp_path / "in/a.csv").write_text("1\n")
     ended, _, complaint = transform(faults=fault)
     assert ended == code
-    assert ("strange MaxConcurrentTransforms" in complaint) == (fault == "odd")
+    assert ("the answer to GET /execution-parameters has an invalid MaxConcurrentTransforms" in complaint) == (
+        fault == "odd"
+    )
 
 
 def test_a_job_in_json_is_one_object(transform, tmp_path) -> None:

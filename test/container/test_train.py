@@ -14,9 +14,12 @@ from pathlib import Path
 import pytest
 from one_cell import REPOSITORY
 
-from rlimages.emulator.containers import JobEngine
-from rlimages.emulator.train import run_job
-from rlimages.emulator.training_job import CODE, Job, JobStatus
+from rlimages.emulator.containers import open_hosts
+from rlimages.emulator.job import JobStatus
+from rlimages.emulator.training_job import CODE, TrainingJob
+from rlimages.emulator.training_runner import run_training_job
+from rlimages.engine.docker import DockerEngine
+from rlimages.system.context import RunContext
 
 IMAGE = f"{REPOSITORY}:train"
 VW = "sagemaker-rl-vw-container:vw-9.11.9-cpu-py311-debian12"
@@ -232,7 +235,7 @@ def test_a_stopped_job_saves_its_checkpoint_and_ends_at_once(start, left, made, 
     said = process.stdout.read()
     assert process.wait(timeout=15) == 130
     assert time.monotonic() - began < 10
-    assert "it was stopped; SIGTERM to algo-1" in said
+    assert "the job was stopped; sending SIGTERM to algo-1" in said
     assert made("model.tar.gz") == {"checkpoint": "saved\n"}
     assert not left()
 
@@ -240,22 +243,26 @@ def test_a_stopped_job_saves_its_checkpoint_and_ends_at_once(start, left, made, 
 def test_a_second_signal_ends_a_job_that_does_not_listen(start, left) -> None:
     process = start(DEAF, line="ready")
     process.send_signal(signal.SIGINT)
-    assert "SIGTERM to algo-1" in process.stdout.readline()
+    assert "sending SIGTERM to algo-1" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    assert "was killed; its containers are gone" in process.stdout.read()
+    assert "was killed; its containers were removed, with their results" in process.stdout.read()
     assert process.wait(timeout=15) == 130
     assert not left()
 
 
 def test_a_host_that_ignores_sigterm_is_killed_after_the_grace(image, client, stop, tmp_path, run_name, left) -> None:
     (tmp_path / "job.sh").write_text(DEAF)
-    job = Job(name=f"rlimages-{run_name}", image=image, region="us-west-2", program="job.sh", code={f"{CODE}/job.sh": tmp_path / "job.sh"}, parameters={}, environment={}, max_run=60)  # fmt: skip
-    docker = JobEngine(run=job.name, stop=stop)
+    job = TrainingJob(name=f"rlimages-{run_name}", image=image, region="us-west-2", program="job.sh", code={f"{CODE}/job.sh": tmp_path / "job.sh"}, parameters={}, environment={}, max_run=60)  # fmt: skip
+    engine = DockerEngine(run=job.name, stop=stop)
     notes: list[str] = []
-    result = run_job(job, docker, tmp_path / "out", stop=stop, on_line=lambda *_: stop.set(), on_note=notes.append, grace=1.0)  # fmt: skip
-    docker.close()
+    context = RunContext(environ={}, stop=stop, note=notes.append)
+    result = run_training_job(job, open_hosts(engine, job), tmp_path / "out", context=context, on_line=lambda *_: stop.set(), grace=1.0)  # fmt: skip
+    engine.close()
     assert (result.status, result.codes) == (JobStatus.STOPPED, {"algo-1": 137})
-    assert notes == ["it was stopped; SIGTERM to algo-1", "1.0 s later it still runs; SIGKILL to algo-1"]
+    assert notes == [
+        "the job was stopped; sending SIGTERM to algo-1",
+        "still running after 1.0 s; sending SIGKILL to algo-1",
+    ]
     assert not left()
 
 
@@ -263,7 +270,7 @@ def test_a_job_that_trains_too_long_is_failed_with_its_own_sentence(train, made)
     code, said = train(CHECKPOINT + WAIT, "--max-run", "1")
     assert code == 1
     assert "Failed after" in said
-    assert "it trained longer than --max-run allows, 1.0 s" in said
+    assert "the job ran longer than --max-run, 1.0 s" in said
     assert made("model.tar.gz") == {"checkpoint": "saved\n"}
 
 
@@ -283,7 +290,7 @@ def test_the_first_host_that_fails_ends_the_others(train, made) -> None:
     began = time.monotonic()
     code, said = train(script, "--instance-count", "2")
     assert code == 1
-    assert "algo-2 failed: exit code 3; SIGTERM to algo-1" in said
+    assert "algo-2 failed: exit code 3; sending SIGTERM to algo-1" in said
     assert "\nlost\n" in said
     assert made("model.tar.gz") == {"checkpoint": "saved\n"}
     assert time.monotonic() - began < 20

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlimages.cli.common import combine, command_context, json_option, print_json, print_lines, print_note
-from rlimages.emulator import endpoint_config
-from rlimages.emulator.endpoint_config import PORT, STARTUP_TIMEOUT
+from rlimages.emulator.endpoint import PORT, STARTUP_TIMEOUT
 from rlimages.errors import FactoryError
 
 if TYPE_CHECKING:
-    from rlimages.emulator.endpoint_config import Endpoint, EndpointState
+    from rlimages.emulator.endpoint import Endpoint, EndpointState
 
 _EXISTING_FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 _EXISTING_PATH = click.Path(path_type=Path, exists=True)
@@ -146,21 +145,21 @@ def train(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
 
     The exit code is 0 if the job completed, 1 if it failed, and 130 if it was stopped.
     """
-    from rlimages.emulator.train import EXIT_CODES, TrainOptions, train, training_facts, training_lines
+    from rlimages.emulator.job import EXIT_CODES
+    from rlimages.emulator.train import TrainOptions, train, training_facts, training_lines
 
     with command_context() as context:
-        trained = train(
+        run = train(
             TrainOptions(**options),
             matrix=ctx.obj,
-            stop=context.stop,
-            on_note=context.note,
+            context=context,
             on_line=lambda line: click.echo(line, err=as_json),
         )
     if as_json:
-        print_json(training_facts(trained))
+        print_json(training_facts(run))
     else:
-        print_lines(training_lines(trained))
-    ctx.exit(EXIT_CODES[trained.result.status])
+        print_lines(training_lines(run))
+    ctx.exit(EXIT_CODES[run.result.status])
 
 
 @click.command()
@@ -196,9 +195,8 @@ def serve(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
         endpoint, state = serve(
             ServeOptions(**options),
             matrix=ctx.obj,
-            stop=context.stop,
+            context=context,
             on_state=print_state,
-            on_note=context.note,
             on_line=lambda line: click.echo(line, err=as_json),
         )
     print_state(endpoint, state)
@@ -227,11 +225,12 @@ def invoke(
 
     The exit code is 0 for an answer with a status of 2xx, and 1 for any other or if none comes within 60 seconds.
     """
-    from rlimages.emulator.serve import answer_facts, invoke_endpoint, read_body
+    from rlimages.emulator.endpoint import content_type as find_content_type
+    from rlimages.emulator.invoke import answer_facts, invoke_endpoint, read_body
 
     is_stdin = str(file) == "-"
     body = sys.stdin.buffer.read() if is_stdin else read_body(file)
-    kind = endpoint_config.content_type("-.json" if is_stdin else str(file), content_type)
+    kind = find_content_type("-.json" if is_stdin else str(file), content_type)
     address, answer = invoke_endpoint(endpoint, body, content_type=kind, accept=accept)
     if as_json:
         print_json(answer_facts(address, answer))
@@ -326,9 +325,9 @@ def transform(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
 
     The exit code is 0 if the job completed, 1 if it failed, and 130 if it was stopped.
     """
+    from rlimages.emulator.job import EXIT_CODES
     from rlimages.emulator.serve import ServeOptions
     from rlimages.emulator.transform import (
-        EXIT_CODES,
         TransformOptions,
         file_line,
         transform,
@@ -338,17 +337,16 @@ def transform(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
 
     instance = ServeOptions(port=0, is_batch=True, **{name: options.pop(name) for name in _INSTANCE_OPTIONS})
     with command_context() as context:
-        transformed = transform(
+        run = transform(
             TransformOptions(**options),
             instance,
             matrix=ctx.obj,
-            stop=context.stop,
-            on_note=context.note,
+            context=context,
             on_line=lambda line: click.echo(line, err=as_json),
             on_file=lambda file: click.echo(file_line(file), err=as_json),
         )
     if as_json:
-        print_json(transform_facts(transformed))
+        print_json(transform_facts(run))
     else:
-        print_lines(transform_lines(transformed))
-    ctx.exit(EXIT_CODES[transformed.result.status])
+        print_lines(transform_lines(run))
+    ctx.exit(EXIT_CODES[run.result.status])

@@ -1,4 +1,4 @@
-"""The configuration of an endpoint's container."""
+"""An endpoint: the configuration of its container, its states, and the limits of SageMaker hosting."""
 
 import re
 from collections.abc import Mapping
@@ -9,9 +9,39 @@ from pathlib import Path, PurePath
 from rlimages.errors import JobError
 from rlimages.oci.labels import BIND_TO_PORT_LABEL
 
+MODEL_FOLDER = "/opt/ml/model"
+"""Where the container finds the unpacked model, read-only."""
+PORT = 8080
+"""Port on which a container listens by default."""
+BIND_TO_PORT = "SAGEMAKER_BIND_TO_PORT"
+"""Environment variable with another port. SageMaker sets it only for images with `BIND_TO_PORT_LABEL`."""
+STARTUP_TIMEOUT = 480
+"""Default of ContainerStartupHealthCheckTimeoutInSeconds: seconds until the first successful ping."""
+PING_TIMEOUT = 2.0
+"""Time limit of GET /ping in seconds."""
+INVOCATION_TIMEOUT = 60.0
+"""Time limit of POST /invocations of an endpoint in seconds."""
+MAX_PAYLOAD = 6 * 2**20
+"""Largest body of a request to an endpoint, in bytes."""
+MAX_VARIABLES = 100
+"""Largest number of environment variables in CreateModel."""
+_VARIABLE_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,1023}")
+_CONTENT_TYPES = {
+    ".json": "application/json",
+    ".jsonl": "application/jsonlines",
+    ".jsonlines": "application/jsonlines",
+    ".csv": "text/csv",
+    ".txt": "text/plain",
+    ".npy": "application/x-npy",
+}
+"""File extension -> content type."""
+
 
 class EndpointStatus(StrEnum):
-    """How an endpoint is, in SageMaker's words where it has any."""
+    """Status of an endpoint, with SageMaker's names where it has any.
+
+    SageMaker has no Unhealthy and Stopped: it replaces unhealthy instances, and deletes endpoints.
+    """
 
     CREATING = "Creating"
     IN_SERVICE = "InService"
@@ -22,94 +52,79 @@ class EndpointStatus(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EndpointState:
-    """How an endpoint is from some moment on, and why."""
+    """A status that an endpoint entered, when, and why."""
 
     status: EndpointStatus
     reason: str = ""
-    """In one sentence; empty while it is in service."""
+    """One sentence; empty while it is in service."""
     address: str = ""
-    """`http://127.0.0.1:8080`; empty when it never ran."""
+    """Such as `http://127.0.0.1:8080`; empty if its container could not be started."""
     seconds: float = 0.0
-    """Since its container was started."""
-    last: tuple[str, ...] = ()
-    """What its container printed last."""
-    before: EndpointStatus = EndpointStatus.CREATING
-    """How it was until then."""
-
-
-MODEL_FOLDER = "/opt/ml/model"
-PORT = 8080
-"""Where a container listens, if it has not been told otherwise."""
-BIND_TO_PORT = "SAGEMAKER_BIND_TO_PORT"
-STARTUP_TIMEOUT = 480
-"""Seconds until the first ping must have passed: 8 minutes."""
-PING_TIMEOUT = 2.0
-"""Seconds that a ping may take."""
-INVOCATION_TIMEOUT = 60.0
-"""Seconds that an invocation may take."""
-MAX_PAYLOAD = 6 * 2**20
-"""Bytes that an invocation may bring."""
-_TYPES = {
-    ".json": "application/json",
-    ".jsonl": "application/jsonlines",
-    ".jsonlines": "application/jsonlines",
-    ".csv": "text/csv",
-    ".txt": "text/plain",
-    ".npy": "application/x-npy",
-}
+    """Since the start of its container."""
+    last_lines: tuple[str, ...] = ()
+    """The last lines of its log."""
+    previous: EndpointStatus = EndpointStatus.CREATING
+    """The status before this one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Endpoint:
-    """One container that serves a model, fully decided."""
+    """One container that serves a model, with every default applied.
+
+    Raises `JobError` for environment variables that CreateModel refuses.
+    """
 
     name: str
     image: str
     region: str
     model: Path | None
-    """A model.tar.gz, or a folder with what one would hold; None for a container that brings its own."""
+    """A model.tar.gz, or a folder with the content of one; None if the image needs no model."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    """The user's environment variables."""
     gpus: int = 0
-    """How many; `job.ALL_GPUS` for all."""
+    """GPUs of the container; `ALL_GPUS` for all."""
     port: int = PORT
-    """Of this machine's loopback; 0 for any that is free."""
+    """Port of this machine's loopback interface; 0 for a free one."""
     bind_to: int | None = None
-    """The port in the container, where it is not 8080."""
+    """Port on which the container is told to listen; None for 8080."""
     startup: float = STARTUP_TIMEOUT
+    """Seconds until the first successful ping, at most."""
     is_batch: bool = False
-    """True for the container of a batch transform job: nobody is told of its address."""
+    """True for the container of a batch transform job. `rlimages invoke` does not find it."""
 
     def __post_init__(self) -> None:
         for name in self.environment:
-            if re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]{0,1023}", name) is None:
-                raise JobError(f"{name!r} cannot be an environment variable")
-        if len(self.environment) > 100:
-            raise JobError(f"{len(self.environment)} environment variables; a model may have 100")
+            if _VARIABLE_NAME.fullmatch(name) is None:
+                raise JobError(f"{name!r} is not a valid name of an environment variable")
+        if len(self.environment) > MAX_VARIABLES:
+            raise JobError(f"{len(self.environment)} environment variables; SageMaker allows {MAX_VARIABLES}")
 
     @property
     def container_port(self) -> int:
-        """Where the container listens."""
+        """The port on which the container listens."""
         return self.bind_to or PORT
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """The environment of the container."""
-        bound = {BIND_TO_PORT: str(self.bind_to)} if self.bind_to else {}
+        """The environment variables of the container. The user's override SageMaker's."""
+        port = {BIND_TO_PORT: str(self.bind_to)} if self.bind_to else {}
         batch = {"SAGEMAKER_BATCH": "true"} if self.is_batch else {}
-        return {"AWS_REGION": self.region, **bound, **batch, **self.environment}
+        return {"AWS_REGION": self.region, **port, **batch, **self.environment}
 
 
 def require_bind_label(labels: Mapping[str, str], endpoint: Endpoint) -> None:
-    """Raises `JobError` where an image has not promised to listen where it is told to."""
+    """Raise `JobError` if the endpoint has a port of its own, and its image lacks the label that promises to use it."""
     if endpoint.bind_to and labels.get(BIND_TO_PORT_LABEL) != "true":
         raise JobError(f"--bind-to-port {endpoint.bind_to}: {endpoint.image} has no label {BIND_TO_PORT_LABEL}=true")
 
 
-def content_type(name: str, said: str | None) -> str:
-    """What a file is: as it was said, or by its extension. Raises `JobError` where neither tells."""
-    found = said or _TYPES.get(PurePath(name).suffix.lower())
+def content_type(name: str, given: str | None) -> str:
+    """Return the content type of a file: the given one, or else by the file's extension.
+
+    Raises `JobError` if none is given and the extension is unknown.
+    """
+    found = given or _CONTENT_TYPES.get(PurePath(name).suffix.lower())
     if found is None:
-        raise JobError(
-            f"{name}: say what it is with --content-type, such as {' or '.join(dict.fromkeys(_TYPES.values()))}"
-        )
+        known = ", ".join(dict.fromkeys(_CONTENT_TYPES.values()))
+        raise JobError(f"{name}: unknown file extension; give its type with --content-type, such as {known}")
     return found

@@ -1,4 +1,7 @@
-"""Run an endpoint until it fails or is stopped: start it, ping it, follow its log."""
+"""Run an endpoint until it fails or is stopped: start its container, ping it, follow its log.
+
+The container is a Docker container in production (`containers.open_endpoint`) and a fake in tests.
+"""
 
 import time
 from collections import deque
@@ -8,254 +11,254 @@ from queue import Empty, SimpleQueue
 from threading import Event, Thread
 from typing import Protocol
 
-from rlimages.emulator.endpoint_config import Endpoint, EndpointState, EndpointStatus
+from rlimages.emulator.endpoint import Endpoint, EndpointState, EndpointStatus
 from rlimages.emulator.logs import LogFollower, LogSource
+from rlimages.system.context import RunContext
 from rlimages.system.process import Stop
 from rlimages.system.units import format_duration
 
-Ping = Callable[[str], str]
-"""Why the server at an address is not healthy; empty when it is."""
+GRACE = 30.0
+"""Seconds between SIGTERM and SIGKILL, as for the containers of SageMaker's endpoints."""
 STARTING_PING_SECONDS, SERVING_PING_SECONDS = 0.25, 5.0
-"""Seconds between two pings, until one has passed and from then on. SageMaker does not say how often it pings."""
+"""Seconds between two pings until one succeeds, and from then on. SageMaker does not document its own interval."""
+LAST_LINES = 10
+"""Lines of the log that are printed when an endpoint fails."""
+TASK_DONE = "the task is done"
+"""Reason of the state in which an endpoint with a task ends, if nothing else ended it first."""
+_TASK_WAIT_SECONDS = 10.0
+"""How long the end of a task is waited for, after the container has been removed."""
+
+Ping = Callable[[str], str]
+"""Pings the server at an address. Returns an empty string if it is healthy, else a sentence that says why not."""
+Task = Callable[[str, Stop], None]
+"""Work that needs the server at an address. It ends early when the event is set."""
+
+
+class EndpointInstance(LogSource, Protocol):
+    """The part of an endpoint's container that `run_endpoint` uses; tests implement it with a fake."""
+
+    def start(self) -> str:
+        """Start `serve`. Returns an error message if it cannot be started, else an empty string."""
+
+    def address(self) -> str:
+        """Return the address on this machine."""
+
+    def send_signal(self, signal: str) -> None:
+        """Send a signal to the first process of the container, unless it has ended."""
+
+    def ran_out_of_memory(self) -> bool:
+        """Return True if the kernel killed the container because of its memory use."""
 
 
 class Pinger(Thread):
-    """Pings a server from a thread of its own, so that a slow answer holds nothing up."""
+    """A thread that pings a server, so that a slow answer delays neither the log nor a signal."""
 
-    def __init__(self, ping: Ping, address: str, *, once: bool) -> None:
-        """`once`: only until a ping has passed."""
+    def __init__(self, ping: Ping, address: str, *, until_healthy: bool) -> None:
+        """With `until_healthy`, the first successful ping is the last."""
         super().__init__(daemon=True)
         self.stop = Event()
         self._ping = ping
         self._address = address
-        self._once = once
-        self._found: SimpleQueue[str] = SimpleQueue()
+        self._until_healthy = until_healthy
+        self._results: SimpleQueue[str] = SimpleQueue()
 
     def run(self) -> None:
-        """Ping until told to stop."""
+        """Ping until `stop` is set."""
         pause = STARTING_PING_SECONDS
         while not self.stop.wait(pause):
-            trouble = self._ping(self._address)
-            self._found.put(trouble)
-            if not trouble:
+            problem = self._ping(self._address)
+            self._results.put(problem)
+            if not problem:
                 pause = SERVING_PING_SECONDS
-                if self._once:
+                if self._until_healthy:
                     return
 
-    def found(self) -> list[str]:
-        """The troubles of the pings since the last question, empty for each that passed."""
-        troubles: list[str] = []
+    def take_results(self) -> list[str]:
+        """Return the results of the pings since the last call: an empty string for each success, else the problem."""
+        results: list[str] = []
         try:
             while True:
-                troubles.append(self._found.get_nowait())
+                results.append(self._results.get_nowait())
         except Empty:
-            return troubles
-
-
-GRACE = 30.0
-"""Seconds that SageMaker leaves between SIGTERM and SIGKILL."""
-DONE = "all is done"
-"""Why an endpoint ends whose task has ended, well or not. Where it ends first, that is the reason."""
-TAIL = 10
-"""Lines of its log that an endpoint which fails is shown with."""
-
-
-class EndpointInstance(LogSource, Protocol):
-    """What is asked of the instance behind an endpoint."""
-
-    def start(self) -> str:
-        """Start `serve`; what the engine says when it can't, or nothing."""
-
-    def address(self) -> str:
-        """Where it listens on this machine."""
-
-    def send(self, signal: str) -> None:
-        """Send a signal to its first process, unless it has ended."""
-
-    def starved(self) -> bool:
-        """True when the kernel ended it because memory ran out."""
-
-
-class EndpointSite(Protocol):
-    """Where instances are. A test is another site."""
-
-    def instance(self, endpoint: Endpoint) -> AbstractContextManager[EndpointInstance]:
-        """The instance of an endpoint, not yet started; it is gone at the end."""
-
-
-_PATIENCE = 10.0
-"""Seconds that a task has to end, once its server has."""
-Task = Callable[[str, Stop], None]
-"""Work to be done with the server at an address, until it is done or told to stop."""
+            return results
 
 
 def run_endpoint(
     endpoint: Endpoint,
-    site: EndpointSite,
+    open_instance: AbstractContextManager[EndpointInstance],
     *,
     ping: Ping,
-    stop: Stop,
+    context: RunContext,
     on_line: Callable[[str], None],
     on_state: Callable[[EndpointState], None],
-    on_note: Callable[[str], None] = lambda _note: None,
     task: Task | None = None,
     grace: float = GRACE,
 ) -> EndpointState:
-    """Run an endpoint until it is stopped, fails, or its task is done; its last state.
+    """Run an endpoint until it fails, the user stops it, or its task is done. Returns its last state.
 
-    With a task it is a batch transform's: the task begins when the endpoint is in service, and nothing pings it any
-    more. An endpoint that fails is a result, never raised; what the task raises is.
+    `open_instance` creates the container when it is entered, and removes it at the end. `on_state` gets each state
+    between the first and the last. A task is the work of a batch transform job: it starts when the endpoint is in
+    service, and from then on there are no more pings. An endpoint that fails is a result, not an exception. Raises the
+    task's own error, unless the endpoint ended before the task.
     """
-    watch: _EndpointWatch | None = None
+    monitor: _EndpointMonitor | None = None
     try:
-        with site.instance(endpoint) as instance:
-            trouble = instance.start()
-            if trouble:
-                return EndpointState(status=EndpointStatus.FAILED, reason=f"it cannot start serve: {trouble}")
-            watch = _EndpointWatch(endpoint, instance, ping, on_line, on_state, on_note, task, grace)
-            state = watch.until_ended(stop)
+        with open_instance as instance:
+            message = instance.start()
+            if message:
+                return EndpointState(status=EndpointStatus.FAILED, reason=f"cannot start serve: {message}")
+            monitor = _EndpointMonitor(endpoint, instance, ping, context, on_line, on_state, task, grace)
+            state = monitor.wait_for_end()
     finally:
-        if watch is not None:  # the instance is gone: whoever still asks it has an answer now
-            watch.close()
-    if state.reason == DONE:
-        watch.complain()
+        # Only now, after the container was removed: the requests of pings and task that are still open fail at once.
+        if monitor is not None:
+            monitor.close()
+    if state.reason == TASK_DONE:
+        monitor.raise_task_error()
     return state
 
 
-class _EndpointWatch:
-    """Follows one instance from its start to its end."""
+class _EndpointMonitor:
+    """Follows the container of an endpoint from its start to its end."""
 
     def __init__(
         self,
         endpoint: Endpoint,
         instance: EndpointInstance,
         ping: Ping,
+        context: RunContext,
         on_line: Callable[[str], None],
         on_state: Callable[[EndpointState], None],
-        on_note: Callable[[str], None],
         task: Task | None,
         grace: float,
     ) -> None:
         self._endpoint = endpoint
         self._instance = instance
+        self._context = context
         self._on_line = on_line
         self._on_state = on_state
-        self._on_note = on_note
         self._grace = grace
-        self._work = None if task is None else _TaskThread(task)
-        self._began = time.monotonic()
-        self._last: deque[str] = deque(maxlen=TAIL)
+        self._task = None if task is None else _TaskThread(task)
+        self._started = time.monotonic()
+        self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._state = EndpointState(status=EndpointStatus.CREATING, address=instance.address())
-        self._pinger = Pinger(ping, self._state.address, once=task is not None)
-        self._trouble = "it was never pinged"
+        self._pinger = Pinger(ping, self._state.address, until_healthy=task is not None)
+        self._problem = "no ping was answered yet"
 
-    def until_ended(self, stop: Stop) -> EndpointState:
-        """The state that it ends in."""
-        following = LogFollower(self._hear)
-        following.begin([self._instance])
+    def wait_for_end(self) -> EndpointState:
+        """Follow the log and the pings until the container has ended. Returns the last state."""
+        logs = LogFollower(self._process_line)
+        logs.start([self._instance])
         self._pinger.start()
-        cause: EndpointState | None = None
+        end: EndpointState | None = None
         kill_at = float("inf")
-        while not following.codes:
-            following.take()
-            if cause is None:
-                self._look()
-                cause = self._cause(stop)
-                if cause is not None:
-                    self._send("SIGTERM", cause.reason)
+        while not logs.codes:
+            logs.process_events()
+            if end is None:
+                self._update_state()
+                end = self._find_end()
+                if end is not None:
+                    self._signal_instance("SIGTERM", end.reason)
                     kill_at = time.monotonic() + self._grace
             elif time.monotonic() > kill_at:
-                self._send("SIGKILL", f"{format_duration(self._grace)} later it still runs")
+                self._signal_instance("SIGKILL", f"still running after {format_duration(self._grace)}")
                 kill_at = float("inf")
-        if cause is None:
-            (code,) = following.codes.values()
-            why = "memory ran out" if self._instance.starved() else f"exit code {code}"
-            cause = self._next(EndpointStatus.FAILED, f"its container ended by itself: {why}")
-        return cause
+        if end is None:
+            (code,) = logs.codes.values()
+            why = "out of memory" if self._instance.ran_out_of_memory() else f"exit code {code}"
+            end = self._next_state(EndpointStatus.FAILED, f"the container ended by itself: {why}")
+        return end
 
     def close(self) -> None:
-        """End what still asks the server."""
+        """End the pings, and the task if it still runs."""
         self._pinger.stop.set()
-        if self._work is not None:
-            self._work.end()
+        if self._task is not None:
+            self._task.end()
 
-    def complain(self) -> None:
-        """Raise what the task raised."""
-        if self._work is not None and self._work.error is not None:
-            raise self._work.error
+    def raise_task_error(self) -> None:
+        """Raise the error of the task, if it raised one."""
+        if self._task is not None and self._task.error is not None:
+            raise self._task.error
 
-    def _hear(self, _host: str, line: str) -> None:
-        self._last.append(line)
+    def _process_line(self, _host: str, line: str) -> None:
+        self._last_lines.append(line)
         self._on_line(line)
 
-    def _look(self) -> None:
-        """Take what the pings have found: in service with the first that passes, unhealthy with one that doesn't."""
-        for trouble in self._pinger.found():
-            self._trouble = trouble
-            passes = EndpointStatus.UNHEALTHY if trouble else EndpointStatus.IN_SERVICE
-            if passes is not self._state.status and not (trouble and self._state.status is EndpointStatus.CREATING):
-                self._state = self._next(passes, trouble)
-                self._on_state(self._state)
-                if self._work is not None:
-                    self._work.begin(self._state.address)
+    def _update_state(self) -> None:
+        """Enter the states that follow from the new pings: in service after a success, unhealthy after a failure.
 
-    def _cause(self, stop: Stop) -> EndpointState | None:
-        """Why it has to end now, if it has to."""
-        if self._work is not None and self._work.is_done:
-            return self._next(EndpointStatus.STOPPED, DONE)
-        if stop.is_set():
-            return self._next(EndpointStatus.STOPPED, "it was stopped")
-        starting = self._state.status is EndpointStatus.CREATING
-        if starting and time.monotonic() - self._began > self._endpoint.startup:
+        A failed ping of an endpoint that was never in service changes nothing: it is still starting.
+        """
+        for problem in self._pinger.take_results():
+            self._problem = problem
+            status = EndpointStatus.UNHEALTHY if problem else EndpointStatus.IN_SERVICE
+            is_starting = bool(problem) and self._state.status is EndpointStatus.CREATING
+            if status is not self._state.status and not is_starting:
+                self._state = self._next_state(status, problem)
+                self._on_state(self._state)
+                if self._task is not None:
+                    self._task.start(self._state.address)
+
+    def _find_end(self) -> EndpointState | None:
+        """Return the last state if the endpoint has to end now."""
+        if self._task is not None and self._task.is_done:
+            return self._next_state(EndpointStatus.STOPPED, TASK_DONE)
+        if self._context.stop.is_set():
+            kind = "job" if self._endpoint.is_batch else "endpoint"
+            return self._next_state(EndpointStatus.STOPPED, f"the {kind} was stopped")
+        is_starting = self._state.status is EndpointStatus.CREATING
+        if is_starting and time.monotonic() - self._started > self._endpoint.startup:
             limit = format_duration(self._endpoint.startup)
-            return self._next(EndpointStatus.FAILED, f"it was not healthy within {limit}: {self._trouble}")
+            return self._next_state(EndpointStatus.FAILED, f"not healthy within {limit}: {self._problem}")
         return None
 
-    def _next(self, status: EndpointStatus, reason: str) -> EndpointState:
+    def _next_state(self, status: EndpointStatus, reason: str) -> EndpointState:
         return EndpointState(
             status=status,
             reason=reason,
             address=self._state.address,
-            seconds=time.monotonic() - self._began,
-            last=tuple(self._last),
-            before=self._state.status,
+            seconds=time.monotonic() - self._started,
+            last_lines=tuple(self._last_lines),
+            previous=self._state.status,
         )
 
-    def _send(self, signal: str, why: str) -> None:
-        if self._work is not None:
-            self._work.stop.set()
-        self._on_note(f"{why}; {signal} to {self._instance.name}")
-        self._instance.send(signal)
+    def _signal_instance(self, signal: str, why: str) -> None:
+        """Stop the task, and send a signal to the container."""
+        if self._task is not None:
+            self._task.stop.set()
+        self._context.note(f"{why}; sending {signal} to {self._instance.name}")
+        self._instance.send_signal(signal)
 
 
 class _TaskThread:
-    """A task in a thread of its own."""
+    """The thread of a task, which starts once the endpoint is in service."""
 
     def __init__(self, task: Task) -> None:
         self.stop = Stop()
+        """Set when the task has to end. Not the user's stop signal, as the end of the container ends the task too."""
         self.error: BaseException | None = None
-        """What it raised."""
+        """The error that the task raised."""
         self._task = task
         self._thread: Thread | None = None
 
     @property
     def is_done(self) -> bool:
-        """True when it has begun and ended."""
+        """True if the task was started and has ended."""
         return self._thread is not None and not self._thread.is_alive()
 
-    def begin(self, address: str) -> None:
-        """Start it."""
+    def start(self, address: str) -> None:
+        """Start the task."""
         self._thread = Thread(target=self._run, args=(address,), daemon=True)
         self._thread.start()
 
     def end(self) -> None:
-        """Tell it to stop, and wait until it has; but not for an answer that may never come."""
+        """Stop the task, and wait for its end, but not for longer than ten seconds."""
         self.stop.set()
         if self._thread is not None:
-            self._thread.join(_PATIENCE)
+            self._thread.join(_TASK_WAIT_SECONDS)
 
     def _run(self, address: str) -> None:
         try:
             self._task(address, self.stop)
-        except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
+        except BaseException as error:  # noqa: BLE001 - raised again in `raise_task_error`
             self.error = error

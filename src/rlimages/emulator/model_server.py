@@ -1,61 +1,60 @@
-"""A client of a model server."""
+"""An HTTP client of a model server: ping, execution parameters, invocations."""
 
 import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from rlimages.emulator.endpoint_config import PING_TIMEOUT
-from rlimages.errors import InvocationError, UnreachableError, UsageError
+from rlimages.emulator.endpoint import PING_TIMEOUT
+from rlimages.errors import InvocationError, UnreachableError
 
-if TYPE_CHECKING:
-    import httpx
-
-
-_WORDS = 300
-"""Characters of an answer that fit into a sentence."""
+_QUOTED_CHARACTERS = 300
+"""Characters of a response's body that are quoted in a message."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Response:
-    """What a model server answered."""
+    """The response of a model server."""
 
     status: int
     body: bytes
     content_type: str
     seconds: float
+    """From the start of the request to the last byte of the response."""
     retry_after: float | None = None
-    """Seconds after which it wants to be asked again, where it says so."""
+    """Seconds of the header Retry-After; None if it is missing."""
 
     @property
     def passed(self) -> bool:
-        """True for every 2xx."""
+        """True for every 2xx status."""
         return 200 <= self.status < 300
 
     @property
     def sentence(self) -> str:
-        """`400 Bad Request: line 3 is no JSON`, with the beginning of what it said."""
+        """The status and the beginning of the body: `400 Bad Request: line 3 is not JSON`."""
         from http import HTTPStatus
 
         phrase = HTTPStatus(self.status).phrase if self.status in set(HTTPStatus) else ""
-        said = " ".join(self.body[: 4 * _WORDS].decode("utf-8", errors="replace").split())
-        words = f"{said[:_WORDS]}…" if len(said) > _WORDS else said
-        return f"{self.status} {phrase}".rstrip() + (f": {words}" if words else "")
+        # a character has at most four bytes in UTF-8
+        text = " ".join(self.body[: 4 * _QUOTED_CHARACTERS].decode("utf-8", errors="replace").split())
+        quoted = f"{text[:_QUOTED_CHARACTERS]}…" if len(text) > _QUOTED_CHARACTERS else text
+        return f"{self.status} {phrase}".rstrip() + (f": {quoted}" if quoted else "")
 
 
 class ModelServer:
-    """A model server at an address; many threads may speak to it at once."""
+    """A client of the model server at an address. Several threads may use it at the same time."""
 
     def __init__(self, address: str, *, timeout: float) -> None:
-        """`timeout`: seconds for one answer, from the first byte that is sent to the last that comes."""
+        """`timeout` is the limit in seconds of one request, from its first byte to the last of the response."""
         import httpx
 
         self.address = address
         self._timeout = timeout
-        secret = address.startswith("https:")  # else the certificates of the world are read for nothing
-        self._client = httpx.Client(base_url=address, timeout=timeout, trust_env=False, verify=secret)
+        # Without HTTPS, do not load the certificate authorities: it takes long. No proxy of the environment is used.
+        is_https = address.startswith("https:")
+        self._client = httpx.Client(base_url=address, timeout=timeout, trust_env=False, verify=is_https)
 
     def __enter__(self) -> Self:
         return self
@@ -66,89 +65,61 @@ class ModelServer:
         self._client.close()
 
     def ping(self) -> str:
-        """Why GET /ping did not pass; empty when it did."""
+        """Send GET /ping. Returns an empty string if the answer is 200, as SageMaker requires, else why it is not."""
         try:
-            answer = self._ask("GET", "/ping")
+            response = self._send("GET", "/ping")
         except InvocationError as error:
             return str(error)
-        return "" if answer.status == 200 else f"GET /ping was answered with {answer.sentence}"
+        return "" if response.status == 200 else f"GET /ping was answered with {response.sentence}"
 
     def execution_parameters(self) -> bytes | None:
-        """What it says about batches, as it says it; None where it says nothing. Raises `InvocationError`."""
-        answer = self._ask("GET", "/execution-parameters")
-        return answer.body if answer.status == 200 else None
+        """Return the body of GET /execution-parameters; None if the status is not 200, as servers need not have it.
+
+        Raises `InvocationError` if there is no answer.
+        """
+        response = self._send("GET", "/execution-parameters")
+        return response.body if response.status == 200 else None
 
     def invoke(self, body: bytes, *, content_type: str, accept: str | None = None) -> Response:
-        """POST /invocations. An answer that is no 2xx is an answer; raises `InvocationError` where none comes."""
-        headers = {"content-type": content_type} | ({"accept": accept} if accept else {})
-        return self._ask("POST", "/invocations", content=body, headers=headers)
+        """Send POST /invocations and return the response, whatever its status.
 
-    def _ask(self, method: str, path: str, **words: Any) -> Response:
+        Raises `UnreachableError` if no server answers, and `InvocationError` if it takes longer than the time limit.
+        """
+        headers = {"content-type": content_type} | ({"accept": accept} if accept else {})
+        return self._send("POST", "/invocations", content=body, headers=headers)
+
+    def _send(self, method: str, path: str, **options: Any) -> Response:
         import httpx
 
-        began = time.monotonic()
+        started = time.monotonic()
         try:
-            with self._client.stream(method, path, **words) as response:
-                pieces: list[bytes] = []
-                for piece in response.iter_bytes():
-                    pieces.append(piece)
-                    if time.monotonic() - began > self._timeout:
-                        raise httpx.ReadTimeout("too slow")
+            with self._client.stream(method, path, **options) as response:
+                chunks: list[bytes] = []
+                for chunk in response.iter_bytes():
+                    chunks.append(chunk)
+                    # httpx limits the time between two chunks only, SageMaker that of the whole response
+                    if time.monotonic() - started > self._timeout:
+                        raise httpx.ReadTimeout("the response took too long")
         except httpx.TimeoutException as error:
             raise InvocationError(f"{method} {path} had no answer within {self._timeout:g} s") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise UnreachableError(f"nothing answers {method} {path} at {self.address} ({error})") from error
         return Response(
             status=response.status_code,
-            body=b"".join(pieces),
+            body=b"".join(chunks),
             content_type=response.headers.get("content-type", ""),
-            seconds=time.monotonic() - began,
-            retry_after=_seconds(response.headers),
+            seconds=time.monotonic() - started,
+            retry_after=_retry_seconds(response.headers),
         )
 
 
 def ping_server(address: str) -> str:
-    """Why an endpoint is not healthy; empty when it is."""
+    """Ping a server within SageMaker's time limit. Returns an empty string if it is healthy, else why it is not."""
     with ModelServer(address, timeout=PING_TIMEOUT) as server:
         return server.ping()
 
 
-def resolve_endpoint(word: str | None, running: Mapping[str, str]) -> str:
-    """The address that a word means: a URL, `host:port`, a port, the name of an endpoint, or the only one that runs.
-
-    Raises `UsageError` where it means none or several.
-    """
-    if word is None:
-        if len(running) == 1:
-            return next(iter(running.values()))
-        if running:
-            raise UsageError(f"several endpoints run here; say --endpoint with one of {', '.join(running)}")
-        raise UsageError("no endpoint runs here; start one with `rlimages serve`, or give an address with --endpoint")
-    if word in running:
-        return running[word]
-    if word.startswith(("http://", "https://")):
-        return _sound(word.rstrip("/").removesuffix("/invocations"), word)
-    if re.fullmatch(r"\d+", word):
-        return _sound(f"http://127.0.0.1:{word}", word)
-    if re.fullmatch(r"[^/\s]+:\d+", word):
-        return _sound(f"http://{word}", word)
-    known = f"of this name, only {', '.join(running)}" if running else "here"
-    raise UsageError(f"--endpoint {word}: there is none {known}; it may also be an address or a port")
-
-
-def _sound(address: str, word: str) -> str:
-    import httpx
-
-    try:
-        url = httpx.URL(address)
-    except httpx.InvalidURL as error:
-        raise UsageError(f"--endpoint {word}: {error}") from error
-    if not url.host or (url.port or 0) > 65535:
-        raise UsageError(f"--endpoint {word}: this is no address; write it as http://HOST:PORT")
-    return address
-
-
-def _seconds(headers: "httpx.Headers") -> float | None:
-    """Retry-After in seconds; its other form, a date, is for caches that are hours away."""
-    said = headers.get("retry-after", "")
-    return float(said) if re.fullmatch(r"\d{1,6}", said) else None
+def _retry_seconds(headers: Mapping[str, str]) -> float | None:
+    """Return the header Retry-After if it is a number of seconds. Its other form, a date, is ignored."""
+    value = headers.get("retry-after", "")
+    return float(value) if re.fullmatch(r"\d{1,6}", value) else None

@@ -1,4 +1,4 @@
-"""Serve a model on this machine as SageMaker would, and invoke it."""
+"""`rlimages serve`: run an endpoint on this machine as SageMaker would."""
 
 import os
 import shlex
@@ -8,11 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rlimages.emulator.containers import JobEngine
-from rlimages.emulator.endpoint import run_endpoint
-from rlimages.emulator.endpoint_config import (
-    INVOCATION_TIMEOUT,
-    MAX_PAYLOAD,
+from rlimages.emulator.containers import open_endpoint
+from rlimages.emulator.endpoint import (
     PORT,
     STARTUP_TIMEOUT,
     Endpoint,
@@ -20,126 +17,134 @@ from rlimages.emulator.endpoint_config import (
     EndpointStatus,
     require_bind_label,
 )
-from rlimages.emulator.invoke import ModelServer, Response, ping_server, resolve_endpoint
-from rlimages.emulator.training_job import make_job_name, parse_gpus, parse_pairs
+from rlimages.emulator.endpoint_runner import run_endpoint
+from rlimages.emulator.job import make_job_name, parse_gpus, parse_pairs
+from rlimages.emulator.model_server import ping_server
+from rlimages.engine.docker import DockerEngine
 from rlimages.engine.protocol import Engine
-from rlimages.errors import Interrupted, JobError, ToolError, UsageError
+from rlimages.errors import Interrupted, JobError
 from rlimages.project.lookup import find_image
-from rlimages.system.process import Stop
+from rlimages.system.context import RunContext
 from rlimages.system.units import format_duration
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServeOptions:
-    """What the command line says about an endpoint."""
+    """The options of `rlimages serve`, as given on the command line. Raises `JobError` if the model does not exist."""
 
     image: str
     """An image of the local store, or the id of a cell."""
     model: Path | None = None
     environment: tuple[str, ...] = ()
+    """Environment variables as NAME=VALUE."""
     gpus: str | None = None
     port: int = PORT
     bind_to: int | None = None
     startup: float = STARTUP_TIMEOUT
     region: str
     is_batch: bool = False
+    """True for the container of a batch transform job."""
 
     def __post_init__(self) -> None:
         if self.model is not None and not self.model.exists():
             raise JobError(f"--model {self.model}: there is no such archive or folder")
+        # Most likely the output folder of a training job. As a model it would be the archive inside a folder.
         if self.model is not None and (self.model / "model.tar.gz").is_file():
-            raise JobError(f"--model {self.model}: in this folder is a model.tar.gz; say {self.model / 'model.tar.gz'}")
+            raise JobError(
+                f"--model {self.model}: the folder contains a model.tar.gz; use {self.model / 'model.tar.gz'}"
+            )
 
 
 def serve(
-    wishes: ServeOptions,
+    options: ServeOptions,
     *,
     matrix: Path | None,
-    stop: Stop,
+    context: RunContext,
     on_line: Callable[[str], None],
     on_state: Callable[[Endpoint, EndpointState], None],
-    on_note: Callable[[str], None],
 ) -> tuple[Endpoint, EndpointState]:
-    """Run an endpoint until it is stopped or fails; it, and the state that it ended in.
+    """Run an endpoint until it fails or is stopped. Returns it with its last state.
 
-    What endpoints and jobs left behind whose process is dead is removed first and noted. Raises `FactoryError`.
+    `on_line` gets each line of the log, `on_state` each state but the last. Containers, networks and volumes of
+    processes that were killed are removed first, and noted. Raises `FactoryError`.
     """
-    name = make_job_name(wishes.image, datetime.now(UTC), os.getpid())
-    engine = JobEngine(run=name, stop=stop)
+    name = make_job_name(options.image, datetime.now(UTC), os.getpid())
+    engine = DockerEngine(run=name, stop=context.stop)
     try:
-        endpoint = prepare_endpoint(wishes, name, engine, matrix, on_note)
+        endpoint = prepare_endpoint(options, name, engine, matrix, context)
         state = run_endpoint(
             endpoint,
-            engine,
+            open_endpoint(engine, endpoint),
             ping=ping_server,
-            stop=stop,
+            context=context,
             on_line=on_line,
             on_state=lambda state: on_state(endpoint, state),
-            on_note=on_note,
         )
     except KeyboardInterrupt:
-        raise Interrupted(f"{name} was killed; its container is gone") from None
+        raise Interrupted(f"{name} was killed; its container was removed") from None
     finally:
         engine.close()
     return endpoint, state
 
 
 def prepare_endpoint(
-    wishes: ServeOptions, name: str, engine: JobEngine, matrix: Path | None, on_note: Callable[[str], None]
+    options: ServeOptions, name: str, engine: DockerEngine, matrix: Path | None, context: RunContext
 ) -> Endpoint:
-    """Remove what dead processes left, and decide everything about an endpoint. Raises `FactoryError`."""
-    for note in engine.remove_orphans():
-        on_note(note)
-    return make_endpoint(wishes, name, find_image(wishes.image, engine, matrix, Path.cwd()), engine)
+    """Remove what killed processes left on the engine, and make the endpoint. Raises `FactoryError`."""
+    for removed in engine.remove_orphans():
+        context.note(removed)
+    return make_endpoint(options, name, find_image(options.image, engine, matrix, Path.cwd()), engine)
 
 
-def make_endpoint(wishes: ServeOptions, name: str, image: str, engine: Engine) -> Endpoint:
-    """Decide everything about an endpoint. Raises `JobError` naming what is not there or can't be."""
+def make_endpoint(options: ServeOptions, name: str, image: str, engine: Engine) -> Endpoint:
+    """Make the endpoint that the options describe. Raises `JobError` for invalid values."""
     endpoint = Endpoint(
         name=name,
         image=image,
-        region=wishes.region,
-        model=wishes.model,
-        environment=parse_pairs(wishes.environment, "--env"),
-        gpus=parse_gpus(wishes.gpus),
-        port=wishes.port,
-        bind_to=wishes.bind_to,
-        startup=wishes.startup,
-        is_batch=wishes.is_batch,
+        region=options.region,
+        model=options.model,
+        environment=parse_pairs(options.environment, "--env"),
+        gpus=parse_gpus(options.gpus),
+        port=options.port,
+        bind_to=options.bind_to,
+        startup=options.startup,
+        is_batch=options.is_batch,
     )
-    local = engine.inspect(image)
-    require_bind_label(local.labels if local else {}, endpoint)
+    inspected = engine.inspect(image)
+    require_bind_label(inspected.labels if inspected else {}, endpoint)
     return endpoint
 
 
 def endpoint_exit_code(state: EndpointState) -> int:
-    """0 when it was stopped in service, 130 when it was stopped before, 1 when it failed or was not healthy."""
-    if state.status is EndpointStatus.STOPPED and state.before is EndpointStatus.IN_SERVICE:
+    """Return the exit code for the last state of an endpoint.
+
+    It is 0 if the endpoint was stopped in service, 130 if it was stopped before, and 1 if it failed or was unhealthy.
+    """
+    if state.status is EndpointStatus.STOPPED and state.previous is EndpointStatus.IN_SERVICE:
         return 0
-    early = state.status is EndpointStatus.STOPPED and state.before is EndpointStatus.CREATING
-    return Interrupted.exit_code if early else 1
+    was_starting = state.status is EndpointStatus.STOPPED and state.previous is EndpointStatus.CREATING
+    return Interrupted.exit_code if was_starting else 1
 
 
 def endpoint_lines(endpoint: Endpoint, state: EndpointState) -> Iterator[str]:
-    """A change of an endpoint, for people: what it is now and why, and what helps next."""
-    said = f"{endpoint.name}: {state.status} after {format_duration(state.seconds)}"
+    """Yield a state of an endpoint for people: the status, and how to send a request or why it failed."""
+    summary = f"{endpoint.name}: {state.status} after {format_duration(state.seconds)}"
     if state.status is EndpointStatus.IN_SERVICE:
-        yield f"{said} at {state.address}"
-        again = state.before is EndpointStatus.UNHEALTHY
-        if not again:
-            words = ["curl", "--data-binary", "@request.json", "-H", "Content-Type: application/json"]
-            yield f"try: {shlex.join([*words, f'{state.address}/invocations'])}"
+        yield f"{summary} at {state.address}"
+        if state.previous is not EndpointStatus.UNHEALTHY:
+            argv = ["curl", "--data-binary", "@request.json", "-H", "Content-Type: application/json"]
+            yield f"try: {shlex.join([*argv, f'{state.address}/invocations'])}"
             yield "or:  rlimages invoke request.json"
         return
-    stopped = state.status is EndpointStatus.STOPPED
-    yield said if stopped else f"{said}: {state.reason}"
-    if state.last and not stopped:
-        yield "it printed last:"
-        yield from (f"  | {line}" for line in state.last)
+    was_stopped = state.status is EndpointStatus.STOPPED
+    yield summary if was_stopped else f"{summary}: {state.reason}"
+    if state.last_lines and not was_stopped:
+        yield "last lines of its log:"
+        yield from (f"  | {line}" for line in state.last_lines)
 
 
 def endpoint_facts(endpoint: Endpoint, state: EndpointState) -> dict[str, Any]:
-    """A change of an endpoint, for programs."""
+    """Return a state of an endpoint as the JSON object of `--json`."""
     return {
         "endpoint": endpoint.name,
         "image": endpoint.image,
@@ -147,48 +152,5 @@ def endpoint_facts(endpoint: Endpoint, state: EndpointState) -> dict[str, Any]:
         "reason": state.reason,
         "address": state.address,
         "seconds": round(state.seconds, 3),
-        "last": list(state.last) if state.status is not EndpointStatus.IN_SERVICE else [],
+        "last": list(state.last_lines) if state.status is not EndpointStatus.IN_SERVICE else [],
     }
-
-
-def read_body(file: Path) -> bytes:
-    """What a file holds. Raises `JobError` where it can't be read."""
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise JobError(f"{file} cannot be read: {error.strerror}") from error
-
-
-def invoke_endpoint(word: str | None, body: bytes, *, content_type: str, accept: str | None) -> tuple[str, Response]:
-    """The address that was invoked, and its answer. Raises `UsageError`, `ToolError`, `InvocationError`."""
-    if len(body) > MAX_PAYLOAD:
-        raise UsageError(
-            f"the request has {len(body)} bytes, and SageMaker takes {MAX_PAYLOAD}; rlimages transform takes more"
-        )
-    address = resolve_endpoint(word, _running(word))
-    with ModelServer(address, timeout=INVOCATION_TIMEOUT) as server:
-        return address, server.invoke(body, content_type=content_type, accept=accept)
-
-
-def answer_facts(address: str, answer: Response) -> dict[str, Any]:
-    """An answer, for programs; bytes that are no UTF-8 are replaced."""
-    return {
-        "address": address,
-        "status": answer.status,
-        "content_type": answer.content_type,
-        "body": answer.body.decode("utf-8", errors="replace"),
-        "seconds": round(answer.seconds, 3),
-    }
-
-
-def _running(word: str | None) -> dict[str, str]:
-    """Endpoints of this machine, asked for only where a word may mean one."""
-    if word is not None and (":" in word or word.isdecimal()):
-        return {}
-    engine = JobEngine(run="invoke", stop=Stop())
-    try:
-        return dict(engine.endpoints())
-    except ToolError as error:
-        raise ToolError(f"{error}; or say the address with --endpoint") from error
-    finally:
-        engine.close()

@@ -1,4 +1,4 @@
-"""Run a batch transform job on this machine as SageMaker would."""
+"""`rlimages transform`: run a batch transform job on this machine as SageMaker would."""
 
 import os
 import time
@@ -8,27 +8,41 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rlimages.emulator.batch import BatchOptions, Strategy, TransformedFile, TransformResult, decide_settings
-from rlimages.emulator.containers import JobEngine
-from rlimages.emulator.endpoint import run_endpoint
-from rlimages.emulator.endpoint_config import PING_TIMEOUT, EndpointState, EndpointStatus, content_type
-from rlimages.emulator.invoke import ModelServer, ping_server
+from rlimages.emulator.containers import open_endpoint
+from rlimages.emulator.endpoint import PING_TIMEOUT, EndpointState, EndpointStatus, content_type
+from rlimages.emulator.endpoint_runner import run_endpoint
+from rlimages.emulator.job import JobStatus, make_job_name
+from rlimages.emulator.model_server import ModelServer, ping_server
 from rlimages.emulator.serve import ServeOptions, prepare_endpoint
-from rlimages.emulator.training_job import JobStatus, make_job_name
-from rlimages.emulator.transform_job import InputFile, OutputOptions, clear_outputs, input_files, run_transform
+from rlimages.emulator.transform_job import (
+    BatchStrategy,
+    RequestOptions,
+    TransformedFile,
+    TransformResult,
+    decide_settings,
+)
+from rlimages.emulator.transform_runner import (
+    InputFile,
+    OutputOptions,
+    clear_outputs,
+    format_count,
+    input_files,
+    run_transform,
+)
+from rlimages.engine.docker import DockerEngine
 from rlimages.errors import Interrupted, JobError
 from rlimages.project.state import current_state_folder
+from rlimages.system.context import RunContext
 from rlimages.system.process import Stop
 from rlimages.system.units import format_duration
-
-EXIT_CODES = {JobStatus.COMPLETED: 0, JobStatus.FAILED: 1, JobStatus.STOPPED: Interrupted.exit_code}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformOptions:
-    """What the command line says about a batch transform job."""
+    """The options of `rlimages transform` about files and requests, as given on the command line."""
 
     source: Path
+    """The input: a folder, or one file."""
     output: Path | None = None
     content_type: str | None = None
     accept: str | None = None
@@ -36,21 +50,33 @@ class TransformOptions:
     assemble_with: str = "None"
     strategy: str | None = None
     payload: int | None = None
+    """MaxPayloadInMB."""
     concurrent: int | None = None
+    """MaxConcurrentTransforms."""
     timeout: int = 600
+    """InvocationsTimeoutInSeconds."""
     retries: int = 3
+    """InvocationsMaxRetries."""
 
     @property
-    def asked(self) -> BatchOptions:
-        """What it says about requests. Raises `JobError` where that can't be."""
-        strategy = None if self.strategy is None else Strategy(self.strategy)
-        by_line = self.split_type == "Line"
-        return BatchOptions(by_line=by_line, strategy=strategy, payload=self.payload, concurrent=self.concurrent)
+    def request_options(self) -> RequestOptions:
+        """The options about requests. Raises `JobError` for combinations that SageMaker refuses."""
+        return RequestOptions(
+            split_lines=self.split_type == "Line",
+            strategy=None if self.strategy is None else BatchStrategy(self.strategy),
+            max_payload_mb=self.payload,
+            max_concurrent=self.concurrent,
+        )
+
+    @property
+    def output_options(self) -> OutputOptions:
+        """The options about responses."""
+        return OutputOptions(accept=self.accept, end_lines=self.assemble_with == "Line", retries=self.retries)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformRun:
-    """How a job went, and where its outputs are."""
+    """A batch transform job that has ended: its name, its result, and the folder with its outputs."""
 
     name: str
     result: TransformResult
@@ -58,116 +84,133 @@ class TransformRun:
 
 
 def transform(
-    wishes: TransformOptions,
-    serving: ServeOptions,
+    options: TransformOptions,
+    endpoint_options: ServeOptions,
     *,
     matrix: Path | None,
-    stop: Stop,
+    context: RunContext,
     on_line: Callable[[str], None],
     on_file: Callable[[TransformedFile], None],
-    on_note: Callable[[str], None],
 ) -> TransformRun:
-    """Run a job; `on_file` hears of each file as it is done. A job that fails is a result. Raises `FactoryError`."""
-    files = find_inputs(wishes)
-    name = make_job_name(serving.image, datetime.now(UTC), os.getpid())
-    engine = JobEngine(run=name, stop=stop)
-    done: list[TransformedFile] = []
+    """Run a batch transform job to its end. A job that fails is a result, not an exception.
+
+    `on_line` gets each line of the container's log, `on_file` the outcome of each file as soon as it is known. Raises
+    `FactoryError`.
+    """
+    files = find_inputs(options)
+    name = make_job_name(endpoint_options.image, datetime.now(UTC), os.getpid())
+    engine = DockerEngine(run=name, stop=context.stop)
+    transformed: list[TransformedFile] = []
     try:
-        served = prepare_endpoint(serving, name, engine, matrix, on_note)
-        served = replace(served, environment={**wishes.asked.variables, **served.environment})
-        output = wishes.output or current_state_folder().transforms / name
+        endpoint = prepare_endpoint(endpoint_options, name, engine, matrix, context)
+        endpoint = replace(endpoint, environment={**options.request_options.variables, **endpoint.environment})
+        output = options.output or current_state_folder().transforms / name
         clear_outputs(files, output)
 
-        def hear(file: TransformedFile) -> None:
-            done.append(file)
+        def collect_file(file: TransformedFile) -> None:
+            transformed.append(file)
             on_file(file)
 
-        def work(address: str, ended: Stop) -> None:
+        def transform_files(address: str, stop: Stop) -> None:
             with ModelServer(address, timeout=PING_TIMEOUT) as server:
-                how = decide_settings(wishes.asked, server.execution_parameters())
-            wanted = OutputOptions(accept=wishes.accept, by_line=wishes.assemble_with == "Line", retries=wishes.retries)
-            with ModelServer(address, timeout=wishes.timeout) as server:
-                run_transform(files, server, output, how=how, wanted=wanted, stop=ended, on_file=hear, on_note=on_note)
+                settings = decide_settings(options.request_options, server.execution_parameters())
+            with ModelServer(address, timeout=options.timeout) as server:
+                run_transform(
+                    files,
+                    server,
+                    output,
+                    settings=settings,
+                    options=options.output_options,
+                    context=replace(context, stop=stop),  # also set when the container ends by itself
+                    on_file=collect_file,
+                )
 
-        began = time.monotonic()
+        started = time.monotonic()
         state = run_endpoint(
-            served,
-            engine,
+            endpoint,
+            open_endpoint(engine, endpoint),
             ping=ping_server,
-            stop=stop,
+            context=context,
             on_line=on_line,
-            on_state=_ignore,
-            on_note=on_note,
-            task=work,
+            on_state=_ignore_state,
+            task=transform_files,
         )
     except KeyboardInterrupt:
-        raise Interrupted(f"{name} was killed; its container is gone") from None
+        raise Interrupted(f"{name} was killed; its container was removed") from None
     finally:
         engine.close()
-    result = transform_result(state, files, tuple(done), time.monotonic() - began)
+    result = transform_result(state, files, tuple(transformed), time.monotonic() - started)
     return TransformRun(name=name, result=result, output=output)
 
 
-def find_inputs(wishes: TransformOptions) -> tuple[InputFile, ...]:
-    """The files of a job. Raises `JobError` where they can't be, or where outputs would become inputs."""
-    _ = wishes.asked  # bad wishes are refused before anything starts
-    if not wishes.source.exists():
-        raise JobError(f"--input {wishes.source}: there is no such folder or file")
-    if wishes.output is not None and wishes.source.is_dir():
-        source, output = wishes.source.resolve(), wishes.output.resolve()
+def find_inputs(options: TransformOptions) -> tuple[InputFile, ...]:
+    """Return the input files of a job, and check its options before anything starts.
+
+    Raises `JobError` for invalid options, for files that do not exist or have no known content type, and if the outputs
+    would become inputs of the next job.
+    """
+    _ = options.request_options  # raises JobError for combinations that SageMaker refuses
+    if not options.source.exists():
+        raise JobError(f"--input {options.source}: there is no such folder or file")
+    if options.output is not None and options.source.is_dir():
+        source, output = options.source.resolve(), options.output.resolve()
         if output == source or source in output.parents:
             raise JobError(
-                f"--output {wishes.output} is in --input {wishes.source}: the next job would take it for input"
+                f"--output {options.output} is inside --input {options.source}:"
+                " the next job would read the outputs as inputs"
             )
-    return input_files(wishes.source, lambda name: content_type(name, wishes.content_type))
+    return input_files(options.source, lambda name: content_type(name, options.content_type))
 
 
 def transform_result(
-    state: EndpointState, files: tuple[InputFile, ...], done: tuple[TransformedFile, ...], seconds: float
+    state: EndpointState, files: tuple[InputFile, ...], transformed: tuple[TransformedFile, ...], seconds: float
 ) -> TransformResult:
-    """How a job ended: failed with its container or with any file, stopped before all were done, or completed."""
-    failed = [file for file in done if file.reason]
-    last: tuple[str, ...] = ()
+    """Return the result of a job from the last state of its container and the outcomes of its files.
+
+    The job failed if its container or any file failed. It was stopped if files are missing.
+    """
+    failed = [file for file in transformed if file.reason]
+    last_lines: tuple[str, ...] = ()
     if state.status is EndpointStatus.FAILED:
-        status, reason, last = JobStatus.FAILED, state.reason, state.last
-    elif len(done) < len(files):
-        status, reason = JobStatus.STOPPED, "it was stopped"
+        status, reason, last_lines = JobStatus.FAILED, state.reason, state.last_lines
+    elif len(transformed) < len(files):
+        status, reason = JobStatus.STOPPED, "the job was stopped"
     elif failed:
         status, reason = JobStatus.FAILED, f"{len(failed)} of {len(files)} files could not be transformed"
     else:
         status, reason = JobStatus.COMPLETED, ""
-    return TransformResult(status=status, reason=reason, files=done, seconds=seconds, last=last)
+    return TransformResult(status=status, reason=reason, files=transformed, seconds=seconds, last_lines=last_lines)
 
 
 def file_line(file: TransformedFile) -> str:
-    """What became of a file, for people."""
+    """Return the outcome of a file as one line for people."""
     if file.reason:
         return f"failed: {file.reason}"
-    return f"{file.name} -> {file.output}: {_count(file.records, 'record')}"
+    return f"{file.name} -> {file.output}: {format_count(file.records, 'record')}"
 
 
-def transform_lines(transformed: TransformRun) -> Iterator[str]:
-    """The end of a job, for people: how, why, and where its outputs are."""
-    result = transformed.result
-    after = f"{transformed.name}: {result.status} after {format_duration(result.seconds)}"
-    yield f"{after}: {result.reason}" if result.reason else after
-    if result.last:
-        yield "its container printed last:"
-        yield from (f"  | {said}" for said in result.last)
+def transform_lines(run: TransformRun) -> Iterator[str]:
+    """Yield the summary of a job for people: its status, the reason, and the folder with its outputs."""
+    result = run.result
+    summary = f"{run.name}: {result.status} after {format_duration(result.seconds)}"
+    yield f"{summary}: {result.reason}" if result.reason else summary
+    if result.last_lines:
+        yield "last lines of the container's log:"
+        yield from (f"  | {line}" for line in result.last_lines)
     passed = [file for file in result.files if not file.reason]
     records = sum(file.records for file in passed)
-    yield f"outputs: {_count(len(passed), 'file')}, {_count(records, 'record')} in {transformed.output}"
+    yield f"outputs: {format_count(len(passed), 'file')}, {format_count(records, 'record')} in {run.output}"
 
 
-def transform_facts(transformed: TransformRun) -> dict[str, Any]:
-    """A job, for programs."""
-    result = transformed.result
+def transform_facts(run: TransformRun) -> dict[str, Any]:
+    """Return a job as the JSON object of `--json`."""
+    result = run.result
     return {
-        "job": transformed.name,
+        "job": run.name,
         "status": result.status,
         "reason": result.reason,
         "seconds": round(result.seconds, 3),
-        "output": str(transformed.output),
+        "output": str(run.output),
         "files": [
             {
                 "name": file.name,
@@ -178,13 +221,9 @@ def transform_facts(transformed: TransformRun) -> dict[str, Any]:
             }
             for file in result.files
         ],
-        "last": list(result.last),
+        "last": list(result.last_lines),
     }
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _ignore(_state: EndpointState) -> None:
-    pass
+def _ignore_state(_state: EndpointState) -> None:
+    """Ignore a state of the container: the user sees the job, not the endpoint."""

@@ -9,79 +9,85 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from rlimages.emulator.batch import (
+from rlimages.emulator.model_server import Response
+from rlimages.emulator.transform_job import (
     MEGABYTE,
-    BatchSettings,
-    RecordTooLarge,
-    Request,
+    RecordTooLargeError,
+    RequestSettings,
     TransformedFile,
+    TransformRequest,
     assemble_response,
     split_requests,
 )
-from rlimages.emulator.invoke import Response
 from rlimages.errors import FactoryError, InvocationError, JobError, UnreachableError
+from rlimages.system.context import RunContext
 from rlimages.system.process import Stop
 
-BUSY_STATUSES = (429, 502, 503, 504)
-"""Answers after which the same request may pass a little later."""
-REPORT_SECONDS = 30.0
-"""Seconds between two notes of how far a long file is."""
-_AHEAD = 3
-"""Requests that are read ahead, for each that may be open."""
-_LONGEST = 10.0
-"""Seconds that a Retry-After may make us wait."""
+RETRY_STATUSES = (429, 502, 503, 504)
+"""Statuses after which the same request may succeed a little later: the server is busy, or starts again."""
+PROGRESS_SECONDS = 30.0
+"""Shortest time between two notes about the progress of a long file."""
+_REQUESTS_AHEAD = 3
+"""Requests that are read ahead for each one that may be open, so that no thread waits for the disk."""
+_MAX_RETRY_WAIT = 10.0
+"""Seconds that a request waits at most before it is sent again, whatever Retry-After says."""
 
 
 class TransformServer(Protocol):
-    """What is asked of a model server. A test is another one."""
+    """The part of a `ModelServer` that `run_transform` uses; tests implement it with a fake."""
 
     def invoke(self, body: bytes, *, content_type: str, accept: str | None = None) -> Response:
-        """One request; raises `InvocationError` where no answer comes."""
+        """Send POST /invocations and return the response. Raises `InvocationError` if there is none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InputFile:
-    """One file of the input."""
+    """One input file of a job."""
 
     path: Path
     name: str
-    """Below the input folder."""
+    """Relative to the input folder, with `/` between folders."""
     content_type: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutputOptions:
-    """What a job wants of its answers."""
+    """The settings of a job for its responses."""
 
     accept: str | None = None
-    by_line: bool = False
-    """AssembleWith is Line."""
+    """Header Accept of the requests; None to send none."""
+    end_lines: bool = False
+    """True if AssembleWith is Line: each response ends with a newline in the output."""
     retries: int = 3
-    """InvocationsMaxRetries."""
+    """InvocationsMaxRetries: how many times a request is sent again."""
 
 
-def input_files(folder: Path, content_type: Callable[[str], str]) -> tuple[InputFile, ...]:
-    """The files of a folder and of those below it, or the one file, by name. Raises `JobError` when there is none."""
-    if folder.is_file():
-        found = [(folder, folder.name)]
+def input_files(source: Path, content_type: Callable[[str], str]) -> tuple[InputFile, ...]:
+    """Return the files of a folder and its subfolders, sorted, or the one file. Raises `JobError` if there is none.
+
+    `content_type` returns the content type of a file by its name.
+    """
+    if source.is_file():
+        found = [(source, source.name)]
     else:
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
-        found = [(path, path.relative_to(folder).as_posix()) for path in files]
+        files = sorted(path for path in source.rglob("*") if path.is_file())
+        found = [(path, path.relative_to(source).as_posix()) for path in files]
     if not found:
-        raise JobError(f"{folder} has no file to transform")
+        raise JobError(f"{source} has no files to transform")
     return tuple(InputFile(path=path, name=name, content_type=content_type(name)) for path, name in found)
 
 
 def clear_outputs(files: Sequence[InputFile], output: Path) -> None:
-    """Take away what an older job made of these files: what failed now must not look as if it had passed.
+    """Remove the outputs of an older job for the same files; create the folder if it does not exist.
 
-    Raises `FactoryError` when the folder can't be written.
+    Otherwise a file that fails now would still have the output of the older job. Raises `FactoryError` if the folder
+    cannot be written.
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
-        for source in files:
-            _target(source, output).unlink(missing_ok=True)
-            _part(source, output).unlink(missing_ok=True)
+        for file in files:
+            _output_path(file, output).unlink(missing_ok=True)
+            _partial_path(file, output).unlink(missing_ok=True)
         (probe := output / ".rlimages").touch()
         probe.unlink()
     except OSError as error:
@@ -93,166 +99,192 @@ def run_transform(
     server: TransformServer,
     output: Path,
     *,
-    how: BatchSettings,
-    wanted: OutputOptions,
-    stop: Stop,
+    settings: RequestSettings,
+    options: OutputOptions,
+    context: RunContext,
     on_file: Callable[[TransformedFile], None],
-    on_note: Callable[[str], None],
 ) -> None:
-    """Make `<name>.out` of every file; `on_file` hears how each went. A file that fails leaves none, and others go on.
+    """Send all files to a server, and write the responses to a file `<name>.out` for each.
 
-    An output has its own name only when it is whole. Raises `FactoryError` when it can't be written.
+    `on_file` gets the outcome of each file as soon as it is known. A file that fails leaves no output; the others
+    continue. An output gets its name only when it is complete. Ends early when `context.stop` is set. Raises
+    `FactoryError` if an output cannot be written.
     """
-    with ThreadPoolExecutor(how.concurrent) as pool:
-        open_files: dict[str, _Output] = {}
-        waiting: deque[tuple[InputFile, Request | None, Future[Response] | None]] = deque()
+    with ThreadPoolExecutor(settings.max_concurrent) as pool:
+        outputs: dict[str, _OutputFile] = {}
+        """Name of each file that is not finished -> its output."""
+        queue: deque[tuple[InputFile, TransformRequest | None, Future[Response] | None]] = deque()
+        """Requests in the order of their records, with their future responses; None ends a file."""
+        noted = time.monotonic()
 
-        told = time.monotonic()
-
-        def answer_first() -> None:
-            nonlocal told
-            source, request, future = waiting.popleft()
-            made = open_files[source.name]
+        def finish_first() -> None:
+            """Wait for the oldest request and write its response, so that the outputs keep the order of the records."""
+            nonlocal noted
+            file, request, future = queue.popleft()
+            transformed = outputs[file.name]
             if request is None:
-                on_file(open_files.pop(source.name).close())
-            elif future is not None and not made.reason:
-                made.add(request, future)
-                if time.monotonic() - told > REPORT_SECONDS:
-                    told = time.monotonic()
-                    on_note(f"{source.name}: {made.records} records so far")
+                on_file(outputs.pop(file.name).close())
+            elif future is not None and not transformed.reason:
+                transformed.add(request, future)
+                if time.monotonic() - noted > PROGRESS_SECONDS:
+                    noted = time.monotonic()
+                    context.note(f"{file.name}: {format_count(transformed.records, 'record')} so far")
 
         try:
-            for source, request in _all_requests(files, open_files, output, how, wanted):
-                if stop.is_set():
+            for file, request in _all_requests(files, outputs, output, settings, options):
+                if context.stop.is_set():
                     break
-                future = pool.submit(_invoke, server, source, request, wanted, stop) if request else None
-                waiting.append((source, request, future))
-                while len(waiting) > _AHEAD * how.concurrent:
-                    answer_first()
-            while waiting and not stop.is_set():
-                answer_first()
+                future = pool.submit(_invoke, server, file, request, options, context.stop) if request else None
+                queue.append((file, request, future))
+                while len(queue) > _REQUESTS_AHEAD * settings.max_concurrent:
+                    finish_first()
+            while queue and not context.stop.is_set():
+                finish_first()
         except OSError as error:
             raise FactoryError(f"cannot write to {error.filename or output}: {error.strerror}") from error
         finally:
-            for _, _, future in waiting:
+            for _, _, future in queue:
                 if future is not None:
                     future.cancel()
-            for made in open_files.values():
-                made.abandon()
+            for transformed in outputs.values():
+                transformed.discard()
 
 
-class _Output:
-    """One output file as it grows, under a name of its own until it is whole."""
+def format_count(number: int, noun: str) -> str:
+    """Format a number of things: `1 record`, `2 records`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
-    def __init__(self, source: InputFile, output: Path, wanted: OutputOptions) -> None:
+
+class _OutputFile:
+    """The output of one input file. It has a hidden temporary name until it is complete."""
+
+    def __init__(self, file: InputFile, output: Path, options: OutputOptions) -> None:
         self.reason = ""
-        """Why it will not be; empty while all is well."""
+        """Why the file has failed; empty if it has not."""
         self.records = 0
-        """How many are in it."""
-        self._source = source
-        self._wanted = wanted
-        self._target = _target(source, output)
-        self._part = _part(source, output)
-        self._part.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._part.open("wb")
-        self._began = time.monotonic()
+        """Number of records whose responses are written."""
+        self._input = file
+        self._options = options
+        self._path = _output_path(file, output)
+        self._partial = _partial_path(file, output)
+        self._partial.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._partial.open("wb")
+        self._started = time.monotonic()
 
-    def add(self, request: Request, future: "Future[Response]") -> None:
-        """Append an answer, or learn why there is none."""
+    def add(self, request: TransformRequest, future: "Future[Response]") -> None:
+        """Wait for a response and append it. If there is none, or its status is not 2xx, the file has failed."""
         try:
-            answer = future.result()
+            response = future.result()
         except InvocationError as error:
-            self.reason = f"{self._source.name}{request.place}: {error}"
+            self.reason = f"{self._input.name}{request.location}: {error}"
             return
-        if not answer.passed:
-            self.reason = f"{self._source.name}{request.place}: {answer.sentence}"
+        if not response.passed:
+            self.reason = f"{self._input.name}{request.location}: {response.sentence}"
             return
-        self._file.write(assemble_response(answer.body, by_line=self._wanted.by_line))
+        self._file.write(assemble_response(response.body, end_lines=self._options.end_lines))
         self.records += request.records
 
     def close(self) -> TransformedFile:
-        """Give it its name, or take it away when it failed."""
+        """Give the complete output its name, or remove it if the file has failed. Returns the outcome."""
         if self.reason:
-            self.abandon()
+            self.discard()
         else:
             self._file.close()
-            self._part.replace(self._target)
-        seconds = time.monotonic() - self._began
-        made = "" if self.reason else str(self._target)
+            self._partial.replace(self._path)
         return TransformedFile(
-            name=self._source.name, output=made, reason=self.reason, records=self.records, seconds=seconds
+            name=self._input.name,
+            output="" if self.reason else str(self._path),
+            reason=self.reason,
+            records=self.records,
+            seconds=time.monotonic() - self._started,
         )
 
-    def abandon(self) -> None:
-        """Take it away."""
-        with suppress(OSError):  # a full disk may have bytes that can't be flushed any more
+    def discard(self) -> None:
+        """Remove the output."""
+        with suppress(OSError):  # closing flushes, which fails on a full disk
             self._file.close()
-        self._part.unlink(missing_ok=True)
+        self._partial.unlink(missing_ok=True)
 
 
 def _all_requests(
-    files: Sequence[InputFile], open_files: dict[str, _Output], output: Path, how: BatchSettings, wanted: OutputOptions
-) -> Iterator[tuple[InputFile, Request | None]]:
-    """The requests of all files, each file's followed by None. Of a file that has failed no more are made."""
-    for source in files:
-        made = open_files[source.name] = _Output(source, output, wanted)
+    files: Sequence[InputFile],
+    outputs: dict[str, _OutputFile],
+    output: Path,
+    settings: RequestSettings,
+    options: OutputOptions,
+) -> Iterator[tuple[InputFile, TransformRequest | None]]:
+    """Yield the requests of all files, and None at the end of each file; add each file to `outputs` before that.
+
+    No more requests are made of a file once it has failed.
+    """
+    for file in files:
+        transformed = outputs[file.name] = _OutputFile(file, output, options)
         try:
-            with source.path.open("rb") as file:
-                for request in _until_failed(file, how, made):
-                    yield source, request
-        except RecordTooLarge as error:
-            limit = how.payload // MEGABYTE
-            made.reason = f"{source.name}{error}: it is larger than MaxPayloadInMB allows, {limit}"
+            with file.path.open("rb") as content:
+                for request in _requests_until_failure(content, settings, transformed):
+                    yield file, request
+        except RecordTooLargeError as error:
+            limit = settings.max_bytes // MEGABYTE
+            transformed.reason = f"{file.name}{error}: the record is larger than MaxPayloadInMB, {limit} MB"
         except OSError as error:
-            made.reason = f"{source.name}: it cannot be read: {error.strerror}"
-        yield source, None
+            transformed.reason = f"{file.name}: cannot be read: {error.strerror}"
+        yield file, None
 
 
-def _until_failed(file: BinaryIO, how: BatchSettings, made: _Output) -> Iterator[Request]:
-    for request in split_requests(file, how):
-        if made.reason:
+def _requests_until_failure(
+    content: BinaryIO, settings: RequestSettings, transformed: _OutputFile
+) -> Iterator[TransformRequest]:
+    for request in split_requests(content, settings):
+        if transformed.reason:
             return
         yield request
 
 
-class _ServerBusy(Exception):
-    """An answer that may be another a little later."""
+class _ServerBusyError(Exception):
+    """A response with one of `RETRY_STATUSES`."""
 
-    def __init__(self, answer: Response) -> None:
-        super().__init__(answer.sentence)
-        self.answer = answer
+    def __init__(self, response: Response) -> None:
+        super().__init__(response.sentence)
+        self.response = response
 
 
 def _invoke(
-    server: TransformServer, source: InputFile, request: Request, wanted: OutputOptions, stop: Stop
+    server: TransformServer, file: InputFile, request: TransformRequest, options: OutputOptions, stop: Stop
 ) -> Response:
-    """One request, asked again while the server is busy, when it wants to be asked or after 0.1 s, 0.2 s and so on."""
+    """Send one request, and repeat it while the server is busy or unreachable. Returns the last response.
+
+    The waits are those of Retry-After, or else 0.1 s, 0.2 s, 0.4 s. A request that ran into its time limit is not
+    repeated. Raises `InvocationError` if there is no response.
+    """
     import stamina
     from stamina.instrumentation import set_on_retry_hooks
 
-    set_on_retry_hooks([])  # the result says what came of it
+    set_on_retry_hooks([])  # stamina logs every retry by default
 
-    def again(error: Exception) -> bool | float:
-        if stop.is_set() or not isinstance(error, _ServerBusy | UnreachableError):
+    def retry_wait(error: Exception) -> bool | float:
+        """Return whether to send the request again, or after how many seconds; stamina decides about True."""
+        if stop.is_set() or not isinstance(error, _ServerBusyError | UnreachableError):
             return False
-        wait = error.answer.retry_after if isinstance(error, _ServerBusy) else None
-        return True if wait is None else min(wait, _LONGEST)
+        wait = error.response.retry_after if isinstance(error, _ServerBusyError) else None
+        return True if wait is None else min(wait, _MAX_RETRY_WAIT)
 
     try:
-        for attempt in stamina.retry_context(on=again, attempts=wanted.retries + 1, timeout=None, wait_jitter=0.1):
+        for attempt in stamina.retry_context(
+            on=retry_wait, attempts=options.retries + 1, timeout=None, wait_jitter=0.1
+        ):
             with attempt:
-                answer = server.invoke(request.body, content_type=source.content_type, accept=wanted.accept)
-                if answer.status in BUSY_STATUSES:
-                    raise _ServerBusy(answer)
-    except _ServerBusy as error:
-        return error.answer
-    return answer
+                response = server.invoke(request.body, content_type=file.content_type, accept=options.accept)
+                if response.status in RETRY_STATUSES:
+                    raise _ServerBusyError(response)
+    except _ServerBusyError as error:
+        return error.response
+    return response
 
 
-def _target(source: InputFile, output: Path) -> Path:
-    return output / f"{source.name}.out"
+def _output_path(file: InputFile, output: Path) -> Path:
+    return output / f"{file.name}.out"
 
 
-def _part(source: InputFile, output: Path) -> Path:
-    target = _target(source, output)
-    return target.with_name(f".{target.name}.part")
+def _partial_path(file: InputFile, output: Path) -> Path:
+    path = _output_path(file, output)
+    return path.with_name(f".{path.name}.part")

@@ -5,33 +5,36 @@ from threading import Event
 
 import pytest
 
-from rlimages.emulator import endpoint, logs
-from rlimages.emulator.endpoint import run_endpoint
-from rlimages.emulator.endpoint_config import Endpoint, EndpointStatus
+from rlimages.emulator import endpoint_runner, logs
+from rlimages.emulator.endpoint import Endpoint, EndpointStatus
+from rlimages.emulator.endpoint_runner import run_endpoint
 from rlimages.errors import ToolError
+from rlimages.system.context import RunContext
 from rlimages.system.process import Stop
 
 
 class FakeInstance:
-    """An instance that prints its lines, and ends when it is told to or with `end`."""
+    """A container that prints its lines, and ends after a signal or a call of `end`."""
 
     name = "e"
 
-    def __init__(self, *lines: str, trouble: str = "", deaf: bool = False, memory: bool = False) -> None:
+    def __init__(
+        self, *lines: str, start_error: str = "", ignores_sigterm: bool = False, out_of_memory: bool = False
+    ) -> None:
         self.lines = lines
-        self.trouble = trouble
-        self.deaf = deaf
-        self.memory = memory
+        self.start_error = start_error
+        self.ignores_sigterm = ignores_sigterm
+        self.out_of_memory = out_of_memory
         self.code = 0
         self.signals: list[str] = []
         self.ended = Event()
-        self.there = False
+        self.is_open = False
 
     def start(self) -> str:
-        return self.trouble
+        return self.start_error
 
     def address(self) -> str:
-        return "http://here"
+        return "http://address"
 
     def follow(self, on_line: Callable[[str], None]) -> int:
         for line in self.lines:
@@ -43,27 +46,27 @@ class FakeInstance:
         self.code = code
         self.ended.set()
 
-    def send(self, signal: str) -> None:
+    def send_signal(self, signal: str) -> None:
         self.signals.append(signal)
-        if signal == "SIGKILL" or not self.deaf:
+        if signal == "SIGKILL" or not self.ignores_sigterm:
             self.ended.set()
 
-    def starved(self) -> bool:
-        return self.memory
+    def ran_out_of_memory(self) -> bool:
+        return self.out_of_memory
 
     @contextmanager
-    def instance(self, _endpoint: Endpoint) -> Iterator["FakeInstance"]:
-        self.there = True
+    def open(self) -> Iterator["FakeInstance"]:
+        self.is_open = True
         try:
             yield self
         finally:
-            self.there = False
+            self.is_open = False
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "STARTING_PING_SECONDS", 0.01)
-    monkeypatch.setattr(endpoint, "SERVING_PING_SECONDS", 0.02)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint_runner, "STARTING_PING_SECONDS", 0.01)
+    monkeypatch.setattr(endpoint_runner, "SERVING_PING_SECONDS", 0.02)
     monkeypatch.setattr(logs, "_POLL_SECONDS", 0.01)
 
 
@@ -74,136 +77,144 @@ def stop() -> Stop:
 
 @pytest.fixture
 def serve(stop: Stop):
-    """Serve with pings that find these troubles one after the other, the last again and again; the end and the states."""
+    """Run an endpoint whose pings have these results, the last one repeatedly. Returns its last state and the others."""
 
-    def serve(instance: FakeInstance, *troubles: str, startup: float = 60.0, on_state=lambda _state: None, **words):
-        left = list(troubles or ("",))
+    def serve(
+        instance: FakeInstance,
+        *pings: str,
+        startup: float = 60.0,
+        on_state=lambda _state: None,
+        note=lambda _line: None,
+        **options,
+    ):
+        results = list(pings or ("",))
         states = []
 
         def ping(address: str) -> str:
-            assert address == "http://here"
-            return left.pop(0) if len(left) > 1 else left[0]
+            assert address == "http://address"
+            return results.pop(0) if len(results) > 1 else results[0]
 
-        def hear(state) -> None:
+        def collect_state(state) -> None:
             states.append(state)
             on_state(state)
 
         endpoint = Endpoint(name="e", image="i", region="r", model=None, startup=startup)
-        words = {"on_line": lambda _line: None, "grace": 0.1, **words}
-        end = run_endpoint(endpoint, instance, ping=ping, stop=stop, on_state=hear, **words)
-        assert not instance.there
+        context = RunContext(environ={}, stop=stop, note=note)
+        options = {"on_line": lambda _line: None, "grace": 0.1, **options}
+        end = run_endpoint(endpoint, instance.open(), ping=ping, context=context, on_state=collect_state, **options)
+        assert not instance.is_open
         return end, states
 
     return serve
 
 
-def test_an_endpoint_is_in_service_with_the_first_ping_that_passes(serve, stop) -> None:
+def test_an_endpoint_is_in_service_after_the_first_successful_ping(serve, stop) -> None:
     notes: list[str] = []
-    end, (state,) = serve(FakeInstance(), "no", "no", "", on_state=lambda _: stop.set(), on_note=notes.append)
-    assert (state.status, state.address, state.before) == (EndpointStatus.IN_SERVICE, "http://here", EndpointStatus.CREATING)  # fmt: skip
-    assert (end.status, end.before) == (EndpointStatus.STOPPED, EndpointStatus.IN_SERVICE)
-    assert notes == ["it was stopped; SIGTERM to e"]
+    end, (state,) = serve(FakeInstance(), "no", "no", "", on_state=lambda _: stop.set(), note=notes.append)
+    assert (state.status, state.address, state.previous) == (EndpointStatus.IN_SERVICE, "http://address", EndpointStatus.CREATING)  # fmt: skip
+    assert (end.status, end.previous) == (EndpointStatus.STOPPED, EndpointStatus.IN_SERVICE)
+    assert notes == ["the endpoint was stopped; sending SIGTERM to e"]
 
 
-def test_a_server_that_is_not_healthy_in_time_is_ended(serve) -> None:
+def test_a_server_that_is_not_healthy_in_time_has_failed(serve) -> None:
     instance = FakeInstance("loading", "still loading")
-    end, states = serve(instance, "out of sorts", startup=0.1)
-    assert (end.status, end.reason) == (EndpointStatus.FAILED, "it was not healthy within 0.1 s: out of sorts")
-    assert (instance.signals, states, end.last) == (["SIGTERM"], [], ("loading", "still loading"))
+    end, states = serve(instance, "not ready", startup=0.1)
+    assert (end.status, end.reason) == (EndpointStatus.FAILED, "not healthy within 0.1 s: not ready")
+    assert (instance.signals, states, end.last_lines) == (["SIGTERM"], [], ("loading", "still loading"))
 
 
-def test_a_server_that_gets_sick_and_well_is_told_each_time(serve, stop) -> None:
-    def stop_when_well(state) -> None:
-        if state.before is EndpointStatus.UNHEALTHY:
+def test_each_change_between_healthy_and_unhealthy_is_reported(serve, stop) -> None:
+    def stop_when_healthy(state) -> None:
+        if state.previous is EndpointStatus.UNHEALTHY:
             stop.set()
 
-    end, states = serve(FakeInstance(), "", "sick", "sick", "", on_state=stop_when_well)
+    end, states = serve(FakeInstance(), "", "unhealthy", "unhealthy", "", on_state=stop_when_healthy)
     assert [state.status for state in states] == ["InService", "Unhealthy", "InService"]
-    assert states[1].reason == "sick"
-    assert end.before is EndpointStatus.IN_SERVICE
+    assert states[1].reason == "unhealthy"
+    assert end.previous is EndpointStatus.IN_SERVICE
 
 
-@pytest.mark.parametrize(("memory", "why"), [(False, "exit code 3"), (True, "memory ran out")])
-def test_a_server_that_ends_by_itself_has_failed(serve, memory, why) -> None:
-    instance = FakeInstance(*map(str, range(20)), memory=memory)
+@pytest.mark.parametrize(("out_of_memory", "why"), [(False, "exit code 3"), (True, "out of memory")])
+def test_a_container_that_ends_by_itself_has_failed(serve, out_of_memory, why) -> None:
+    instance = FakeInstance(*map(str, range(20)), out_of_memory=out_of_memory)
     end, _ = serve(instance, on_state=lambda _: instance.end(3))
-    assert (end.status, end.reason) == (EndpointStatus.FAILED, f"its container ended by itself: {why}")
-    assert end.last == tuple(map(str, range(10, 20)))
+    assert (end.status, end.reason) == (EndpointStatus.FAILED, f"the container ended by itself: {why}")
+    assert end.last_lines == tuple(map(str, range(10, 20)))
     assert instance.signals == []
 
 
-def test_a_server_that_cannot_start_has_failed(serve) -> None:
-    end, _ = serve(FakeInstance(trouble="no GPU here"))
-    assert (end.status, end.reason) == (EndpointStatus.FAILED, "it cannot start serve: no GPU here")
+def test_a_container_that_cannot_start_has_failed(serve) -> None:
+    end, _ = serve(FakeInstance(start_error="no GPU here"))
+    assert (end.status, end.reason) == (EndpointStatus.FAILED, "cannot start serve: no GPU here")
 
 
-def test_a_server_that_ignores_sigterm_is_killed_after_the_grace(serve, stop) -> None:
-    instance = FakeInstance(deaf=True)
+def test_a_container_that_ignores_sigterm_is_killed_after_the_grace_period(serve, stop) -> None:
+    instance = FakeInstance(ignores_sigterm=True)
     notes: list[str] = []
-    serve(instance, on_state=lambda _: stop.set(), on_note=notes.append)
+    serve(instance, on_state=lambda _: stop.set(), note=notes.append)
     assert instance.signals == ["SIGTERM", "SIGKILL"]
-    assert notes[1] == "0.1 s later it still runs; SIGKILL to e"
+    assert notes[1] == "still running after 0.1 s; sending SIGKILL to e"
 
 
 def test_an_endpoint_ends_when_its_task_is_done(serve) -> None:
-    done: list[str] = []
-    end, _ = serve(FakeInstance(), "no", "", task=lambda address, _stop: done.append(address))
-    assert (end.status, done) == (EndpointStatus.STOPPED, ["http://here"])
+    addresses: list[str] = []
+    end, _ = serve(FakeInstance(), "no", "", task=lambda address, _stop: addresses.append(address))
+    assert (end.status, addresses) == (EndpointStatus.STOPPED, ["http://address"])
 
 
-def test_a_task_is_told_when_its_server_ends(serve) -> None:
+def test_a_task_is_stopped_when_the_container_ends(serve) -> None:
     instance = FakeInstance()
-    told: list[bool] = []
+    stopped: list[bool] = []
 
-    def work(_address: str, stop: Stop) -> None:
+    def task(_address: str, stop: Stop) -> None:
         instance.end(9)
-        told.append(stop.wait(5))
+        stopped.append(stop.wait(5))
 
-    end, _ = serve(instance, task=work)
-    assert (end.status, told) == (EndpointStatus.FAILED, [True])
+    end, _ = serve(instance, task=task)
+    assert (end.status, stopped) == (EndpointStatus.FAILED, [True])
 
 
-def test_a_task_is_told_when_the_job_is_stopped(serve, stop) -> None:
-    began = time.monotonic()
+def test_a_task_is_stopped_when_the_user_stops_the_job(serve, stop) -> None:
+    started = time.monotonic()
     end, _ = serve(FakeInstance(), task=lambda _address, ended: ended.wait(5), on_state=lambda _: stop.set())
-    assert (end.status, end.reason) == (EndpointStatus.STOPPED, "it was stopped")
-    assert time.monotonic() - began < 3
+    assert (end.status, end.reason) == (EndpointStatus.STOPPED, "the endpoint was stopped")
+    assert time.monotonic() - started < 3
 
 
-def test_what_a_task_raises_is_raised(serve) -> None:
-    def work(_address: str, _stop: Stop) -> None:
+def test_the_error_of_a_task_is_raised(serve) -> None:
+    def task(_address: str, _stop: Stop) -> None:
         raise ToolError("the disk is full")
 
     with pytest.raises(ToolError, match="the disk is full"):
-        serve(FakeInstance(), task=work)
+        serve(FakeInstance(), task=task)
 
 
-def test_a_server_that_ends_is_the_reason_and_not_what_its_task_says_about_that(serve) -> None:
+def test_a_container_that_ends_is_the_reason_and_not_the_error_of_the_task(serve) -> None:
     instance = FakeInstance()
 
-    def work(_address: str, stop: Stop) -> None:
+    def task(_address: str, stop: Stop) -> None:
         instance.end(9)
         stop.wait(5)
         raise ToolError("nothing answers")
 
-    assert serve(instance, task=work)[0].reason == "its container ended by itself: exit code 9"
+    assert serve(instance, task=task)[0].reason == "the container ended by itself: exit code 9"
 
 
-def test_a_task_is_waited_for_when_its_instance_is_gone(serve, stop) -> None:
-    """Whoever can't wait for a server that does not end kills it, and that ends what its task waits for."""
+def test_the_end_of_a_task_is_waited_for_after_the_container_was_removed(serve, stop) -> None:
+    """The removal of the container ends the request for which the task waits."""
     instance = FakeInstance()
-    told: list[bool] = []
+    open_at_end: list[bool] = []
 
-    def work(_address: str, _stop: Stop) -> None:
+    def task(_address: str, _stop: Stop) -> None:
         stop.set()
-        until = time.monotonic() + 5
-        while instance.there and time.monotonic() < until:
+        deadline = time.monotonic() + 5
+        while instance.is_open and time.monotonic() < deadline:
             time.sleep(0.01)
-        told.append(instance.there)
+        open_at_end.append(instance.is_open)
 
     def interrupt(_note: str) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        serve(instance, task=work, on_note=interrupt)
-    assert told == [False]
+        serve(instance, task=task, note=interrupt)
+    assert open_at_end == [False]

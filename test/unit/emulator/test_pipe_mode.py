@@ -3,21 +3,21 @@ from pathlib import Path
 
 import pytest
 
-from rlimages.emulator.data import channel_files, stream_channels
+from rlimages.emulator.pipe_mode import channel_files, stream_channels
 from rlimages.emulator.training_job import Channel, InputMode
 
 
 class FakeHost:
-    """A host that reads a few times, and then has ended."""
+    """A host whose script reads each channel `readings` times, and then ends."""
 
-    def __init__(self, times: int) -> None:
-        self.times = times
-        self.poured: list[tuple[str, str, list[str]]] = []
+    def __init__(self, readings: int) -> None:
+        self.readings = readings
+        self.written: list[tuple[str, str, list[str]]] = []
         self.ended = False
 
-    def pour(self, pipe: str, following: str, sources) -> bool:
-        self.poured.append((pipe, following, [source.read_text() for source in sources]))
-        self.ended = len(self.poured) >= self.times
+    def write_pipe(self, pipe: str, next_pipe: str, sources) -> bool:
+        self.written.append((pipe, next_pipe, [source.read_text() for source in sources]))
+        self.ended = len(self.written) >= self.readings
         return not self.ended
 
 
@@ -29,36 +29,36 @@ def channel(tmp_path: Path) -> Channel:
     return Channel(name="t", source=tmp_path, mode=InputMode.PIPE)
 
 
-def wait_for(true) -> None:
-    until = time.monotonic() + 5
-    while not true() and time.monotonic() < until:
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 5
+    while not condition() and time.monotonic() < deadline:
         time.sleep(0.005)
-    assert true()
+    assert condition()
 
 
-def test_a_channel_is_poured_as_often_as_it_is_read(channel) -> None:
+def test_a_channel_is_written_to_a_new_pipe_for_each_reading(channel) -> None:
     host = FakeHost(2)
     stream_channels([host], [channel], lambda _note: None)
     wait_for(lambda: host.ended)
     content = ["a.csv", "a/z", "b"]
-    assert host.poured == [
+    assert host.written == [
         ("/opt/ml/input/data/t_0", "/opt/ml/input/data/t_1", content),
         ("/opt/ml/input/data/t_1", "/opt/ml/input/data/t_2", content),
     ]
 
 
-def test_files_come_in_the_order_in_which_s3_lists_them(channel, tmp_path) -> None:
+def test_files_are_in_the_order_in_which_s3_lists_them(channel, tmp_path) -> None:
     assert [path.relative_to(tmp_path).as_posix() for path in channel_files(channel)] == ["a.csv", "a/z", "b"]
     assert channel_files(Channel(name="t", source=tmp_path / "b", is_file=True)) == (tmp_path / "b",)
 
 
-def test_a_file_that_cannot_be_read_is_told(channel) -> None:
+def test_a_file_that_cannot_be_read_is_noted(channel) -> None:
     notes: list[str] = []
 
-    class Host(FakeHost):
-        def pour(self, pipe: str, following: str, sources) -> bool:
+    class BrokenHost(FakeHost):
+        def write_pipe(self, pipe: str, next_pipe: str, sources) -> bool:
             raise PermissionError(13, "Permission denied", "b")
 
-    stream_channels([Host(1)], [channel], notes.append)
+    stream_channels([BrokenHost(1)], [channel], notes.append)
     wait_for(lambda: notes)
     assert notes == ["channel t: cannot read b: Permission denied"]

@@ -1,17 +1,17 @@
 import json
+import re
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from rlimages.emulator.training_job import Channel, Job, encode_value, make_job_name, parse_pairs
+from rlimages.emulator.training_job import Channel, TrainingJob, encode_value
 from rlimages.errors import JobError
 
 
 @pytest.fixture
-def job() -> Job:
-    return Job(
+def job() -> TrainingJob:
+    return TrainingJob(
         name="vw-2026-11-21",
         image="vw:1",
         region="eu-west-1",
@@ -24,8 +24,8 @@ def job() -> Job:
     )
 
 
-def config(job: Job, name: str, host: str = "algo-1"):
-    return json.loads(job.texts(host)[f"/opt/ml/input/config/{name}.json"])
+def config(job: TrainingJob, name: str, host: str = "algo-1"):
+    return json.loads(job.config_files(host)[f"/opt/ml/input/config/{name}.json"])
 
 
 @pytest.mark.parametrize(
@@ -43,11 +43,11 @@ def config(job: Job, name: str, host: str = "algo-1"):
         ("--quiet --cb_explore 2", '"--quiet --cb_explore 2"'),
     ],
 )
-def test_a_value_is_the_json_text_that_the_sdk_would_write(typed: str, text: str) -> None:
+def test_a_value_is_encoded_as_the_sdk_encodes_it(typed: str, text: str) -> None:
     assert encode_value(typed) == text
 
 
-def test_hyperparameters_are_json_texts_and_the_sdks_own_names(job: Job) -> None:
+def test_hyperparameters_are_json_texts_with_those_of_the_sdk_added(job: TrainingJob) -> None:
     assert config(job, "hyperparameters") == {
         "lr": "0.0001",
         "rl.stop": "true",
@@ -60,14 +60,14 @@ def test_hyperparameters_are_json_texts_and_the_sdks_own_names(job: Job) -> None
     }
 
 
-def test_without_an_entry_point_hyperparameters_are_as_typed(job: Job) -> None:
+def test_without_an_entry_point_hyperparameters_are_those_that_were_typed(job: TrainingJob) -> None:
     assert config(replace(job, program=""), "hyperparameters") == {"lr": "1e-4", "rl.stop": "true", "name": "abc"}
 
 
-def test_the_resources_of_a_host_are_complete_and_sorted_as_texts(job: Job) -> None:
-    many = replace(job, instance_count=10)
+def test_the_resource_config_sorts_hosts_as_strings(job: TrainingJob) -> None:
+    job_with_ten_hosts = replace(job, instance_count=10)
     hosts = ["algo-1", "algo-10", *(f"algo-{number}" for number in range(2, 10))]
-    assert config(many, "resourceconfig", "algo-10") == {
+    assert config(job_with_ten_hosts, "resourceconfig", "algo-10") == {
         "current_host": "algo-10",
         "current_instance_type": "local",
         "current_group_name": "homogeneousCluster",
@@ -79,11 +79,11 @@ def test_the_resources_of_a_host_are_complete_and_sorted_as_texts(job: Job) -> N
     }
 
 
-def test_a_job_with_gpus_says_so(job: Job) -> None:
+def test_a_job_with_gpus_has_another_instance_type(job: TrainingJob) -> None:
     assert config(replace(job, gpus=-1), "resourceconfig")["current_instance_type"] == "local_gpu"
 
 
-def test_each_channel_is_in_file_mode(job: Job) -> None:
+def test_channels_are_in_file_mode_by_default(job: TrainingJob) -> None:
     assert config(job, "inputdataconfig") == {
         "training": {
             "TrainingInputMode": "File",
@@ -93,12 +93,12 @@ def test_each_channel_is_in_file_mode(job: Job) -> None:
     }
 
 
-def test_a_file_keeps_its_name_in_its_channel() -> None:
+def test_a_single_file_keeps_its_name_in_the_channel() -> None:
     assert Channel(name="a", source=Path("/x/b.csv"), is_file=True).target == "/opt/ml/input/data/a/b.csv"
     assert Channel(name="a", source=Path("/x")).target == "/opt/ml/input/data/a"
 
 
-def test_the_environment_says_which_job_it_is(job: Job) -> None:
+def test_the_environment_names_the_job_and_the_region(job: TrainingJob) -> None:
     assert job.variables == {
         "AWS_REGION": "eu-west-1",
         "TRAINING_JOB_NAME": "vw-2026-11-21",
@@ -108,45 +108,28 @@ def test_the_environment_says_which_job_it_is(job: Job) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "sentence"),
+    ("changes", "message"),
     [
-        ({"parameters": {"sagemaker_program": "x"}}, "'sagemaker_program' is SageMaker's own"),
-        ({"parameters": {f"p{n}": "" for n in range(101)}}, "101 hyperparameters; a job may have 100"),
-        ({"parameters": {"long": "x" * 2499}}, "'long' is too long"),
-        ({"environment": {"a-b": "x"}}, "'a-b' cannot be an environment variable"),
-        ({"channels": (Channel(name="a/b", source=Path("/")),)}, "'a/b' cannot be a channel"),
-        ({"channels": (Channel(name="..", source=Path("/")),)}, "'..' cannot be a channel"),
-        ({"channels": (Channel(name="a", source=Path("/")),) * 21}, "21 channels; a job may have 20"),
+        (
+            {"parameters": {"sagemaker_program": "x"}},
+            "hyperparameter 'sagemaker_program' is reserved: the SageMaker SDK sets it",
+        ),
+        ({"parameters": {f"p{n}": "" for n in range(101)}}, "101 hyperparameters; SageMaker allows 100"),
+        (
+            {"parameters": {"long": "x" * 2499}},
+            "hyperparameter 'long' is too long; SageMaker allows 256 characters in a name and 2500 in a value",
+        ),
+        ({"environment": {"a-b": "x"}}, "'a-b' is not a valid name of an environment variable"),
+        (
+            {"channels": (Channel(name="a/b", source=Path("/")),)},
+            "'a/b' is not a valid channel name; use at most 64 letters, digits, dots, dashes and underscores",
+        ),
+        ({"channels": (Channel(name="..", source=Path("/")),)}, "'..' is not a valid channel name"),
+        ({"channels": (Channel(name="a", source=Path("/")),) * 21}, "21 channels; SageMaker allows 20"),
     ],
 )
-def test_what_sagemaker_would_refuse_is_refused(job: Job, changes: dict[str, object], sentence: str) -> None:
-    with pytest.raises(JobError, match=sentence.replace("(", r"\(")):
+def test_values_that_create_training_job_refuses_are_refused(
+    job: TrainingJob, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(JobError, match=re.escape(message)):
         replace(job, **changes)
-
-
-def test_a_word_is_cut_at_its_first_equals_sign() -> None:
-    assert parse_pairs(["a=b=c", "d="], "-p") == {"a": "b=c", "d": ""}
-
-
-@pytest.mark.parametrize(("words", "sentence"), [(["a"], "-p a: write it as name=value"), (["=b"], "-p =b: write it"), (["a=1", "a=2"], "-p a is given twice")])  # fmt: skip
-def test_a_word_that_is_no_pair_is_refused(words: list[str], sentence: str) -> None:
-    with pytest.raises(JobError, match=sentence):
-        parse_pairs(words, "-p")
-
-
-@pytest.mark.parametrize(
-    ("image", "name"),
-    [
-        ("sagemaker-rl-vw-container:vw-9.11.9", "sagemaker-rl-vw-container"),
-        ("127.0.0.1:5000/team/my_image:1", "my-image"),
-        ("x@sha256:abc", "x"),
-        ("__", "job"),
-    ],
-)
-def test_a_job_is_named_after_its_image_the_time_and_its_process(image: str, name: str) -> None:
-    now = datetime(2026, 11, 21, 9, 8, 7, 6543, tzinfo=UTC)
-    assert make_job_name(image, now, 4321) == f"{name}-2026-11-21-09-08-07-006-4321"
-
-
-def test_a_name_fits_whatever_the_image_is_called() -> None:
-    assert len(make_job_name("x" * 200, datetime.now(UTC), 4194304)) <= 63

@@ -1,0 +1,59 @@
+"""The parts that training jobs, batch transform jobs and endpoints share: names, statuses and option formats."""
+
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+
+from rlimages.errors import Interrupted, JobError
+
+ALL_GPUS = -1
+"""Number of GPUs that means all of this machine; Docker's device requests use the same number."""
+
+
+class JobStatus(StrEnum):
+    """How a training or batch transform job ended. The values are those of SageMaker's API."""
+
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    STOPPED = "Stopped"
+
+
+EXIT_CODES = {JobStatus.COMPLETED: 0, JobStatus.FAILED: 1, JobStatus.STOPPED: Interrupted.exit_code}
+"""Status -> exit code of `rlimages train` and `rlimages transform`."""
+
+
+def make_job_name(image: str, now: datetime, process: int) -> str:
+    """Return a job name made of the image's name, the time to the millisecond, and a process id.
+
+    The SageMaker SDK makes the same names, without the process id. Here two jobs of one machine may start within the
+    same millisecond. A name has at most 63 characters, SageMaker's limit.
+    """
+    stamp = now.strftime("%Y-%m-%d-%H-%M-%S-") + f"{now.microsecond // 1000:03}-{process}"
+    words = re.findall("[A-Za-z0-9]+", image.partition("@")[0].rpartition("/")[2].partition(":")[0])
+    return f"{'-'.join(words or ['job'])[: 62 - len(stamp)].rstrip('-')}-{stamp}"
+
+
+def parse_pairs(arguments: Iterable[str], option: str) -> dict[str, str]:
+    """Return the values of an option that is given as `NAME=VALUE`, by name. The value may contain `=`.
+
+    Raises `JobError`, with the name of the option, if an argument has no `=` or no name, or if a name is given twice.
+    """
+    pairs: dict[str, str] = {}
+    for argument in arguments:
+        name, sign, value = argument.partition("=")
+        if not (name and sign):
+            raise JobError(f"{option} {argument}: write it as NAME=VALUE")
+        if name in pairs:
+            raise JobError(f"{option} {name} is given twice")
+        pairs[name] = value
+    return pairs
+
+
+def parse_gpus(argument: str | None) -> int:
+    """Return the number of GPUs that `--gpus` asks for; 0 without the option. Raises `JobError`."""
+    if argument == "all":
+        return ALL_GPUS
+    if argument is not None and not argument.isdecimal():
+        raise JobError(f"--gpus {argument}: give a number, or all")
+    return int(argument or 0)
