@@ -75,11 +75,11 @@ def _sums(forecast: Forecast) -> Iterator[str]:
     if names:
         upload = ""
         if forecast.upload is not None:
-            upload = f"; at most {format_size(forecast.upload)} of layers to upload"
-            if not forecast.upload:
-                upload = "; no layers to upload"
-        unknown = f", and those of {_count(len(forecast.unknown_uploads))} to build" if forecast.unknown_uploads else ""
-        yield f"publish: {names} name{'s' if names > 1 else ''}{upload}{unknown}"
+            size = f"at most {format_size(forecast.upload)} of" if forecast.upload else "no"
+            upload = f"; {size} layers to upload"
+        unknown = len(forecast.unknown_uploads)
+        not_counted = f", not counting {_count(unknown)} to build" if unknown else ""
+        yield f"publish: {names} name{'s' if names > 1 else ''}{upload}{not_counted}"
 
 
 def _time(builds: Sequence[CellForecast], jobs: int) -> str:

@@ -44,7 +44,7 @@ def test_a_forecast_is_printed_as_a_table_of_the_cells_and_their_sums(forecast) 
         "time: about 1 min 00 s, not counting 1 cell never built here\n"
         "disk: about 2 GB needed, not counting 1 cell never built here; 40 GB free\n"
         "checks: 3 to run, 2 passed before for the same images\n"
-        "publish: 2 names; at most 480 MB of layers to upload, and those of 1 cell to build\n"
+        "publish: 2 names; at most 480 MB of layers to upload, not counting 1 cell to build\n"
     )
 
 
