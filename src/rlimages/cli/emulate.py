@@ -225,21 +225,21 @@ def invoke(
 
     The exit code is 0 for an answer with a status of 2xx, and 1 for any other or if none comes within 60 seconds.
     """
-    from rlimages.emulator.endpoint import content_type as find_content_type
-    from rlimages.emulator.invoke import answer_facts, invoke_endpoint, read_body
+    from rlimages.emulator.endpoint import find_content_type
+    from rlimages.emulator.invoke import invoke_endpoint, read_body, response_facts
 
     is_stdin = str(file) == "-"
     body = sys.stdin.buffer.read() if is_stdin else read_body(file)
     kind = find_content_type("-.json" if is_stdin else str(file), content_type)
-    address, answer = invoke_endpoint(endpoint, body, content_type=kind, accept=accept)
+    address, response = invoke_endpoint(endpoint, body, content_type=kind, accept=accept)
     if as_json:
-        print_json(answer_facts(address, answer))
-    elif answer.passed:
+        print_json(response_facts(address, response))
+    elif response.passed:
         # the bytes of the answer unchanged, so that they can be redirected to a file; a terminal gets a line break
-        click.echo(answer.body, nl=sys.stdout.isatty() and not answer.body.endswith(b"\n"))
-    if not answer.passed:
-        print_note(f"{address} answered {answer.sentence}")
-    ctx.exit(0 if answer.passed else FactoryError.exit_code)
+        click.echo(response.body, nl=sys.stdout.isatty() and not response.body.endswith(b"\n"))
+    if not response.passed:
+        print_note(f"{address} answered {response.summary}")
+    ctx.exit(0 if response.passed else FactoryError.exit_code)
 
 
 @click.command()

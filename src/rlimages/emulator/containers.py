@@ -53,7 +53,7 @@ class HostContainer:
         try:
             self._container.start()
         except APIError as error:
-            return engine_message(error)
+            return _engine_message(error)
         return ""
 
     def follow(self, on_line: Callable[[str], None]) -> int:
@@ -146,13 +146,12 @@ def open_hosts(engine: DockerEngine, job: TrainingJob) -> Iterator[tuple[HostCon
         hosts: list[HostContainer] = []
         for name in job.hosts:
             options = {**common, **_host_options(job, name, labels)}
-            # The alias makes the name resolve in the other containers. It is no longer resolved once its host has
-            # ended.
+            # The other containers resolve the alias, until this container ends.
             options["networking_config"] = {job.name: client.api.create_endpoint_config(aliases=[name])}
             try:
                 container = client.containers.create(job.image, ["train"], **options)
             except APIError as error:
-                raise JobError(f"cannot create the container of {name}: {engine_message(error)}") from error
+                raise JobError(f"cannot create the container of {name}: {_engine_message(error)}") from error
             cleanup.callback(_ignore_errors, _remove_container, container)
             hosts.append(HostContainer(name, container))
         yield tuple(hosts)
@@ -167,8 +166,7 @@ def open_endpoint(engine: DockerEngine, endpoint: Endpoint) -> Iterator[Endpoint
     """
     from docker.errors import APIError
 
-    # The label makes the endpoint visible to `rlimages invoke`. The container of a batch transform job takes no
-    # requests.
+    # `rlimages invoke` finds endpoints by this label. A batch transform job takes no requests from outside.
     labels = {**engine.labels(), **({} if endpoint.is_batch else {ENDPOINT_LABEL: endpoint.name})}
     with translating_errors(), pack_model(endpoint.model, MODEL_FOLDER) as archive, ExitStack() as cleanup:
         client = engine.client()
@@ -176,8 +174,7 @@ def open_endpoint(engine: DockerEngine, endpoint: Endpoint) -> Iterator[Endpoint
         cleanup.callback(_ignore_errors, volume.remove, force=True)
         try:
             with ExitStack() as unpacking:
-                # A container of its own, never started: a volume that is mounted read-only cannot be written through
-                # the endpoint's container.
+                # A container of its own, never started: Docker copies no files into a read-only mount.
                 options: dict[str, Any] = {"name": f"{endpoint.name}-unpack", "labels": labels}
                 options["mounts"] = [_model_mount(volume.name)]
                 unpacker = client.containers.create(endpoint.image, ["serve"], **options)
@@ -186,7 +183,7 @@ def open_endpoint(engine: DockerEngine, endpoint: Endpoint) -> Iterator[Endpoint
             options = {**_common_options(client, endpoint.gpus), **_endpoint_options(endpoint, volume.name, labels)}
             container = client.containers.create(endpoint.image, ["serve"], **options)
         except APIError as error:
-            raise JobError(f"cannot create the container of {endpoint.image}: {engine_message(error)}") from error
+            raise JobError(f"cannot create the container of {endpoint.image}: {_engine_message(error)}") from error
         cleanup.callback(_ignore_errors, _remove_container, container)
         yield EndpointContainer(endpoint, container)
 
@@ -199,7 +196,7 @@ def running_endpoints(engine: DockerEngine) -> Mapping[str, str]:
     return {name: address for name, address in sorted(addresses.items()) if address}
 
 
-def engine_message(error: Exception) -> str:
+def _engine_message(error: Exception) -> str:
     """Return the engine's own message of an error, without the Docker client's preamble about the HTTP request."""
     return str(getattr(error, "explanation", None) or error).strip()
 
@@ -210,8 +207,7 @@ def _common_options(client: "DockerClient", gpus: int) -> dict[str, Any]:
 
     return {
         "device_requests": [DeviceRequest(count=gpus, capabilities=[["gpu"]])] if gpus else [],
-        # Half of the memory, the kernel's own default for /dev/shm. Docker's is 64 MB, too little for Ray's object
-        # store.
+        # Half of the memory, as Linux does for /dev/shm. Docker's default, 64 MB, is too small for Ray's object store.
         "shm_size": int(client.info()["MemTotal"]) // 2,
         # The engine's default may be another driver, one whose logs cannot be followed.
         "log_config": LogConfig(type=LogConfig.types.JSON),

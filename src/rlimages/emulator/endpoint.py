@@ -1,4 +1,8 @@
-"""An endpoint: the configuration of its container, its states, and the limits of SageMaker hosting."""
+"""An endpoint: the configuration of its container, its states, and the limits of SageMaker hosting.
+
+The limits are those of "Use Your Own Inference Code with Hosting Services" (SageMaker Developer Guide) and of the API
+reference of CreateModel and InvokeEndpoint.
+"""
 
 import re
 from collections.abc import Mapping
@@ -86,7 +90,7 @@ class Endpoint:
     port: int = PORT
     """Port of this machine's loopback interface; 0 for a free one."""
     bind_to: int | None = None
-    """Port on which the container is told to listen; None for 8080."""
+    """Port on which the container has to listen; None for 8080."""
     startup: float = STARTUP_TIMEOUT
     """Seconds until the first successful ping, at most."""
     is_batch: bool = False
@@ -118,7 +122,7 @@ def require_bind_label(labels: Mapping[str, str], endpoint: Endpoint) -> None:
         raise JobError(f"--bind-to-port {endpoint.bind_to}: {endpoint.image} has no label {BIND_TO_PORT_LABEL}=true")
 
 
-def content_type(name: str, given: str | None) -> str:
+def find_content_type(name: str, given: str | None) -> str:
     """Return the content type of a file: the given one, or else by the file's extension.
 
     Raises `JobError` if none is given and the extension is unknown.

@@ -62,7 +62,7 @@ def resolve_endpoint(argument: str | None, running: Mapping[str, str]) -> str:
     raise UsageError(f"--endpoint {argument}: no endpoint has this name ({known}); give a name, a port or an address")
 
 
-def answer_facts(address: str, response: Response) -> dict[str, Any]:
+def response_facts(address: str, response: Response) -> dict[str, Any]:
     """Return a response as the JSON object of `--json`. Bytes of the body that are not UTF-8 are replaced."""
     return {
         "address": address,

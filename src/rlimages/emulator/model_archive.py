@@ -49,7 +49,7 @@ def _copy_entries(source: Path, folder: str, archive: tarfile.TarFile) -> None:
                 moved = _move_entry(entry, folder, source)
                 archive.addfile(_readable_for_all(moved), packed.extractfile(entry) if entry.isreg() else None)
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        # gzip raises OSError for damaged content; an error of the disk is told apart by its number
+        # gzip raises OSError for damaged content, without an errno; an error of the disk has one.
         if getattr(error, "errno", None) is not None:
             raise
         raise JobError(f"{source} is not a complete gzip-compressed tar archive: {error}") from error

@@ -32,7 +32,7 @@ class Response:
         return 200 <= self.status < 300
 
     @property
-    def sentence(self) -> str:
+    def summary(self) -> str:
         """The status and the beginning of the body: `400 Bad Request: line 3 is not JSON`."""
         from http import HTTPStatus
 
@@ -52,7 +52,7 @@ class ModelServer:
 
         self.address = address
         self._timeout = timeout
-        # Without HTTPS, do not load the certificate authorities: it takes long. No proxy of the environment is used.
+        # Without HTTPS, do not load the certificate authorities, which is slow. No proxy of the environment is used.
         is_https = address.startswith("https:")
         self._client = httpx.Client(base_url=address, timeout=timeout, trust_env=False, verify=is_https)
 
@@ -70,7 +70,7 @@ class ModelServer:
             response = self._send("GET", "/ping")
         except InvocationError as error:
             return str(error)
-        return "" if response.status == 200 else f"GET /ping was answered with {response.sentence}"
+        return "" if response.status == 200 else f"GET /ping was answered with {response.summary}"
 
     def execution_parameters(self) -> bytes | None:
         """Return the body of GET /execution-parameters; None if the status is not 200, as servers need not have it.

@@ -1,4 +1,8 @@
-"""A training job, and everything that SageMaker puts into its containers: files, environment variables, channels."""
+"""A training job, and everything that SageMaker puts into its containers: files, environment variables, channels.
+
+The folders and files are described in "How Amazon SageMaker Provides Training Information" and "How Amazon SageMaker
+Processes Training Output" (SageMaker Developer Guide), the limits in the API reference of CreateTrainingJob.
+"""
 
 import json
 import re
@@ -37,7 +41,7 @@ MAX_HYPERPARAMETERS = 100
 MAX_HYPERPARAMETER_NAME = 256
 MAX_HYPERPARAMETER_VALUE = 2500
 MAX_CHANNELS = 20
-"""The limits of CreateTrainingJob. The lengths are numbers of characters."""
+"""The limits of CreateTrainingJob. Lengths are in characters."""
 RESERVED = (
     "sagemaker_program",
     "sagemaker_submit_directory",

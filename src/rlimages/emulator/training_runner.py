@@ -21,7 +21,7 @@ from rlimages.system.tar import merge_tars, pack_tar, read_first_text
 from rlimages.system.units import format_duration
 
 GRACE = 120.0
-"""Seconds between SIGTERM and SIGKILL, as for StopTrainingJob on SageMaker."""
+"""Seconds between SIGTERM and SIGKILL. It is the time that StopTrainingJob gives a container to save its model."""
 FAILURE_CHARACTERS = 1024
 """Characters of /opt/ml/output/failure that become the failure reason of the job, as on SageMaker."""
 _STOPPED = "the job was stopped"

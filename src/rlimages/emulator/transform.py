@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlimages.emulator.containers import open_endpoint
-from rlimages.emulator.endpoint import PING_TIMEOUT, EndpointState, EndpointStatus, content_type
+from rlimages.emulator.endpoint import PING_TIMEOUT, EndpointState, EndpointStatus, find_content_type
 from rlimages.emulator.endpoint_runner import run_endpoint
 from rlimages.emulator.job import JobStatus, make_job_name
 from rlimages.emulator.model_server import ModelServer, ping_server
@@ -159,7 +159,7 @@ def find_inputs(options: TransformOptions) -> tuple[InputFile, ...]:
                 f"--output {options.output} is inside --input {options.source}:"
                 " the next job would read the outputs as inputs"
             )
-    return input_files(options.source, lambda name: content_type(name, options.content_type))
+    return input_files(options.source, lambda name: find_content_type(name, options.content_type))
 
 
 def transform_result(

@@ -1,4 +1,8 @@
-"""A batch transform job: how its input files are split into requests, and what came of each file."""
+"""A batch transform job: how its input files are split into requests, and the outcome of each file.
+
+The environment variables and GET /execution-parameters are described in "Use Your Own Inference Code with Batch
+Transform" (SageMaker Developer Guide), the options in the API reference of CreateTransformJob.
+"""
 
 import json
 from collections.abc import Iterator, Mapping

@@ -179,7 +179,7 @@ class _OutputFile:
             self.reason = f"{self._input.name}{request.location}: {error}"
             return
         if not response.passed:
-            self.reason = f"{self._input.name}{request.location}: {response.sentence}"
+            self.reason = f"{self._input.name}{request.location}: {response.summary}"
             return
         self._file.write(assemble_response(response.body, end_lines=self._options.end_lines))
         self.records += request.records
@@ -244,7 +244,7 @@ class _ServerBusyError(Exception):
     """A response with one of `RETRY_STATUSES`."""
 
     def __init__(self, response: Response) -> None:
-        super().__init__(response.sentence)
+        super().__init__(response.summary)
         self.response = response
 
 

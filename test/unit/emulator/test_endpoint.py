@@ -1,6 +1,6 @@
 import pytest
 
-from rlimages.emulator.endpoint import Endpoint, content_type, require_bind_label
+from rlimages.emulator.endpoint import Endpoint, find_content_type, require_bind_label
 from rlimages.errors import JobError
 from rlimages.oci.labels import BIND_TO_PORT_LABEL
 
@@ -57,11 +57,11 @@ def test_an_image_needs_the_label_to_listen_on_another_port() -> None:
     ],
 )
 def test_the_content_type_is_given_or_follows_from_the_extension(name, given, expected) -> None:
-    assert content_type(name, given) == expected
+    assert find_content_type(name, given) == expected
 
 
 def test_an_unknown_extension_needs_a_content_type() -> None:
     with pytest.raises(
         JobError, match=r"a\.bin: unknown file extension; give its type with --content-type, such as application/json, "
     ):
-        content_type("a.bin", None)
+        find_content_type("a.bin", None)

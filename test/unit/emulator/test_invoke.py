@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from rlimages.emulator.invoke import answer_facts, invoke_endpoint, read_body, resolve_endpoint
+from rlimages.emulator.invoke import invoke_endpoint, read_body, resolve_endpoint, response_facts
 from rlimages.emulator.model_server import Response
 from rlimages.errors import JobError, UsageError
 
@@ -65,6 +65,6 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
 
 def test_the_json_of_a_response_replaces_bytes_that_are_not_utf_8() -> None:
     response = Response(status=200, body=b"\xff1", content_type="text/csv", seconds=0.1234)
-    assert answer_facts("http://h", response) == {
+    assert response_facts("http://h", response) == {
         "address": "http://h", "status": 200, "content_type": "text/csv", "body": "\ufffd1", "seconds": 0.123,
     }  # fmt: skip

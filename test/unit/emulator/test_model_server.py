@@ -11,7 +11,7 @@ from rlimages.errors import InvocationError, UnreachableError
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers GET as the server's `answers` say, with X-Slow byte by byte, and POST with what was sent."""
+    """Answers GET as the server's `answers` say, with X-Slow byte by byte, and POST with the request as text."""
 
     def do_GET(self) -> None:
         status, body, headers = self.server.answers.get(self.path, (404, b"", {}))
@@ -101,13 +101,13 @@ def test_an_invocation_without_a_server_is_an_unreachable_error() -> None:
 
 
 def test_a_response_is_described_by_its_status_and_the_beginning_of_its_body() -> None:
-    def sentence(status: int, body: bytes) -> str:
-        return Response(status=status, body=body, content_type="", seconds=0.0).sentence
+    def summary(status: int, body: bytes) -> str:
+        return Response(status=status, body=body, content_type="", seconds=0.0).summary
 
-    assert sentence(400, b" bad\n  line ") == "400 Bad Request: bad line"
-    assert sentence(500, b"") == "500 Internal Server Error"
-    assert sentence(599, b"\xff") == "599: \ufffd"
-    assert len(sentence(400, b"x" * 10_000)) < 330
+    assert summary(400, b" bad\n  line ") == "400 Bad Request: bad line"
+    assert summary(500, b"") == "500 Internal Server Error"
+    assert summary(599, b"\xff") == "599: \ufffd"
+    assert len(summary(400, b"x" * 10_000)) < 330
 
 
 def test_an_unreachable_server_is_an_invocation_error_with_exit_code_1() -> None:

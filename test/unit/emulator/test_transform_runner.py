@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rlimages.emulator import transform_runner
-from rlimages.emulator.endpoint import content_type
+from rlimages.emulator.endpoint import find_content_type
 from rlimages.emulator.model_server import Response
 from rlimages.emulator.transform_job import BatchStrategy, RequestSettings
 from rlimages.emulator.transform_runner import OutputOptions, clear_outputs, input_files, run_transform
@@ -61,7 +61,7 @@ def run(tmp_path: Path, server: FakeServer, notes: list[str]):
         for name, content in files.items():
             (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / "in" / name).write_bytes(content)
-        found = input_files(tmp_path / "in", lambda name: content_type(name, "text/csv"))
+        found = input_files(tmp_path / "in", lambda name: find_content_type(name, "text/csv"))
         transformed = []
         settings = RequestSettings(
             split_lines=True, strategy=BatchStrategy.SINGLE, max_bytes=10, max_concurrent=max_concurrent
@@ -166,9 +166,9 @@ def test_the_files_of_a_folder_include_those_of_subfolders(tmp_path) -> None:
     for name in ("b.csv", "a/c.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("")
-    found = input_files(tmp_path, lambda name: content_type(name, None))
+    found = input_files(tmp_path, lambda name: find_content_type(name, None))
     assert [(source.name, source.content_type) for source in found] == [("a/c.json", "application/json"), ("b.csv", "text/csv")]  # fmt: skip
-    (single,) = input_files(tmp_path / "b.csv", lambda name: content_type(name, None))
+    (single,) = input_files(tmp_path / "b.csv", lambda name: find_content_type(name, None))
     assert single.name == "b.csv"
 
 
