@@ -1,6 +1,7 @@
-"""AWS on loopback: moto's server for ECR and STS, a registry with TLS and a password for each region, under ECR's names.
+"""AWS on loopback: moto for ECR and STS, and for each region a registry with TLS and a password.
 
-A name like `123456789012.dkr.ecr.us-west-2.amazonaws.com` is reached as companies reach the world: through a proxy.
+Clients use the names of ECR, such as `123456789012.dkr.ecr.us-west-2.amazonaws.com`. An HTTP proxy, given as
+`HTTPS_PROXY`, connects these names to the registries on loopback.
 """
 
 import base64
@@ -19,31 +20,33 @@ import trustme
 
 ACCOUNT = "123456789012"
 PASSWORD = f"{ACCOUNT}-auth-token"
-"""What moto's GetAuthorizationToken gives."""
+"""The password that moto's GetAuthorizationToken returns."""
 REGIONS = ("us-west-2", "eu-west-1")
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """Return a TCP port of loopback that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def host(region: str) -> str:
+    """Return the host name of ECR in a region."""
     return f"{ACCOUNT}.dkr.ecr.{region}.amazonaws.com"
 
 
 class Region:
-    """A registry that asks for ECR's password."""
+    """The registry of one region. It requires the password of ECR."""
 
-    def __init__(self, name: str, authority: trustme.CA, folder: Path) -> None:
+    def __init__(self, name: str, ca: trustme.CA, folder: Path) -> None:
         self.port = free_port()
         self.folder = folder / name
         self.folder.mkdir()
-        authority.issue_cert(host(name)).private_key_and_cert_chain_pem.write_to_path(self.folder / "tls.pem")
-        hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
-        (self.folder / "htpasswd").write_text(f"AWS:{hashed}\n")
-        words = {
+        ca.issue_cert(host(name)).private_key_and_cert_chain_pem.write_to_path(self.folder / "tls.pem")
+        password_hash = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+        (self.folder / "htpasswd").write_text(f"AWS:{password_hash}\n")
+        config = {
             "version": 0.1,
             "log": {"level": "error", "accesslog": {"disabled": True}},
             "storage": {"filesystem": {"rootdirectory": str(self.folder / "data")}, "delete": {"enabled": True}},
@@ -54,7 +57,7 @@ class Region:
                 "tls": {"certificate": str(self.folder / "tls.pem"), "key": str(self.folder / "tls.pem")},
             },
         }
-        (self.folder / "config.yml").write_text(json.dumps(words))
+        (self.folder / "config.yml").write_text(json.dumps(config))
         self.start()
 
     def start(self) -> None:
@@ -70,13 +73,13 @@ class Region:
 
 
 class Cloud:
-    """All of it. `environ` is what a process needs to live in it."""
+    """AWS on loopback. `environ` is the environment with which a process uses it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        authority = trustme.CA()
-        authority.cert_pem.write_to_path(folder / "ca.pem")
-        self.regions = {name: Region(name, authority, folder) for name in REGIONS}
+        ca = trustme.CA()
+        ca.cert_pem.write_to_path(folder / "ca.pem")
+        self.regions = {name: Region(name, ca, folder) for name in REGIONS}
         self.moto_port = free_port()
         with (folder / "moto.log").open("wb") as log:
             self._moto = subprocess.Popen(
@@ -89,9 +92,9 @@ class Cloud:
 
     @property
     def environ(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+        inherited = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
         return {
-            **kept,
+            **inherited,
             "HTTPS_PROXY": f"http://127.0.0.1:{self._proxy.server_address[1]}",
             "NO_PROXY": "127.0.0.1,localhost",
             "SSL_CERT_FILE": str(self.folder / "ca.pem"),
@@ -111,7 +114,7 @@ class Cloud:
 
 
 class _Proxy(ThreadingTCPServer):
-    """An HTTP proxy that knows only CONNECT, and only these names."""
+    """An HTTP proxy that supports only CONNECT, and only to the given `host:port` names."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -138,10 +141,10 @@ class _Tunnel(StreamRequestHandler):
             return
         upstream.settimeout(None)
         self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        back = threading.Thread(target=_pump, args=(upstream, self.connection), daemon=True)
-        back.start()
+        responses = threading.Thread(target=_pump, args=(upstream, self.connection), daemon=True)
+        responses.start()
         _pump(self.connection, upstream)
-        back.join(timeout=5)
+        responses.join(timeout=5)
         upstream.close()
 
 
@@ -155,14 +158,15 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
 
 
 def wait_for(port: int) -> None:
+    """Wait until something listens on a port of loopback."""
     for _ in range(400):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.05)
-    raise AssertionError(f"nothing came up at port {port}")
+    raise AssertionError(f"nothing listens on port {port}")
 
 
 def secrets() -> tuple[bytes, ...]:
-    """What must stand in no file and in no line that is printed."""
+    """Return the secrets that no file and no printed line may contain."""
     return PASSWORD.encode(), base64.b64encode(f"AWS:{PASSWORD}".encode())

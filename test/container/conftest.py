@@ -1,4 +1,4 @@
-"""Everything here asks a real engine, and a registry on loopback. Where there is none, that is a failure."""
+"""Fixtures of the container tests: a real engine, and registries on loopback. Without them the tests fail."""
 
 import fcntl
 import json
@@ -26,11 +26,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 import one_cell as project_of_one_cell
 
 SPREAD = {"test_release", "test_contract"}
-"""Modules whose tests need nothing of each other: their tests may run on several workers at once."""
+"""Modules with independent tests: they may run on several workers at once."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a module on one worker, and on the same one all that build `tiny:tiny-1.0-cpu`."""
+    """Keep the tests of a module on one worker, and all modules that build `tiny:tiny-1.0-cpu` on the same worker."""
     for item in items:
         module = vars(item).get("module") or item.getparent(pytest.Module).module
         if module.__name__.rpartition(".")[2] not in SPREAD:
@@ -39,29 +39,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Let a test that is marked `alone` run while no other worker runs one.
+    """Run a test that is marked `alone` while no other worker runs a test.
 
-    Every run removes what dead runs left in the engine. A test of that would lose its leftovers to other workers.
+    Every run removes the leftovers of dead runs from the engine. Without this, another worker's run could remove the
+    leftovers that a test of the removal has just created.
     """
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
     if run is None:
         return (yield)
-    turn, working = (Path(gettempdir()) / f"rlimages-test-{run}.{name}" for name in ("turn", "working"))
-    with turn.open("w") as gate, working.open("w") as lock:
-        # Whoever waits to be alone holds the gate, so that it is not overtaken for ever by those that share.
-        fcntl.flock(gate, fcntl.LOCK_EX)
+    turn_path, lock_path = (Path(gettempdir()) / f"rlimages-test-{run}.{name}" for name in ("turn", "working"))
+    with turn_path.open("w") as turn, lock_path.open("w") as lock:
+        # A worker that waits for the exclusive lock holds `turn`: otherwise new shared locks could delay it forever.
+        fcntl.flock(turn, fcntl.LOCK_EX)
         fcntl.flock(lock, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
-        fcntl.flock(gate, fcntl.LOCK_UN)
+        fcntl.flock(turn, fcntl.LOCK_UN)
         return (yield)
 
 
 @pytest.fixture
 def one_cell() -> ModuleType:
+    """Return the module that writes a project of one cell."""
     return project_of_one_cell
 
 
 @pytest.fixture(scope="session")
 def client() -> Iterator[docker.DockerClient]:
+    """Return a client of the engine. Remove the images of the tests at the end of the session."""
     probe = DockerEngine(run="probe", stop=Stop())
     try:
         probe.version()
@@ -73,7 +76,7 @@ def client() -> Iterator[docker.DockerClient]:
         pytest.fail(f"there is no {project_of_one_cell.IMAGE} in the local store; run: rlimages bases", pytrace=False)
     yield client
     for image in client.images.list(project_of_one_cell.REPOSITORY):
-        with suppress(docker.errors.APIError):  # another session's, whose container stands on it
+        with suppress(docker.errors.APIError):  # a container of another session still uses it
             client.images.remove(image.id, force=True)
     client.close()
 
@@ -97,12 +100,13 @@ def engine(client: docker.DockerClient, run_name: str, stop: Stop) -> Iterator[D
 
 @pytest.fixture
 def containers(client: docker.DockerClient, run_name: str) -> Callable[[], list[str]]:
-    """The names of the containers that this test's run has now."""
+    """Return a function that lists the names of the containers of this test's run."""
     return lambda: [c.name for c in client.containers.list(all=True, filters={"label": f"rlimages.run={run_name}"})]
 
 
 @pytest.fixture(scope="session")
 def registry() -> str:
+    """Return the host of the registry that `scripts/engine up --registry` starts."""
     host = f"127.0.0.1:{os.environ.get('RLIMAGES_REGISTRY_PORT', '5000')}"
     if not is_reachable(host):
         pytest.fail(f"no registry answers at {host}; run: scripts/engine up --registry", pytrace=False)
@@ -111,11 +115,11 @@ def registry() -> str:
 
 @pytest.fixture(scope="session")
 def upstream(tmp_path_factory) -> Iterator[str]:
-    """A registry of the distribution's package, for these tests alone."""
+    """Start a registry with no access control for these tests only, and return its host."""
     folder = tmp_path_factory.mktemp("registry")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        host = f"127.0.0.1:{free.getsockname()[1]}"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{probe.getsockname()[1]}"
     config = {
         "version": 0.1,
         "log": {"level": "error", "accesslog": {"disabled": True}},
@@ -134,10 +138,11 @@ def upstream(tmp_path_factory) -> Iterator[str]:
 
 
 def wait_for(host: str) -> None:
+    """Wait until something listens at `host:port`."""
     name, _, port = host.partition(":")
     for _ in range(200):
         with socket.socket() as probe:
             if probe.connect_ex((name, int(port))) == 0:
                 return
         time.sleep(0.05)
-    pytest.fail(f"no registry came up at {host}", pytrace=False)
+    pytest.fail(f"no registry listens at {host}", pytrace=False)

@@ -1,7 +1,7 @@
-"""A proxy on loopback before a registry, which breaks chosen requests in chosen ways and counts what was stored.
+"""A proxy on loopback in front of a registry. It breaks chosen requests in chosen ways and counts the stored blobs.
 
-`refused`: the request is cut off, and the port takes no connections until the next request may pass, as when a registry
-is started anew.
+The fault `refused` resets the connection of a request. Then the port accepts no connection until the plan lets the next
+request pass, as when a registry restarts.
 """
 
 import http.client
@@ -16,69 +16,71 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 STATUSES = {"401": 401, "403": 403, "429": 429, "500": 500, "503": 503}
 FAULTS = (*STATUSES, "reset", "refused", "answer lost", "slow", "truncated", "wrong digest")
-REFUSING = 0.005
-"""Seconds for which a port refuses at least: who asks again at once meets it."""
+REFUSAL_SECONDS = 0.005
+"""Shortest time in seconds for which a port refuses connections: long enough that an immediate retry is refused too."""
 _HOP = {"connection", "transfer-encoding", "keep-alive", "content-length"}
 
-Plan = Callable[[int], str]
-"""Number of a request, from 1 -> the fault for it, or nothing."""
+FaultPlan = Callable[[int], str]
+"""Maps the number of a request, from 1, to its fault; an empty text means none."""
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """Return a TCP port of loopback that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Proxy:
-    """Stands before `upstream` (`host:port`) at `host`."""
+    """A proxy at `host` in front of the registry `upstream`, both `host:port`."""
 
     def __init__(self, upstream: str) -> None:
         self.upstream = upstream
-        self.plan: Plan = lambda _number: ""
+        self.plan: FaultPlan = lambda _number: ""
         self.requests = 0
         self.stored: Counter[str] = Counter()
-        """Digest of a blob -> how often the registry said that it stored it."""
+        """How often the registry confirmed that it stored a blob, by digest."""
         self._lock = threading.Lock()
         self._open = threading.Event()
         self._open.set()
-        # a port of its own choice: one that the kernel chose is lost when it stops listening
+        # bind to an explicit port: a port that the kernel chose is lost when the socket stops listening
         self._server = ThreadingHTTPServer(("127.0.0.1", free_port()), self._handler())
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
         self.host = f"127.0.0.1:{self._server.server_address[1]}"
 
-    def begin(self, plan: Plan) -> None:
-        """Count from 1 again, and break by this plan."""
+    def start_plan(self, plan: FaultPlan) -> None:
+        """Set the plan of faults, and count requests from 1 again."""
         self._open.wait()
         with self._lock:
             self.requests, self.plan = 0, plan
             self.stored.clear()
 
-    def mend(self) -> None:
-        """Break nothing from now on."""
+    def stop_faults(self) -> None:
+        """Let all further requests pass."""
         self.plan = lambda _number: ""
         self._open.wait()
 
     def next_fault(self) -> str:
+        """Count a request and return its fault."""
         with self._lock:
             self.requests += 1
             fault = self.plan(self.requests)
             if fault == "refused" and self._open.is_set():
                 self._open.clear()
-                self._server.socket.shutdown(socket.SHUT_RD)  # it listens no more, and keeps its port
+                self._server.socket.shutdown(socket.SHUT_RD)  # stops listening, but keeps the port
                 threading.Thread(target=self._listen_again, daemon=True).start()
             return fault
 
     def close(self) -> None:
-        self.mend()
+        self.stop_faults()
         self._server.shutdown()
         self._server.server_close()
 
     def _listen_again(self) -> None:
-        time.sleep(REFUSING)
+        time.sleep(REFUSAL_SECONDS)
         while self.plan(self.requests + 1) == "refused":
-            time.sleep(REFUSING)
+            time.sleep(REFUSAL_SECONDS)
         self._server.socket.listen()
         self._open.set()
 
@@ -91,7 +93,7 @@ class Proxy:
             wbufsize = -1
 
             def log_message(self, *_: object) -> None:
-                """Nothing."""
+                """Print nothing."""
 
             def handle_one_request(self) -> None:
                 try:
@@ -122,7 +124,7 @@ class Proxy:
                         name: "sha256:" + "0" * 64 if name.lower() == "docker-content-digest" else value
                         for name, value in headers.items()
                     }
-                self._answer(status, headers, content)
+                self._respond(status, headers, content)
 
             do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = do_any
 
@@ -137,22 +139,24 @@ class Proxy:
                 return self.rfile.read(int(self.headers.get("content-length") or 0))
 
             def _forward(self, body: bytes, *, declared: bool) -> tuple[int, dict[str, str], bytes]:
-                """Truncated: an upload that says that it is longer than it is."""
+                """Send a request to the registry and return its status, headers and body."""
                 connection = http.client.HTTPConnection(proxy.upstream, timeout=10)
                 headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
                 headers["Content-Length"] = str(len(body))
                 del headers["Host"]
                 connection.request(self.command, self.path, body, headers)
-                answer = connection.getresponse()
-                content = answer.read()
-                told = {name: value for name, value in answer.getheaders() if name.lower() not in _HOP}
-                told = {name: value.replace(proxy.upstream, proxy.host) for name, value in told.items()}
-                if self.command == "HEAD" and answer.getheader("content-length"):
-                    told["Content-Length"] = answer.getheader("content-length") or "0"
+                response = connection.getresponse()
+                content = response.read()
+                response_headers = {name: value for name, value in response.getheaders() if name.lower() not in _HOP}
+                response_headers = {
+                    name: value.replace(proxy.upstream, proxy.host) for name, value in response_headers.items()
+                }
+                if self.command == "HEAD" and response.getheader("content-length"):
+                    response_headers["Content-Length"] = response.getheader("content-length") or "0"
                 connection.close()
-                return answer.status, told, content
+                return response.status, response_headers, content
 
-            def _answer(self, status: int, headers: dict[str, str], content: bytes) -> None:
+            def _respond(self, status: int, headers: dict[str, str], content: bytes) -> None:
                 self.send_response_only(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
@@ -163,8 +167,8 @@ class Proxy:
                 self.wfile.flush()
 
             def _refuse(self, status: int) -> None:
-                words = {"errors": [{"code": "FAULT", "message": "this request was chosen to fail"}]}
-                self._answer(status, {}, b"" if self.command == "HEAD" else json.dumps(words).encode())
+                error = {"errors": [{"code": "FAULT", "message": "this request was chosen to fail"}]}
+                self._respond(status, {}, b"" if self.command == "HEAD" else json.dumps(error).encode())
 
             def _reset(self) -> None:
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,9 +1,15 @@
 #!/usr/bin/env python3
-"""A model server for the tests of endpoints, with the faults that the environment asks for in FAULTS.
+"""A model server for the tests of endpoints. The environment variable FAULTS lists its faults, separated by commas.
 
-It answers each line with `<model> <line>`, and each request with what FAULTS has: `dies-at-start`, `sick`, `dies-later`
-(at a request for "die"), `turns-sick` (after one), `deaf` to SIGTERM, `busy` (503 twice), `slow`, `silent` about its
-execution parameters, `odd` about them.
+It answers each line of a request with `<model> <line>`. A request for "die" ends it; after "get sick" its pings fail.
+Faults:
+- dies-at-start: it exits before it listens
+- sick: its pings fail from the start
+- deaf: it ignores SIGTERM
+- busy: it answers the first two requests with 503
+- slow: each request takes SECONDS, by default 0.3
+- silent: it has no execution parameters
+- odd: its execution parameters are invalid
 """
 
 import http.server
@@ -22,7 +28,7 @@ lock = threading.Lock()
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # one packet for head and body, or Nagle's algorithm makes each answer wait 40 ms
+    wbufsize = -1  # one packet for head and body: otherwise Nagle's algorithm delays each answer by 40 ms
 
     def do_GET(self):
         if self.path == "/ping":
@@ -30,8 +36,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif self.path == "/execution-parameters" and "odd" in FAULTS:
             self.answer(200, b'{"MaxConcurrentTransforms": "many"}')
         elif self.path == "/execution-parameters" and "silent" not in FAULTS:
-            mine = {"MaxConcurrentTransforms": 3, "BatchStrategy": "MULTI_RECORD", "MaxPayloadInMB": 1}
-            self.answer(200, json.dumps(mine).encode())
+            parameters = {"MaxConcurrentTransforms": 3, "BatchStrategy": "MULTI_RECORD", "MaxPayloadInMB": 1}
+            self.answer(200, json.dumps(parameters).encode())
         elif self.path == "/environment":
             self.answer(200, json.dumps({**dict(os.environ), "MOST": state["most"]}).encode())
         else:
@@ -72,8 +78,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         with open("/opt/ml/model/name") as file:
             name = file.read().strip()
         print("invoked with %d lines" % len(lines), flush=True)
-        kind = self.headers.get("accept") or "text/plain"
-        self.answer(200, "".join("%s %s\n" % (name, line) for line in lines).encode(), {"Content-Type": kind})
+        content_type = self.headers.get("accept") or "text/plain"
+        self.answer(200, "".join("%s %s\n" % (name, line) for line in lines).encode(), {"Content-Type": content_type})
 
     def answer(self, status, body, headers=None):
         self.send_response(status)
@@ -82,7 +88,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *words):
+    def log_message(self, *args):
         pass
 
 

@@ -1,4 +1,4 @@
-"""A project of one tiny cell, for the tests here; as a program, one run of it: `one_cell.py ROOT RUN`."""
+"""A project of one tiny cell. As a program, `one_cell.py ROOT RUN` builds and checks the cell once."""
 
 import os
 import sys
@@ -19,12 +19,12 @@ ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "debian:bookworm-slim"
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 REPOSITORY = f"rlimages-test-{WORKER}" if WORKER else "rlimages-test"
-"""Tests run side by side on one engine: each worker has image names of its own."""
+"""Workers share one engine, so each worker has its own image names."""
 TOOLKIT = f"tiny{WORKER}"
 
 
 def make_cell(version: str = "1.0") -> Cell:
-    """A cell of the matrix, made tiny. Its checks are shell scripts: the image has no Python."""
+    """Return a small variant of a cell of the matrix. Its checks are shell scripts, because the image has no Python."""
     cell = next(cell for cell in load_project(ROOT / "build_matrix.yaml", ROOT).cells if cell.base.image == IMAGE)
     return replace(
         cell,
@@ -38,12 +38,12 @@ def make_cell(version: str = "1.0") -> Cell:
     )
 
 
-def write_project(root: Path, recipe: str, checks: dict[str, str], version: str = "1.0") -> Cell:
-    """Write the Dockerfile of the cell and the checks of all cells."""
+def write_project(root: Path, dockerfile: str, checks: dict[str, str], version: str = "1.0") -> Cell:
+    """Write the Dockerfile and the checks of a cell, and return the cell."""
     cell = make_cell(version)
     path = root / cell.recipe
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(recipe)
+    path.write_text(dockerfile)
     folder = root / "templates" / "smoke"
     folder.mkdir(parents=True, exist_ok=True)
     for name, program in checks.items():
@@ -52,10 +52,11 @@ def write_project(root: Path, recipe: str, checks: dict[str, str], version: str 
 
 
 def plan(*cells: Cell, timeout: int = 60) -> BuildPlan:
+    """Return the build plan of some cells; `timeout` is in seconds."""
     return make_plan(cells, jobs=2, timeout=timeout)
 
 
-def say(text: str) -> None:
+def print_now(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
 
@@ -73,8 +74,8 @@ def main(root: Path, name: str) -> int:
             engine=DockerEngine(run=name, stop=stop),
             stop=stop,
         )
-        report = run_plan(context, on_event=lambda event: say(f"{event.stage} {event.detail}\n"))
-    say(report_text(report))
+        report = run_plan(context, on_event=lambda event: print_now(f"{event.stage} {event.detail}\n"))
+    print_now(report_text(report))
     return report_exit_code(report)
 
 

@@ -1,4 +1,4 @@
-"""`rlimages accept` with real images: cells of the local store, and small images in a registry in every format."""
+"""`rlimages accept` with real images: cells of the local store, and small images of every format in a registry."""
 
 import gzip
 import json
@@ -45,37 +45,37 @@ LABEL org.opencontainers.image.title=acceptance org.opencontainers.image.version
 RUN = "RUN " + " ".join(
     f"--mount=from=debian:bookworm-slim,source={folder},target={folder}" for folder in ("/bin", "/lib", "/lib64")
 )
-"""A RUN instruction with the programs of another image, because the image itself has none."""
+"""The start of a RUN instruction that uses the programs of another image, because this image has none."""
 
 
 def accept(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["--matrix", str(ROOT / "build_matrix.yaml"), "accept", *arguments])
 
 
-def broken(*arguments: str) -> set[str]:
+def broken_rules(*arguments: str) -> set[str]:
     """Return the rules that the command reports as broken."""
     result = accept(*arguments, "--json")
     (values,) = json.loads(result.stdout)
-    found = {rule["rule"] for rule in values["rules"] if rule["outcome"] == "failed"}
-    assert (result.exit_code, values["accepted"]) == ((8, False) if found else (0, True))
-    return found
+    failed = {rule["rule"] for rule in values["rules"] if rule["outcome"] == "failed"}
+    assert (result.exit_code, values["accepted"]) == ((8, False) if failed else (0, True))
+    return failed
 
 
 @pytest.fixture
 def make(client, tmp_path) -> Iterator[Callable[..., str]]:
     """Return a function that builds a small image from a Dockerfile and returns its name in the local store."""
-    made = []
+    names = []
 
-    def make(*more: str, dockerfile: str = DOCKERFILE) -> str:
+    def make(*lines: str, dockerfile: str = DOCKERFILE) -> str:
         (tmp_path / "train").write_text("#!/bin/sh\n")
-        (tmp_path / "Dockerfile").write_text(dockerfile + "\n".join(more))
-        made.append(f"{REPOSITORY}:{uuid.uuid4().hex[:12]}")
-        argv = ["docker", "buildx", "build", "-q", "--provenance=false", "--load", f"--tag={made[-1]}"]
+        (tmp_path / "Dockerfile").write_text(dockerfile + "\n".join(lines))
+        names.append(f"{REPOSITORY}:{uuid.uuid4().hex[:12]}")
+        argv = ["docker", "buildx", "build", "-q", "--provenance=false", "--load", f"--tag={names[-1]}"]
         subprocess.run([*argv, "--build-arg=API_TOKEN=hunter2", str(tmp_path)], check=True, capture_output=True)
-        return made[-1]
+        return names[-1]
 
     yield make
-    for name in made:
+    for name in names:
         client.images.remove(name, force=True)
 
 
@@ -149,27 +149,27 @@ def with_attestation(pusher: ImagePusher, tmp_path: Path) -> str:
 
 def test_all_debian_cells_of_the_local_store_are_accepted_for_training(client, record_property) -> None:
     cells = [cell for cell in load_project(ROOT / "build_matrix.yaml", ROOT).cells if cell.line == "debian"]
-    known = {tag for image in client.images.list() for tag in image.tags}
-    built = [cell.id for cell in cells if cell.local_name in known]
-    record_property("cells", len(built))
-    if not built:
+    local_names = {tag for image in client.images.list() for tag in image.tags}
+    local_cells = [cell.id for cell in cells if cell.local_name in local_names]
+    record_property("cells", len(local_cells))
+    if not local_cells:
         pytest.fail(
             "there is no image of a Debian cell in the local store; run: rlimages build --select '*-cpu-debian'",
             pytrace=False,
         )
-    result = accept(*built)
+    result = accept(*local_cells)
     assert result.exit_code == 0, result.stdout
-    assert result.stdout.count("accepted by sagemaker-training") == len(built)
+    assert result.stdout.count("accepted by sagemaker-training") == len(local_cells)
 
 
 def test_a_docker_image_in_a_registry_is_accepted(pusher) -> None:
     tag = pusher.tag()
     pusher.image(tag=tag)
-    assert broken(pusher.reference(tag)) == set()
+    assert broken_rules(pusher.reference(tag)) == set()
 
 
 def test_an_index_with_an_attestation_is_refused(pusher, tmp_path) -> None:
-    assert {"index", "attestation", "manifest"} <= broken(with_attestation(pusher, tmp_path))
+    assert {"index", "attestation", "manifest"} <= broken_rules(with_attestation(pusher, tmp_path))
 
 
 def test_an_attestation_by_itself_is_refused(pusher, tmp_path) -> None:
@@ -177,46 +177,46 @@ def test_an_attestation_by_itself_is_refused(pusher, tmp_path) -> None:
     with RegistryClient(name.partition("/")[0]) as registry:
         parts = json.loads(registry.read_manifest(REPOSITORY, name.rpartition(":")[2]).content)["manifests"]
     attestation = next(part["digest"] for part in parts if part["platform"]["os"] == "unknown")
-    assert {"attestation", "platform"} <= broken(f"{name.rpartition(':')[0]}@{attestation}")
+    assert {"attestation", "platform"} <= broken_rules(f"{name.rpartition(':')[0]}@{attestation}")
 
 
 def test_an_index_of_one_image_is_refused(pusher) -> None:
     tag = pusher.tag()
     image = pusher.image(OCI_MANIFEST) | {"platform": {"architecture": "amd64", "os": "linux"}}
     pusher.put({"manifests": [image]}, OCI_INDEX, tag)
-    assert broken(pusher.reference(tag)) == {"index", "manifest", "layers"}
+    assert broken_rules(pusher.reference(tag)) == {"index", "manifest", "layers"}
 
 
 def test_an_oci_manifest_is_refused(pusher) -> None:
     tag = pusher.tag()
     pusher.image(OCI_MANIFEST, tag)
-    assert broken(pusher.reference(tag)) == {"manifest", "layers"}
+    assert broken_rules(pusher.reference(tag)) == {"manifest", "layers"}
 
 
 def test_another_architecture_is_refused(pusher) -> None:
     tag = pusher.tag()
     pusher.image(tag=tag, architecture="arm64")
-    assert broken(pusher.reference(tag)) == {"platform"}
+    assert broken_rules(pusher.reference(tag)) == {"platform"}
 
 
 def layer_of(size: int) -> bytes:
-    """Return a layer whose only program has this size: an archive of zeros, compressed in parts."""
-    piece = 1 << 24
+    """Return a compressed layer with one program of `size` zero bytes. It is compressed in parts to save memory."""
+    part_size = 1 << 24
     entry = tarfile.TarInfo("usr/local/bin/serve")
     entry.size, entry.mode = size, 0o755
-    rest = bytes(size % piece + -size % 512 + 1024)
-    return gzip.compress(entry.tobuf(), mtime=0) + gzip.compress(bytes(piece), mtime=0) * (size // piece) + gzip.compress(rest, mtime=0)  # fmt: skip
+    last_part = bytes(size % part_size + -size % 512 + 1024)
+    return gzip.compress(entry.tobuf(), mtime=0) + gzip.compress(bytes(part_size), mtime=0) * (size // part_size) + gzip.compress(last_part, mtime=0)  # fmt: skip
 
 
-@pytest.mark.parametrize(("more", "rules"), [(0, set()), (1, {"unpacked-size"})])
-def test_ten_gibibytes_are_accepted_for_hosting_and_one_byte_more_is_not(pusher, more, rules) -> None:
+@pytest.mark.parametrize(("extra", "rules"), [(0, set()), (1, {"unpacked-size"})])
+def test_ten_gibibytes_are_accepted_for_hosting_and_one_byte_more_is_not(pusher, extra, rules) -> None:
     tag = pusher.tag()
-    layer = pusher.blob(layer_of(10 * 2**30 + more), DOCKER_LAYER)
+    layer = pusher.blob(layer_of(10 * 2**30 + extra), DOCKER_LAYER)
     labels = {"org.opencontainers.image.title": "large", "org.opencontainers.image.version": "1.0"}
     config = {"os": "linux", "architecture": "amd64", "config": {"Labels": labels}}
     manifest = {"config": pusher.blob(json.dumps(config).encode(), DOCKER_CONFIG), "layers": [layer]}
     pusher.put(manifest, DOCKER_MANIFEST, tag)
-    assert broken(pusher.reference(tag), "--profile=sagemaker-hosting") == rules
+    assert broken_rules(pusher.reference(tag), "--profile=sagemaker-hosting") == rules
 
 
 @pytest.mark.parametrize(
@@ -232,19 +232,19 @@ def test_ten_gibibytes_are_accepted_for_hosting_and_one_byte_more_is_not(pusher,
 )
 def test_a_local_image_is_refused_for_an_instruction_of_its_dockerfile(make, line, rule) -> None:
     name = make(line)
-    assert broken(name) == {rule}
+    assert broken_rules(name) == {rule}
     assert "hunter2" not in accept(name).output
 
 
 def test_a_local_image_without_train_is_refused(make) -> None:
-    assert broken(make(dockerfile=DOCKERFILE.replace("/bin/train", "/bin/other"))) == {"programs"}
-    assert broken(make(dockerfile=DOCKERFILE.replace("755", "644"))) == {"programs"}
+    assert broken_rules(make(dockerfile=DOCKERFILE.replace("/bin/train", "/bin/other"))) == {"programs"}
+    assert broken_rules(make(dockerfile=DOCKERFILE.replace("755", "644"))) == {"programs"}
 
 
 def test_links_to_train_are_followed(make) -> None:
-    moved = DOCKERFILE.replace("/usr/local/bin", "/opt/own")
-    assert broken(make(f"{RUN} ln -s /opt/own /sbin", dockerfile=moved)) == set()
-    assert broken(make(f"{RUN} ln -s /nowhere /sbin", dockerfile=moved)) == {"programs"}
+    dockerfile = DOCKERFILE.replace("/usr/local/bin", "/opt/own")
+    assert broken_rules(make(f"{RUN} ln -s /opt/own /sbin", dockerfile=dockerfile)) == set()
+    assert broken_rules(make(f"{RUN} ln -s /nowhere /sbin", dockerfile=dockerfile)) == {"programs"}
 
 
 def test_an_image_has_the_same_results_in_the_local_store_and_in_a_registry(pusher, make, engine, client) -> None:
@@ -252,12 +252,12 @@ def test_an_image_has_the_same_results_in_the_local_store_and_in_a_registry(push
     pusher.image(tag=tag)
     remote, local = (json.loads(accept(name, "--json").stdout)[0] for name in (pusher.reference(tag), make()))
     reasons = [
-        {rule["rule"]: rule["reason"] for rule in each["rules"] if rule["outcome"] == "passed"}
-        for each in (remote, local)
+        {rule["rule"]: rule["reason"] for rule in result["rules"] if rule["outcome"] == "passed"}
+        for result in (remote, local)
     ]
-    both = set(reasons[0]) & set(reasons[1]) - {"tags"}
-    assert {"platform", "programs", "entrypoint", "environment", "credentials", "labels"} <= both
-    assert {rule: reasons[0][rule] for rule in both} == {rule: reasons[1][rule] for rule in both}
+    shared_rules = set(reasons[0]) & set(reasons[1]) - {"tags"}
+    assert {"platform", "programs", "entrypoint", "environment", "credentials", "labels"} <= shared_rules
+    assert {rule: reasons[0][rule] for rule in shared_rules} == {rule: reasons[1][rule] for rule in shared_rules}
 
 
 def test_a_local_image_is_checked_by_its_packed_manifest(engine, make) -> None:
@@ -265,21 +265,21 @@ def test_a_local_image_is_checked_by_its_packed_manifest(engine, make) -> None:
     training = parse_profiles().find("sagemaker-training")
     (result,) = check_local_image(engine, name, ("1.0",), (replace(training, unpacked=1),))
     assert list(result.broken_rules) == ["unpacked-size"]
-    odd = Manifest(content=b"{}", media_type=OCI_MANIFEST, config=None)
-    (result,) = check_local_image(engine, name, ("1.0",), (training,), manifest=odd)
+    invalid = Manifest(content=b"{}", media_type=OCI_MANIFEST, config=None)
+    (result,) = check_local_image(engine, name, ("1.0",), (training,), manifest=invalid)
     assert list(result.broken_rules) == ["manifest"]
 
 
 def test_reading_paths_of_an_image_leaves_no_container(engine, make, containers) -> None:
-    seen = []
+    names_during_read = []
 
     def paths():
         """Yield a path, and list the containers while the engine still reads."""
         yield "/usr/local/bin/train"
-        seen.extend(containers())
+        names_during_read.extend(containers())
 
     assert engine.read_path_kinds(make(), paths()) == {"/usr/local/bin/train": "program"}
-    assert len(seen) == 1
+    assert len(names_during_read) == 1
     assert containers() == []
 
 
@@ -305,7 +305,9 @@ def test_a_registry_that_fails_is_reported_in_one_sentence(pusher, fault) -> Non
     pusher.image(tag=tag)
     proxy = Proxy(pusher.reference(tag).partition("/")[0])
     try:
-        proxy.begin(lambda number: fault if number > 2 else "")  # the manifest and the configuration come
+        proxy.start_plan(
+            lambda number: fault if number > 2 else ""
+        )  # the first two requests, manifest and configuration, pass
         result = accept(f"{proxy.host}/{REPOSITORY}:{tag}")
     finally:
         proxy.close()

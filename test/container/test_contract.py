@@ -1,6 +1,6 @@
-"""What every open image promises a training job, asked of real containers: docs/contract.md.
+"""The contract of docs/contract.md, tested with training jobs in containers of the Debian images.
 
-What costs little is asked of all of them, the rest of the two that hold the oldest and the newest toolkit.
+Cheap tests run in all images. The others run in two: the image with the oldest toolkit and the one with the newest.
 """
 
 import json
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import docker
 import pytest
 import training_job
-from training_job import CELLS, Ended, Job
+from training_job import CELLS, Job, JobResult
 
 OLDEST, NEWEST = "coach-0.11.0-mxnet-cpu-debian", "vw-9.11.9-cpu-debian"
 BOTH = pytest.mark.parametrize("cell", [OLDEST, NEWEST])
@@ -30,14 +30,14 @@ VARIABLES = [
     *("SM_CHANNEL_TRAIN", "SM_HP_LR", "SM_HP_RL.TRAINING.CONFIG.LR"),
     *("PYTHONPATH", "CURRENT_HOST", "SAGEMAKER_JOB_NAME", "SAGEMAKER_REGION"),
 ]
-OF_GROUPS = [
+GROUP_VARIABLES = [
     *(f"SM_CURRENT_INSTANCE_{name}" for name in ("TYPE", "GROUP", "GROUP_HOSTS")),
     *(f"SM_{name}" for name in ("INSTANCE_GROUPS", "INSTANCE_GROUPS_DICT", "DISTRIBUTION_INSTANCE_GROUPS")),
     *("SM_IS_HETERO", "SM_NUM_NEURONS"),
 ]
-"""Toolkits before sagemaker-training 4.2 know no instance groups."""
+"""Variables of instance groups, which only sagemaker-training 4.2 and later sets."""
 
-SEE = """
+REPORT_ENVIRONMENT = """
 import json, os, socket, sys, time
 display, opened = os.environ.get("DISPLAY"), False
 if display:
@@ -73,7 +73,7 @@ PARAMETERS = {
     "text": "two words",
     "rl.training.config.lr": 0.0001,
 }
-CHECKPOINT = """
+SAVE_ON_SIGTERM = """
 import os, signal, sys, time
 def save(number, frame):
     time.sleep(1)
@@ -83,7 +83,7 @@ signal.signal(signal.SIGTERM, save)
 print("ready")
 time.sleep(60)
 """
-RAISE = """
+RAISE_ERROR = """
 def learn(depth):
     if depth:
         learn(depth - 1)
@@ -94,31 +94,31 @@ learn(30)
 
 
 @pytest.fixture
-def job(request, tmp_path) -> Iterator[Callable[..., Job]]:
-    """Make a job of a cell's image."""
-    made: list[Job] = []
+def make_job(request, tmp_path) -> Iterator[Callable[..., Job]]:
+    """Return a function that creates a job of a cell's image."""
+    jobs: list[Job] = []
 
     def make(cell: str, *scripts: str, **options) -> Job:
         image = training_job.image_of(CELLS[cell])
-        if not training_job.is_here(image):
+        if not training_job.is_local(image):
             pytest.fail(f"there is no {image}; build it first", pytrace=False)
         files = dict(options.pop("files", {"job.py": "".join(scripts)}))
-        name = f"rlimages-contract-{tmp_path.name}-{len(made)}"
-        made.append(Job(image, tmp_path / f"ml{len(made)}", files, name=name, **options))
-        return made[-1]
+        name = f"rlimages-contract-{tmp_path.name}-{len(jobs)}"
+        jobs.append(Job(image, tmp_path / f"ml{len(jobs)}", files, name=name, **options))
+        return jobs[-1]
 
     yield make
-    for one in made:
-        one.remove()
+    for job in jobs:
+        job.remove()
 
 
-def test_every_open_image_is_here(client) -> None:
-    absent = [cell for cell in CELLS if not training_job.is_here(training_job.image_of(CELLS[cell]))]
-    remedy = "".join(f" --select {cell}" for cell in absent)
-    assert not absent, f"{len(absent)} of {len(CELLS)} are not; run: rlimages build{remedy}"
+def test_every_debian_image_is_in_the_local_store(client) -> None:
+    missing = [cell for cell in CELLS if not training_job.is_local(training_job.image_of(CELLS[cell]))]
+    remedy = "".join(f" --select {cell}" for cell in missing)
+    assert not missing, f"{len(missing)} of {len(CELLS)} are not in the local store; run: rlimages build{remedy}"
 
 
-# ---- what a script finds
+# ---- the environment of a script
 
 
 @pytest.fixture(scope="module", params=CELLS)
@@ -127,29 +127,31 @@ def cell(request) -> str:
 
 
 @pytest.fixture(scope="module")
-def seen(cell, tmp_path_factory) -> tuple[dict, Ended]:
-    """What a script of one job sees, and how the job ended."""
+def job_facts(cell, tmp_path_factory) -> tuple[dict, JobResult]:
+    """Return the facts that the script of one job reports, and the result of the job."""
     image = training_job.image_of(CELLS[cell])
-    if not training_job.is_here(image):
+    if not training_job.is_local(image):
         pytest.fail(f"there is no {image}; build it first", pytrace=False)
     folder = tmp_path_factory.mktemp("seen") / "ml"
-    ended = Job(image, folder, {"job.py": SEE}, parameters=PARAMETERS, name=f"rlimages-contract-{cell}").run()
-    assert ended.succeeded, ended.err
-    return json.loads(ended.model("seen")), ended
+    result = Job(
+        image, folder, {"job.py": REPORT_ENVIRONMENT}, parameters=PARAMETERS, name=f"rlimages-contract-{cell}"
+    ).run()
+    assert result.succeeded, result.err
+    return json.loads(result.model("seen")), result
 
 
-def test_a_script_finds_its_whole_environment(seen) -> None:
-    found, _ = seen
-    new = tuple(map(int, found["toolkit"].split(".")[:2])) >= (4, 2)
-    assert set(VARIABLES + OF_GROUPS * new) - set(found["environ"]) == set()
-    assert json.loads(found["environ"]["SM_HPS"]) == PARAMETERS
-    assert found["cwd"] == "/opt/ml/code"
+def test_a_script_has_all_environment_variables_of_sagemaker(job_facts) -> None:
+    facts, _ = job_facts
+    knows_groups = tuple(map(int, facts["toolkit"].split(".")[:2])) >= (4, 2)
+    assert set(VARIABLES + GROUP_VARIABLES * knows_groups) - set(facts["environ"]) == set()
+    assert json.loads(facts["environ"]["SM_HPS"]) == PARAMETERS
+    assert facts["cwd"] == "/opt/ml/code"
 
 
-def test_hyperparameters_are_arguments_in_all_their_kinds(seen) -> None:
-    given = dict(zip(seen[0]["argv"][::2], seen[0]["argv"][1::2], strict=True))
-    assert given.pop("--net") in ("width=8,depth=2", "depth=2,width=8")
-    assert given == {
+def test_hyperparameters_of_all_types_become_arguments(job_facts) -> None:
+    arguments = dict(zip(job_facts[0]["argv"][::2], job_facts[0]["argv"][1::2], strict=True))
+    assert arguments.pop("--net") in ("width=8,depth=2", "depth=2,width=8")
+    assert arguments == {
         "--lr": "0.25",
         "-n": "3",
         "--flag": "True",
@@ -158,218 +160,220 @@ def test_hyperparameters_are_arguments_in_all_their_kinds(seen) -> None:
     }
 
 
-def test_the_host_has_its_name_of_the_job(seen) -> None:
-    assert seen[0]["host"] == "algo-1"
-    assert seen[0]["hosts"] == ["algo-1"]
+def test_the_host_name_is_that_of_the_job(job_facts) -> None:
+    assert job_facts[0]["host"] == "algo-1"
+    assert job_facts[0]["hosts"] == ["algo-1"]
 
 
-def test_a_display_is_open_where_a_toolkit_draws_and_nowhere_else(seen, cell) -> None:
-    found, _ = seen
-    assert (found["display"], "DISPLAY" in found["environ"]) == (CELLS[cell].display,) * 2
+def test_a_display_is_open_only_in_images_of_toolkits_that_draw(job_facts, cell) -> None:
+    facts, _ = job_facts
+    assert (facts["display"], "DISPLAY" in facts["environ"]) == (CELLS[cell].display,) * 2
 
 
-def test_the_log_is_the_scripts_and_the_toolkits(seen) -> None:
-    _, ended = seen
-    assert "to out\n" in ended.out
-    assert "to err\n" in ended.err
+def test_the_log_has_only_lines_of_the_script_and_the_toolkit(job_facts) -> None:
+    _, result = job_facts
+    assert "to out\n" in result.out
+    assert "to err\n" in result.err
     for noise in ("job control", "ioctl", "cannot be preloaded", "Traceback", "Xvfb"):
-        assert noise not in ended.out + ended.err
+        assert noise not in result.out + result.err
 
 
 # ---- how a job fails
 
 
 @ALL
-def test_sagemaker_shows_what_was_raised(job, cell) -> None:
-    ended = job(cell, RAISE).run()
-    assert ended.code == 1
-    assert "ExitCode 1" in ended.failure
-    assert 'ErrorMessage "ValueError: the reward was not a number\n' in ended.failure
-    assert 'raise ValueError("the reward was not a number")' in ended.failure
-    assert ended.err.count("Traceback (most recent call last)") == 1
+def test_the_failure_file_names_the_error_of_the_script(make_job, cell) -> None:
+    result = make_job(cell, RAISE_ERROR).run()
+    assert result.code == 1
+    assert "ExitCode 1" in result.failure
+    assert 'ErrorMessage "ValueError: the reward was not a number\n' in result.failure
+    assert 'raise ValueError("the reward was not a number")' in result.failure
+    assert result.err.count("Traceback (most recent call last)") == 1
 
 
 @ALL
-def test_the_scripts_own_reason_is_kept(job, cell) -> None:
-    ended = job(cell, 'open("/opt/ml/output/failure", "w").write("diverged"); raise SystemExit(3)').run()
-    assert (ended.code, ended.failure) == (1, "diverged")
+def test_a_failure_file_of_the_script_is_kept(make_job, cell) -> None:
+    result = make_job(cell, 'open("/opt/ml/output/failure", "w").write("diverged"); raise SystemExit(3)').run()
+    assert (result.code, result.failure) == (1, "diverged")
 
 
 @BOTH
-@pytest.mark.parametrize("how", ["raise SystemExit(137)", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"])
-def test_a_killed_script_is_told_that_memory_may_have_run_out(job, cell, how) -> None:
-    ended = job(cell, how).run()
-    assert ended.code == 1
-    assert "OutOfMemory: Process killed by SIGKILL" in ended.failure
+@pytest.mark.parametrize("script", ["raise SystemExit(137)", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"])
+def test_the_failure_of_a_killed_script_names_lack_of_memory(make_job, cell, script) -> None:
+    result = make_job(cell, script).run()
+    assert result.code == 1
+    assert "OutOfMemory: Process killed by SIGKILL" in result.failure
 
 
 @BOTH
-def test_words_without_a_traceback_are_shown_too(job, cell) -> None:
+def test_an_error_without_a_traceback_is_in_the_failure_file(make_job, cell) -> None:
     script = "import argparse; argparse.ArgumentParser().parse_args()"
-    ended = job(cell, script, parameters={"lr": 1}).run()
-    assert "ExitCode 2" in ended.failure
-    assert "job.py: error: unrecognized arguments: --lr 1" in ended.failure
+    result = make_job(cell, script, parameters={"lr": 1}).run()
+    assert "ExitCode 2" in result.failure
+    assert "job.py: error: unrecognized arguments: --lr 1" in result.failure
 
 
 @BOTH
-def test_a_missing_script_is_named(job, cell) -> None:
-    ended = job(cell, files={}, program="absent.py").run()
-    assert ended.code != 0
-    assert "/opt/ml/code/absent.py" in ended.failure
+def test_the_failure_names_a_missing_script(make_job, cell) -> None:
+    result = make_job(cell, files={}, program="absent.py").run()
+    assert result.code != 0
+    assert "/opt/ml/code/absent.py" in result.failure
 
 
 @BOTH
-def test_a_job_that_names_no_script_is_told_so(job, cell) -> None:
-    ended = job(cell, "", program="").run()
-    assert (ended.code, ended.failure) == (
+def test_a_job_without_an_entry_point_fails_with_that_reason(make_job, cell) -> None:
+    result = make_job(cell, "", program="").run()
+    assert (result.code, result.failure) == (
         1,
         "the job has no entry point: hyperparameter sagemaker_program is missing",
     )
 
 
 @BOTH
-def test_a_broken_file_is_named(job, cell) -> None:
-    one = job(cell, "")
-    one.configure("hyperparameters", '{"lr": ')
-    ended = one.run()
-    assert ended.code == 1
-    assert ended.failure.startswith("/opt/ml/input/config/hyperparameters.json is not JSON: Expecting value: line 1")
+def test_the_failure_names_an_invalid_configuration_file(make_job, cell) -> None:
+    job = make_job(cell, "")
+    job.configure("hyperparameters", '{"lr": ')
+    result = job.run()
+    assert result.code == 1
+    assert result.failure.startswith("/opt/ml/input/config/hyperparameters.json is not JSON: Expecting value: line 1")
 
 
 @BOTH
-def test_a_failure_that_cannot_be_written_down_is_still_one(job, cell) -> None:
-    """The toolkit would exit with 0."""
-    one = job(cell, "raise SystemExit(3)")
-    ended = one.run("--tmpfs", "/opt/ml/output:ro")
-    assert ended.code == 1
-    assert "cannot write /opt/ml/output/failure: Read-only file system" in ended.err
+def test_a_job_fails_also_if_the_failure_file_cannot_be_written(make_job, cell) -> None:
+    """The training toolkit alone would exit with 0."""
+    job = make_job(cell, "raise SystemExit(3)")
+    result = job.run("--tmpfs", "/opt/ml/output:ro")
+    assert result.code == 1
+    assert "cannot write /opt/ml/output/failure: Read-only file system" in result.err
 
 
 # ---- how a job is stopped
 
 
 @ALL
-def test_a_stopped_script_saves_its_checkpoint(job, cell) -> None:
-    one = job(cell, CHECKPOINT)
-    process = one.start()
-    began = time.monotonic()
-    subprocess.run(["docker", "stop", "--time", "30", one.name], check=True, capture_output=True)
+def test_a_stopped_script_saves_its_checkpoint(make_job, cell) -> None:
+    job = make_job(cell, SAVE_ON_SIGTERM)
+    process = job.start()
+    started_at = time.monotonic()
+    subprocess.run(["docker", "stop", "--time", "30", job.name], check=True, capture_output=True)
     process.communicate()
-    assert time.monotonic() - began < 10
-    assert (process.returncode, (one.folder / "model/checkpoint").read_text()) == (0, "saved")
+    assert time.monotonic() - started_at < 10
+    assert (process.returncode, (job.folder / "model/checkpoint").read_text()) == (0, "saved")
 
 
 @BOTH
-def test_a_job_that_is_stopped_before_its_script_ends_with_a_reason(job, cell) -> None:
-    one = job(cell, "", hosts=("algo-1", "algo-2"))
-    process = one.start(line="waiting for an address of algo-1, algo-2")
-    subprocess.run(["docker", "stop", "--time", "30", one.name], check=True, capture_output=True)
+def test_a_job_stopped_before_its_script_starts_has_a_failure_reason(make_job, cell) -> None:
+    job = make_job(cell, "", hosts=("algo-1", "algo-2"))
+    process = job.start(line="waiting for an address of algo-1, algo-2")
+    subprocess.run(["docker", "stop", "--time", "30", job.name], check=True, capture_output=True)
     process.communicate()
     assert process.returncode == 143
-    assert (one.folder / "output/failure").read_text() == "received SIGTERM before the training script started"
+    assert (job.folder / "output/failure").read_text() == "received SIGTERM before the training script started"
 
 
-def test_when_one_host_dies_the_other_saves_its_checkpoint(job, client, tmp_path) -> None:
-    script = CHECKPOINT.replace(
+def test_when_one_host_fails_the_other_saves_its_checkpoint(make_job, client, tmp_path) -> None:
+    script = SAVE_ON_SIGTERM.replace(
         'print("ready")', 'if os.environ["SM_CURRENT_HOST"] == "algo-2": raise ValueError("lost")'
     )
-    one = job(NEWEST, script)
-    argv = ["rlimages", "train", one.image, "--entry-point", "job.py", "--instance-count", "2", "--output", "out"]
-    began = time.monotonic()
-    done = subprocess.run(argv, cwd=one.folder / "code", capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "algo-2 failed: exit code 1; SIGTERM to algo-1" in done.stdout + done.stderr
-    assert 'ErrorMessage "ValueError: lost' in (one.folder / "code/out/failure").read_text()
-    assert time.monotonic() - began < 30, done.stdout + done.stderr
+    job = make_job(NEWEST, script)
+    argv = ["rlimages", "train", job.image, "--entry-point", "job.py", "--instance-count", "2", "--output", "out"]
+    started_at = time.monotonic()
+    result = subprocess.run(argv, cwd=job.folder / "code", capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert "algo-2 failed: exit code 1; sending SIGTERM to algo-1" in result.stdout + result.stderr
+    assert 'ErrorMessage "ValueError: lost' in (job.folder / "code/out/failure").read_text()
+    assert time.monotonic() - started_at < 30, result.stdout + result.stderr
 
 
-# ---- names of hosts
+# ---- host names
 
 
 @pytest.mark.parametrize(("cell", "seconds"), [(OLDEST, 6), (NEWEST, 50)])
-def test_a_name_that_does_not_resolve_is_named_within_a_minute(job, cell, seconds) -> None:
+def test_the_failure_names_a_host_that_does_not_resolve_within_a_minute(make_job, cell, seconds) -> None:
     options = () if seconds == 50 else ("-e", f"RLIMAGES_HOSTS_SECONDS={seconds}")
-    ended = job(cell, "", hosts=("algo-1", "algo-2")).run("--add-host", "algo-1:127.0.0.1", *options)
-    assert ended.code == 68
-    assert ended.seconds < 60
-    assert ended.failure.startswith(f"no address for algo-2 after {seconds} s")
-    assert "rlimages: waiting for an address of algo-2" in ended.err
+    result = make_job(cell, "", hosts=("algo-1", "algo-2")).run("--add-host", "algo-1:127.0.0.1", *options)
+    assert result.code == 68
+    assert result.seconds < 60
+    assert result.failure.startswith(f"no address for algo-2 after {seconds} s")
+    assert "rlimages: waiting for an address of algo-2" in result.err
 
 
-def test_a_name_that_resolves_late_is_waited_for(job, client) -> None:
-    one = job(NEWEST, "", hosts=("algo-1", "algo-2"))
-    network = client.networks.create(one.name)
+def test_a_job_waits_for_a_host_name_that_resolves_late(make_job, client) -> None:
+    job = make_job(NEWEST, "", hosts=("algo-1", "algo-2"))
+    network = client.networks.create(job.name)
     try:
         options = (f"--network={network.name}", "--network-alias=algo-1")
-        process = subprocess.Popen(one.argv(*options), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(job.argv(*options), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(3)
         assert process.poll() is None
         alias = {network.name: docker.types.EndpointConfig("1.44", aliases=["algo-2"])}
-        late = client.containers.run(
-            one.image, ["sleep", "60"], detach=True, network=network.name, networking_config=alias
+        second_host = client.containers.run(
+            job.image, ["sleep", "60"], detach=True, network=network.name, networking_config=alias
         )
         try:
             assert process.wait(timeout=20) == 0
         finally:
-            late.remove(force=True)
+            second_host.remove(force=True)
     finally:
         network.remove()
 
 
-# ---- what a job may be
+# ---- users, requirements and entry points
 
 
 @ALL
-def test_a_job_may_run_as_anybody_in_a_container_that_writes_nothing(job, cell) -> None:
-    ended = job(cell, SEE).run("--read-only", "--user", "1234:1234", "--tmpfs", "/tmp")
-    assert ended.succeeded, ended.err
-    found = json.loads(ended.model("seen"))
-    assert (found["user"], found["host"], found["display"]) == (1234, "algo-1", CELLS[cell].display)
+def test_a_job_runs_as_any_user_and_with_a_read_only_file_system(make_job, cell) -> None:
+    result = make_job(cell, REPORT_ENVIRONMENT).run("--read-only", "--user", "1234:1234", "--tmpfs", "/tmp")
+    assert result.succeeded, result.err
+    facts = json.loads(result.model("seen"))
+    assert (facts["user"], facts["host"], facts["display"]) == (1234, "algo-1", CELLS[cell].display)
 
 
 @BOTH
-def test_requirements_are_installed_before_the_script(job, cell) -> None:
-    one = job(cell, "import extra; assert '/code/' not in extra.__file__, extra\n")
-    (one.folder / "code/requirements.txt").write_text("--no-index\n./extra-1.0-py3-none-any.whl\n")
-    about = {"METADATA": "Metadata-Version: 2.1\nName: extra\nVersion: 1.0\n", "RECORD": ""}
-    about["WHEEL"] = "Wheel-Version: 1.0\nGenerator: hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-    with zipfile.ZipFile(one.folder / "code/extra-1.0-py3-none-any.whl", "w") as wheel:
+def test_requirements_are_installed_before_the_script_starts(make_job, cell) -> None:
+    job = make_job(cell, "import extra; assert '/code/' not in extra.__file__, extra\n")
+    (job.folder / "code/requirements.txt").write_text("--no-index\n./extra-1.0-py3-none-any.whl\n")
+    metadata = {"METADATA": "Metadata-Version: 2.1\nName: extra\nVersion: 1.0\n", "RECORD": ""}
+    metadata["WHEEL"] = "Wheel-Version: 1.0\nGenerator: hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    with zipfile.ZipFile(job.folder / "code/extra-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr("extra.py", "")
-        for name, text in about.items():
+        for name, text in metadata.items():
             wheel.writestr(f"extra-1.0.dist-info/{name}", text)
-    ended = one.run()
-    assert ended.succeeded, ended.failure
+    result = job.run()
+    assert result.succeeded, result.failure
 
 
 @BOTH
-def test_requirements_that_cannot_be_had_are_the_reason(job, cell) -> None:
-    ended = job(cell, files={"requirements.txt": "--no-index\nno-such-package\n", "job.py": ""}).run()
-    assert ended.code == 1
-    assert ended.failure.startswith("InstallRequirementsError")
-    assert "No matching distribution found for no-such-package" in ended.failure
+def test_the_failure_names_requirements_that_cannot_be_installed(make_job, cell) -> None:
+    result = make_job(cell, files={"requirements.txt": "--no-index\nno-such-package\n", "job.py": ""}).run()
+    assert result.code == 1
+    assert result.failure.startswith("InstallRequirementsError")
+    assert "No matching distribution found for no-such-package" in result.failure
 
 
 @pytest.mark.parametrize("cell", [OLDEST, "ray-2.60.0-torch-cpu-debian"])
-def test_a_package_may_be_the_entry_point(job, cell) -> None:
+def test_a_package_can_be_the_entry_point(make_job, cell) -> None:
     files = {
         "setup.py": "from setuptools import setup\nsetup(name='job', version='1.0', py_modules=['job'])\n",
         "job.py": "import os, sys; open(os.environ['SM_MODEL_DIR'] + '/m', 'w').write(' '.join(sys.argv[1:]))\n",
     }
-    ended = job(cell, files=files, parameters={"lr": 1}).run("-e", "PIP_NO_BUILD_ISOLATION=0", "-e", "PIP_NO_INDEX=1")
-    assert ended.succeeded, ended.err
-    assert ended.model("m") == "--lr 1"
+    result = make_job(cell, files=files, parameters={"lr": 1}).run(
+        "-e", "PIP_NO_BUILD_ISOLATION=0", "-e", "PIP_NO_INDEX=1"
+    )
+    assert result.succeeded, result.err
+    assert result.model("m") == "--lr 1"
 
 
 @BOTH
-def test_a_shell_script_may_be_the_entry_point(job, cell) -> None:
-    ended = job(
+def test_a_shell_script_can_be_the_entry_point(make_job, cell) -> None:
+    result = make_job(
         cell, files={"job.sh": '#!/bin/sh\necho "$@" >/opt/ml/model/m\n'}, program="job.sh", parameters={"lr": 1}
     ).run()
-    assert ended.succeeded, ended.err
-    assert ended.model("m") == "--lr 1\n"
-    ended = job(cell, files={"job.sh": "#!/bin/sh\nno-such-program || exit 9\n"}, program="job.sh").run()
-    assert "ExitCode 9" in ended.failure
-    assert "no-such-program: not found" in ended.failure
+    assert result.succeeded, result.err
+    assert result.model("m") == "--lr 1\n"
+    result = make_job(cell, files={"job.sh": "#!/bin/sh\nno-such-program || exit 9\n"}, program="job.sh").run()
+    assert "ExitCode 9" in result.failure
+    assert "no-such-program: not found" in result.failure
 
 
 S3 = """
@@ -397,46 +401,46 @@ TO_S3 = ("-e", "AWS_ACCESS_KEY_ID=x", "-e", "AWS_SECRET_ACCESS_KEY=x", "-e", "S3
 
 
 @BOTH
-def test_intermediate_output_is_uploaded_while_the_script_runs(job, cell) -> None:
-    ended = job(cell, S3, "upload()", parameters={"sagemaker_s3_output": "s3://bucket/out"}).run(*TO_S3)
-    assert ended.succeeded, ended.err
-    assert ended.model("put") == "/bucket/out/a-job/output/intermediate/progress"
+def test_intermediate_output_is_uploaded_while_the_script_runs(make_job, cell) -> None:
+    result = make_job(cell, S3, "upload()", parameters={"sagemaker_s3_output": "s3://bucket/out"}).run(*TO_S3)
+    assert result.succeeded, result.err
+    assert result.model("put") == "/bucket/out/a-job/output/intermediate/progress"
 
 
 @BOTH
-def test_intermediate_output_of_a_stopped_job_is_uploaded_too(job, cell) -> None:
+def test_intermediate_output_of_a_stopped_job_is_uploaded(make_job, cell) -> None:
     script = 'signal.signal(signal.SIGTERM, upload); print("ready"); time.sleep(60)'
-    one = job(cell, S3, script, parameters={"sagemaker_s3_output": "s3://bucket/out"})
-    process = one.start(*TO_S3)
-    subprocess.run(["docker", "stop", "--time", "30", one.name], check=True, capture_output=True)
+    job = make_job(cell, S3, script, parameters={"sagemaker_s3_output": "s3://bucket/out"})
+    process = job.start(*TO_S3)
+    subprocess.run(["docker", "stop", "--time", "30", job.name], check=True, capture_output=True)
     process.communicate()
     assert process.returncode == 0
-    assert (one.folder / "model/put").read_text() == "/bucket/out/a-job/output/intermediate/progress"
+    assert (job.folder / "model/put").read_text() == "/bucket/out/a-job/output/intermediate/progress"
 
 
 @BOTH
-def test_the_idiom_of_derived_dockerfiles_changes_nothing(job, cell) -> None:
+def test_installing_sagemaker_containers_again_changes_nothing(make_job, cell) -> None:
     install = "pip install --no-index --upgrade sagemaker-containers"
-    words = ["sh", "-c", f"{install} && python -c 'from sagemaker_containers.cli.train import main'"]
-    ended = job(cell, "").run(words=words)
-    assert ended.code == 0, ended.err
-    assert "already satisfied" in ended.out
+    arguments = ["sh", "-c", f"{install} && python -c 'from sagemaker_containers.cli.train import main'"]
+    result = make_job(cell, "").run(arguments=arguments)
+    assert result.code == 0, result.err
+    assert "already satisfied" in result.out
 
 
-# ---- words other than train
-
-
-@ALL
-def test_any_other_command_runs_as_it_is(job, cell) -> None:
-    one = job(cell, "")
-    ended = one.run(words=["bash", "-c", "echo there; hostname; exit 7"])
-    assert (ended.code, ended.out.splitlines()[0], ended.err) == (7, "there", "")
+# ---- commands other than train
 
 
 @ALL
-@pytest.mark.parametrize("words", [[], ["trian"]], ids=["nothing", "typo"])
-def test_what_is_no_command_is_refused(job, cell, words) -> None:
-    ended = job(cell, "").run(words=words)
-    assert (ended.code, ended.out) == (64, "")
-    assert ended.err.startswith("rlimages: ")
-    assert ended.err.count("\n") == 1
+def test_any_other_command_runs_unchanged(make_job, cell) -> None:
+    job = make_job(cell, "")
+    result = job.run(arguments=["bash", "-c", "echo there; hostname; exit 7"])
+    assert (result.code, result.out.splitlines()[0], result.err) == (7, "there", "")
+
+
+@ALL
+@pytest.mark.parametrize("arguments", [[], ["trian"]], ids=["nothing", "typo"])
+def test_an_unknown_or_missing_command_is_refused(make_job, cell, arguments) -> None:
+    result = make_job(cell, "").run(arguments=arguments)
+    assert (result.code, result.out) == (64, "")
+    assert result.err.startswith("rlimages: ")
+    assert result.err.count("\n") == 1

@@ -29,7 +29,7 @@ def describe(local_image, engine, tmp_path):
     return describe
 
 
-def ask(image: str, *argv: str) -> list[str]:
+def run_in_image(image: str, *argv: str) -> list[str]:
     command = ["docker", "run", "--rm", "--network=none", "--entrypoint", argv[0], image, *argv[1:]]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
@@ -42,8 +42,10 @@ def test_an_sbom_is_valid_cyclonedx_and_always_the_same(describe) -> None:
 
 def test_an_sbom_has_all_packages_of_dpkg_and_pip(describe, local_image) -> None:
     components = [entry for entry in json.loads(describe())["components"] if "purl" in entry]
-    debs = {entry["name"] for entry in components if entry["purl"].startswith("pkg:deb/debian/")}
-    assert debs == set(ask(local_image, "dpkg-query", "--show", "--showformat=${Package}\n"))
-    python = {(entry["name"], entry["version"]) for entry in components if entry["purl"].startswith("pkg:pypi/")}
-    listed = json.loads(" ".join(ask(local_image, "python3", "-m", "pip", "list", "--format=json")))
-    assert {(entry["name"], entry["version"]) for entry in listed} <= python
+    debian_packages = {entry["name"] for entry in components if entry["purl"].startswith("pkg:deb/debian/")}
+    assert debian_packages == set(run_in_image(local_image, "dpkg-query", "--show", "--showformat=${Package}\n"))
+    python_packages = {
+        (entry["name"], entry["version"]) for entry in components if entry["purl"].startswith("pkg:pypi/")
+    }
+    listed_packages = json.loads(" ".join(run_in_image(local_image, "python3", "-m", "pip", "list", "--format=json")))
+    assert {(entry["name"], entry["version"]) for entry in listed_packages} <= python_packages

@@ -1,3 +1,5 @@
+"""A run from build to publish with real cells: failures, signals, and leftovers of killed runs."""
+
 import os
 import signal
 import subprocess
@@ -43,18 +45,18 @@ def run(engine, stop, tmp_path, registry, one_cell):
 
 @pytest.fixture
 def start(tmp_path, run_name):
-    """A run in a process of its own, once it has said `line`."""
+    """Return a function that starts a run in a separate process and waits until it prints a text."""
     started: list[subprocess.Popen] = []
 
-    def start(line: str, name: str = run_name) -> subprocess.Popen:
+    def start(text: str, name: str = run_name) -> subprocess.Popen:
         process = subprocess.Popen(
             [sys.executable, str(PROGRAM), str(tmp_path), name], stdout=subprocess.PIPE, text=True
         )
         started.append(process)
-        for said in process.stdout:
-            if line in said:
+        for line in process.stdout:
+            if text in line:
                 return process
-        raise AssertionError(f"it ended without saying '{line}'")
+        raise AssertionError(f"it ended without printing '{text}'")
 
     yield start
     for process in started:
@@ -63,69 +65,69 @@ def start(tmp_path, run_name):
         process.stdout.close()
 
 
-def until(true, seconds: float = 10) -> bool:
+def wait_until(condition, seconds: float = 10) -> bool:
     deadline = time.monotonic() + seconds
-    while not true():
+    while not condition():
         if time.monotonic() > deadline:
             return False
         time.sleep(0.1)
     return True
 
 
-def builders(root: Path) -> list[str]:
-    """The builds that run now with this root as their directory."""
-    found = []
+def running_builds(root: Path) -> list[str]:
+    """Return the ids of the buildx processes whose working directory is `root`."""
+    process_ids = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if (process / "cwd").readlink() == root and b"buildx" in (process / "cmdline").read_bytes():
-                found.append(process.name)
+                process_ids.append(process.name)
         except OSError:
             continue
-    return found
+    return process_ids
 
 
-def test_one_cell_broken_on_purpose_fails_alone_and_the_others_are_published(run, tmp_path, one_cell) -> None:
+def test_a_broken_cell_fails_and_the_others_are_published(run, tmp_path, one_cell) -> None:
     stamp = time.time_ns()
     good = one_cell.write_project(tmp_path, FROM, CHECKS, f"1.{stamp}")
     bad = one_cell.write_project(tmp_path, FROM + "RUN echo 'a.cc:1:2: error: no' >&2; exit 2\n", CHECKS, f"2.{stamp}")
-    told = run(good, bad)
-    passed, failed = told.cells
+    report = run(good, bad)
+    passed, failed = report.cells
     assert passed.outcome is Outcome.PASSED
     assert [result.outcome for result in passed.smoke] == [Outcome.PASSED, Outcome.NOT_APPLICABLE]
     assert all(resolve_reference(result.reference).digest == result.digest for result in passed.publish)
     assert failed.build.failure.kind is FailureKind.COMPILE
-    assert report_exit_code(told) == 1
+    assert report_exit_code(report) == 1
 
 
-def test_what_fails_a_check_never_reaches_the_registry(run, tmp_path, registry, one_cell) -> None:
+def test_an_image_that_fails_a_check_is_not_pushed(run, tmp_path, registry, one_cell) -> None:
     cell = one_cell.write_project(tmp_path, FROM, {"bad": "echo reward is 21; exit 1\n"}, f"3.{time.time_ns()}")
-    told = run(cell)
-    assert told.cells[0].smoke[0].reason == "reward is 21"
+    report = run(cell)
+    assert report.cells[0].smoke[0].reason == "reward is 21"
     assert resolve_reference(f"{registry}/{cell.local_name}") is None
 
 
-def test_a_second_run_does_nothing_twice(run, tmp_path, one_cell) -> None:
+def test_a_second_run_repeats_no_build_check_or_push(run, tmp_path, one_cell) -> None:
     cell = one_cell.write_project(tmp_path, FROM, CHECKS, f"4.{time.time_ns()}")
-    first, second = (run(cell, check_cache=tmp_path / "proofs") for _ in range(2))
+    first, second = (run(cell, check_cache=tmp_path / "check_cache") for _ in range(2))
     assert second.outcome is Outcome.PASSED
     assert second.seconds < 5
     assert [result.digest for result in second.cells[0].publish] == [result.digest for result in first.cells[0].publish]
     assert {result.reason for result in second.cells[0].publish} == {"was there already"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_during_a_check_leaves_no_container_and_a_report(
-    start, tmp_path, containers, one_cell, number
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_a_check_removes_the_container_and_the_report_is_printed(
+    start, tmp_path, containers, one_cell, signal_number
 ) -> None:
     one_cell.write_project(tmp_path, FROM, {"slow": "sleep 120\n"})
     process = start("smoke slow")
-    assert until(containers)
-    began = time.monotonic()
-    process.send_signal(number)
-    said = process.stdout.read()
+    assert wait_until(containers)
+    started_at = time.monotonic()
+    process.send_signal(signal_number)
+    output = process.stdout.read()
     assert process.wait(timeout=15) == 130
-    assert time.monotonic() - began < 15
-    assert "interrupted" in said
+    assert time.monotonic() - started_at < 15
+    assert "interrupted" in output
     assert not containers()
 
 
@@ -135,29 +137,31 @@ def test_a_signal_during_a_build_ends_the_build(start, tmp_path, one_cell) -> No
     process.send_signal(signal.SIGINT)
     assert "interrupted" in process.stdout.read()
     assert process.wait(timeout=15) == 130
-    assert not builders(tmp_path)
+    assert not running_builds(tmp_path)
 
 
 @pytest.mark.alone
-def test_what_a_killed_run_left_behind_is_removed_by_the_next(start, tmp_path, containers, run, one_cell) -> None:
+def test_leftovers_of_a_killed_run_are_removed_by_the_next_one(start, tmp_path, containers, run, one_cell) -> None:
     one_cell.write_project(tmp_path, FROM, {"slow": "sleep 120\n"})
     process = start("smoke slow")
-    assert until(containers)
+    assert wait_until(containers)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert containers()
     cell = one_cell.write_project(tmp_path, FROM, {"slow": "echo quick now\n"})
-    told = run(cell)
-    assert told.outcome is Outcome.PASSED
-    assert any("left behind by run" in note for note in told.notes)
+    report = run(cell)
+    assert report.outcome is Outcome.PASSED
+    assert any("left behind by run" in note for note in report.notes)
     assert not containers()
 
 
 def test_the_build_of_a_killed_run_ends_by_itself(start, tmp_path, one_cell) -> None:
-    noisy = f"RUN echo {time.time_ns()}; i=0; while [ $i -lt 600 ]; do i=$((i+1)); echo $i; sleep 0.2; done\n"
-    one_cell.write_project(tmp_path, FROM + noisy, CHECKS)
+    slow_instruction = (
+        f"RUN echo {time.time_ns()}; i=0; while [ $i -lt 600 ]; do i=$((i+1)); echo $i; sleep 0.2; done\n"
+    )
+    one_cell.write_project(tmp_path, FROM + slow_instruction, CHECKS)
     process = start("RUN echo")
-    assert builders(tmp_path)
+    assert running_builds(tmp_path)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert until(lambda: not builders(tmp_path), seconds=15)
+    assert wait_until(lambda: not running_builds(tmp_path), seconds=15)

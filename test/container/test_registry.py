@@ -1,3 +1,5 @@
+"""Push images to a real registry and read them back."""
+
 import time
 
 import pytest
@@ -16,7 +18,7 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
 @pytest.fixture
 def built(engine, stop, tmp_path, one_cell):
-    """A new image, whose cell has a tag of its own."""
+    """A new image whose cell has a unique tag."""
     version = f"1.{time.time_ns()}"
     cell = one_cell.write_project(tmp_path, f"FROM debian:bookworm-slim\nLABEL version={version}\n", {}, version)
     (step,) = one_cell.plan(cell).steps
@@ -25,8 +27,8 @@ def built(engine, stop, tmp_path, one_cell):
 
 @pytest.fixture
 def push(engine, stop, tmp_path, built):
-    def push(to: str):
-        told = RunReport(
+    def push(host: str):
+        report = RunReport(
             run="r",
             command="publish",
             started="",
@@ -34,30 +36,30 @@ def push(engine, stop, tmp_path, built):
             cells=(CellReport(cell=built.cell, build=built, image=built.image),),
         )
         project = Project(root=tmp_path, matrix=Matrix(name="m", cells=(built.cell,), frameworks={}, tools={}))
-        target = open_target(project, (built.cell,), to=to, environ={})
-        told = publish_images(
-            told, target, project=project, engine=engine, folder=tmp_path, reused={}, allow_older=False,
+        target = open_target(project, (built.cell,), to=host, environ={})
+        report = publish_images(
+            report, target, project=project, engine=engine, folder=tmp_path, reused={}, allow_older=False,
             context=RunContext(environ={}, stop=stop), on_event=lambda _event: None,
         )  # fmt: skip
-        return told.cells[0].publish
+        return report.cells[0].publish
 
     return push
 
 
-def test_a_push_is_verified_by_the_registrys_own_digest(push, registry, built) -> None:
+def test_a_push_has_the_digest_that_the_registry_reports(push, registry, built) -> None:
     results = push(registry)
     assert [result.outcome for result in results] == [Outcome.PASSED, Outcome.PASSED]
     assert len({result.digest for result in results}) == 1
     for result in results:
-        there = resolve_reference(result.reference)
-        assert there.digest == result.digest
-        assert there.image == built.image.id
+        remote = resolve_reference(result.reference)
+        assert remote.digest == result.digest
+        assert remote.image == built.image.id
 
 
-def test_what_is_pushed_is_one_manifest_of_the_kind_that_sagemaker_takes(push, registry) -> None:
-    there = resolve_reference(push(registry)[0].reference)
-    assert there.media_type == DOCKER_MANIFEST
-    assert sum(layer.size for layer in there.layers) > 1_000_000
+def test_a_pushed_image_is_one_docker_manifest_as_sagemaker_needs(push, registry) -> None:
+    remote = resolve_reference(push(registry)[0].reference)
+    assert remote.media_type == DOCKER_MANIFEST
+    assert sum(layer.size for layer in remote.layers) > 1_000_000
 
 
 def test_a_push_by_digest_is_found_again(push, registry, built) -> None:
@@ -71,17 +73,17 @@ def test_pushing_again_sends_nothing(push, registry) -> None:
     assert {result.reason for result in push(registry)} == {"was there already"}
 
 
-def test_the_local_store_keeps_no_name_of_the_registry(push, registry, client) -> None:
+def test_a_push_leaves_no_name_of_the_registry_in_the_local_store(push, registry, client) -> None:
     references = {result.reference for result in push(registry)}
     tags = {tag for image in client.images.list() for tag in image.tags}
     assert not references & tags
 
 
-def test_a_registry_that_is_not_there_fails_the_push_and_not_the_run(push) -> None:
+def test_an_unreachable_registry_fails_the_push_and_not_the_run(push) -> None:
     results = push("127.0.0.1:9")
     assert [result.outcome for result in results] == [Outcome.FAILED, Outcome.FAILED]
     assert "cannot reach the registry" in results[0].reason
 
 
-def test_a_tag_that_was_never_pushed_is_not_there(registry) -> None:
+def test_a_tag_that_was_never_pushed_is_not_found(registry) -> None:
     assert resolve_reference(f"{registry}/rlimages-test:never-pushed") is None

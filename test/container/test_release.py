@@ -1,4 +1,4 @@
-"""A release to a real registry, through a proxy that breaks each of its requests in every way."""
+"""A release to a real registry through a proxy that breaks each request in every way."""
 
 import hashlib
 import itertools
@@ -26,9 +26,9 @@ from rlimages.release.transaction import ReleaseTransaction
 from rlimages.system.process import Stop
 
 PATIENCE = 0.05
-"""Seconds that a broken registry is given: as little as lets single faults pass."""
-AT_ONCE = 4
-"""Cases that run side by side, each through a proxy of its own: most of the time they wait."""
+"""Seconds of retries: the shortest time in which a single fault passes."""
+PARALLEL_CASES = 4
+"""Number of cases that run in parallel, each with its own proxy. They mostly wait."""
 _case = itertools.count()
 
 
@@ -40,8 +40,8 @@ def proxy(upstream) -> Iterator[Proxy]:
 
 
 @dataclass(frozen=True)
-class Made:
-    """A small image, made of nothing."""
+class FakeImage:
+    """A small image with invented content."""
 
     manifest: Manifest
     content: dict[str, bytes]
@@ -52,24 +52,24 @@ class Made:
         yield content[len(content) // 2 :]
 
 
-def make(name: str, version: str) -> Made:
-    shared, own = b"the base of all" * 300, f"{name} {version} ".encode() * 300
+def make_image(name: str, version: str) -> FakeImage:
+    shared, own = b"shared by all   " * 300, f"{name} {version} ".encode() * 300
     labels = {"org.opencontainers.image.version": version}
     config = json.dumps(
         {"os": "linux", "architecture": "amd64", "config": {"Labels": labels}, "name": name, "version": version}
     ).encode()
     layers = [Blob(media_type=DOCKER_LAYER, digest=sha256_digest(part), size=len(part)) for part in (shared, own)]
     manifest = compose_manifest(Blob(media_type=DOCKER_CONFIG, digest=sha256_digest(config), size=len(config)), layers)
-    return Made(manifest=manifest, content={sha256_digest(part): part for part in (shared, own, config)})
+    return FakeImage(manifest=manifest, content={sha256_digest(part): part for part in (shared, own, config)})
 
 
 class Images:
-    """The images of a release, by cell, as its source."""
+    """The source of a release: its images by cell."""
 
-    def __init__(self, images: dict[str, Made]) -> None:
+    def __init__(self, images: dict[str, FakeImage]) -> None:
         self.images = images
 
-    def fetch(self, item: ReleaseItem, _destination: RegistryConnection, _wanted) -> Made:
+    def fetch(self, item: ReleaseItem, _destination: RegistryConnection, _digests) -> FakeImage:
         return self.images[item.cell]
 
     def mountable_from(self, _destination: RegistryConnection) -> tuple[str, ...]:
@@ -77,30 +77,30 @@ class Images:
 
 
 class Release:
-    """Three images under two tags each; the first one is new, the others replace what was released before."""
+    """A release of three images with two tags each. The first image is new; the others replace released ones."""
 
     def __init__(self, proxy: Proxy, upstream: str, folder) -> None:
         self.proxy = proxy
         self.case = f"case{os.getpid()}-{next(_case)}"
         self.journal = folder / self.case / "journal.jsonl"
-        self.images = {name: make(f"{self.case}/{name}", "2.0") for name in "abc"}
+        self.images = {name: make_image(f"{self.case}/{name}", "2.0") for name in "abc"}
         self.items = [
             ReleaseItem(cell=name, repository=name, image=image.manifest.image, tags=("2.0", "latest"))
             for name, image in self.images.items()
         ]
-        self.open = [RegistryClient(upstream)]
-        self.direct = self.open[0]
-        self.old = {name: make(f"{self.case}/{name}", "1.0") for name in "bc"}
-        for name, image in self.old.items():
+        self.clients = [RegistryClient(upstream)]
+        self.direct = self.clients[0]
+        self.old_images = {name: make_image(f"{self.case}/{name}", "1.0") for name in "bc"}
+        for name, image in self.old_images.items():
             for blob in image.manifest.blobs:
                 self.direct.upload_blob(f"{self.case}/{name}", blob, lambda image=image, blob=blob: image.chunks(blob))
             self.direct.put_manifest(f"{self.case}/{name}", "latest", image.manifest)
 
     def transaction(self) -> ReleaseTransaction:
-        """The transaction as a new process starts it: only the journal is known."""
+        """Return a transaction as a new process starts it, which knows only the journal."""
         counter = RequestCounter()
         client = RegistryClient(self.proxy.host, patience=PATIENCE, counter=counter)
-        self.open.append(client)
+        self.clients.append(client)
         registry = TargetRegistry(name="here", host=self.proxy.host, prefix=self.case, floating=("latest",))
         connection = RegistryConnection(
             registry=registry, client=client, counter=counter, credentials=DockerCredentials(self.journal.parent)
@@ -110,114 +110,121 @@ class Release:
         )
         return ReleaseTransaction(connection, release, stop=Stop())
 
-    def go(self) -> ReleaseState:
-        """Release, or resume the release."""
+    def run(self) -> ReleaseState:
+        """Start or resume the release, and return its state."""
         transaction = self.transaction()
         transaction.upload(Images(self.images))
         transaction.move_tags()
         return transaction.state
 
-    def visible(self) -> dict[str, str | None]:
-        found = {}
+    def tag_digests(self) -> dict[str, str | None]:
+        digests = {}
         for item in self.items:
             for tag in item.tags:
-                held = self.direct.read_manifest(f"{self.case}/{item.repository}", tag)
-                found[f"{item.repository}:{tag}"] = held.digest if held else None
-        return found
+                manifest = self.direct.read_manifest(f"{self.case}/{item.repository}", tag)
+                digests[f"{item.repository}:{tag}"] = manifest.digest if manifest else None
+        return digests
 
     @property
-    def all_new(self) -> dict[str, str | None]:
+    def new_digests(self) -> dict[str, str | None]:
         return {f"{i.repository}:{tag}": self.images[i.cell].manifest.digest for i in self.items for tag in i.tags}
 
     @property
-    def all_old(self) -> dict[str, str | None]:
-        was = {f"{name}:latest": image.manifest.digest for name, image in self.old.items()}
-        return {name: was.get(name) for name in self.all_new}
+    def old_digests(self) -> dict[str, str | None]:
+        old_tags = {f"{name}:latest": image.manifest.digest for name, image in self.old_images.items()}
+        return {name: old_tags.get(name) for name in self.new_digests}
 
     def close(self) -> None:
-        for registry in self.open:
+        for registry in self.clients:
             registry.close()
 
 
 @pytest.fixture
-def release(proxy, upstream, tmp_path):
-    made = []
+def make_release(proxy, upstream, tmp_path):
+    releases = []
 
-    def begin() -> Release:
-        made.append(Release(proxy, upstream, tmp_path))
-        return made[-1]
+    def make() -> Release:
+        releases.append(Release(proxy, upstream, tmp_path))
+        return releases[-1]
 
-    yield begin
-    for one in made:
-        one.close()
+    yield make
+    for release in releases:
+        release.close()
 
 
 @pytest.fixture
-def length(proxy, release) -> int:
-    """How many requests a release takes when nothing breaks."""
-    proxy.begin(lambda _number: "")
-    assert release().go() is ReleaseState.RELEASED
+def request_count(proxy, make_release) -> int:
+    """The number of requests of a release without faults."""
+    proxy.start_plan(lambda _number: "")
+    assert make_release().run() is ReleaseState.RELEASED
     return proxy.requests
 
 
-def examine(made: Release, proxy: Proxy, plan) -> str:
-    """Release while requests break by the plan, look, go on without faults, look again. What came of the first part."""
-    proxy.begin(plan)
+def release_with_faults(release: Release, proxy: Proxy, plan) -> str:
+    """Release with faults and check the tags, then resume without faults and check them again.
+
+    Return the outcome of the first part: "released", "broke" or "in between".
+    """
+    proxy.start_plan(plan)
     try:
-        made.go()
-        came = "released"
+        release.run()
+        outcome = "released"
     except FactoryError:
-        came = "broke"
-    state = made.transaction().state
-    visible = made.visible()
+        outcome = "broke"
+    state = release.transaction().state
+    tag_digests = release.tag_digests()
     if state is ReleaseState.UNTOUCHED:
-        assert visible == made.all_old
+        assert tag_digests == release.old_digests
     elif state is ReleaseState.RELEASED:
-        assert visible == made.all_new
+        assert tag_digests == release.new_digests
     else:
-        assert came == "broke"
-        came = "in between"
-        assert set(visible.items()) <= {*made.all_old.items(), *made.all_new.items()}
-    proxy.mend()
-    assert made.go() is ReleaseState.RELEASED
-    assert made.visible() == made.all_new
+        assert outcome == "broke"
+        outcome = "in between"
+        assert set(tag_digests.items()) <= {*release.old_digests.items(), *release.new_digests.items()}
+    proxy.stop_faults()
+    assert release.run() is ReleaseState.RELEASED
+    assert release.tag_digests() == release.new_digests
     twice = {name: count for name, count in proxy.stored.items() if count > 1}
     assert not twice
-    return came
+    return outcome
 
 
 def faults_of(number: int) -> tuple[str, ...]:
-    """All of them when asked for; else each request meets one, and its neighbours meet others."""
+    """Return the faults to try for a request: all with RLIMAGES_ALL_FAULTS, else one that differs from its neighbours'."""
     return FAULTS if os.environ.get("RLIMAGES_ALL_FAULTS") else (FAULTS[number % len(FAULTS)],)
 
 
-@pytest.mark.parametrize("lasting", [False, True], ids=["one fault", "broken from then on"])
-def test_whichever_request_fails_tags_are_all_old_or_all_new_or_the_journal_says_so(
-    upstream, length, lasting, record_property, tmp_path
+@pytest.mark.parametrize("permanent", [False, True], ids=["one fault", "permanent fault"])
+def test_after_any_failed_request_all_tags_are_old_or_new_or_the_journal_says_between(
+    upstream, request_count, permanent, record_property, tmp_path
 ) -> None:
     def case(number: int, fault: str) -> str:
-        with closing(Proxy(upstream)) as proxy, closing(Release(proxy, upstream, tmp_path)) as made:
-            return examine(made, proxy, lambda n: fault if n == number or (lasting and n > number) else "")
+        with closing(Proxy(upstream)) as proxy, closing(Release(proxy, upstream, tmp_path)) as release:
+            return release_with_faults(
+                release, proxy, lambda n: fault if n == number or (permanent and n > number) else ""
+            )
 
-    cases = [(number, fault) for number in range(1, length + 1) for fault in faults_of(number)]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        came = list(pool.map(case, *zip(*cases, strict=True)))
-    told = {word: came.count(word) for word in sorted(set(came))}
-    record_property("cases", len(came))
-    (tmp_path / "cases.txt").write_text(f"{len(came)} cases of {length} requests: {told}\n")
-    if lasting:
-        assert {"broke", "in between"} <= set(came)
+    cases = [(number, fault) for number in range(1, request_count + 1) for fault in faults_of(number)]
+    with ThreadPoolExecutor(PARALLEL_CASES) as pool:
+        outcomes = list(pool.map(case, *zip(*cases, strict=True)))
+    counts = {outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes))}
+    record_property("cases", len(outcomes))
+    (tmp_path / "cases.txt").write_text(f"{len(outcomes)} cases of {request_count} requests: {counts}\n")
+    if permanent:
+        assert {"broke", "in between"} <= set(outcomes)
 
 
-def test_killed_at_any_request_a_release_is_finished_by_the_next_process(proxy, release, length) -> None:
-    came: list[ReleaseState] = []
-    for number in range(1, length + 1, 1 if os.environ.get("RLIMAGES_ALL_FAULTS") else 4):
-        made = release()
+def test_a_release_that_is_killed_at_any_request_is_completed_by_the_next_process(
+    proxy, make_release, request_count
+) -> None:
+    states: list[ReleaseState] = []
+    for number in range(1, request_count + 1, 1 if os.environ.get("RLIMAGES_ALL_FAULTS") else 4):
+        release = make_release()
         child = os.fork()
         if child == 0:
             try:
-                time.sleep(0.05)  # until the parent has told the proxy whom to kill
-                made.go()
+                time.sleep(0.05)  # wait until the parent has given the proxy the process to kill
+                release.run()
             finally:
                 os._exit(0)
 
@@ -226,96 +233,98 @@ def test_killed_at_any_request_a_release_is_finished_by_the_next_process(proxy, 
                 os.kill(child, signal.SIGKILL)
             return ""
 
-        proxy.begin(kill)
+        proxy.start_plan(kill)
         assert os.waitpid(child, 0)[1] == signal.SIGKILL
-        came.append(made.transaction().state)
-        old, new = made.all_old, made.all_new
-        assert came[-1] is ReleaseState.BETWEEN or made.visible() in (old, new)
-        proxy.mend()
-        assert made.go() is ReleaseState.RELEASED
-        assert made.visible() == new
+        states.append(release.transaction().state)
+        old, new = release.old_digests, release.new_digests
+        assert states[-1] is ReleaseState.BETWEEN or release.tag_digests() in (old, new)
+        proxy.stop_faults()
+        assert release.run() is ReleaseState.RELEASED
+        assert release.tag_digests() == new
         assert not [name for name, count in proxy.stored.items() if count > 1]
-        made.close()
-    assert {ReleaseState.UNTOUCHED, ReleaseState.BETWEEN} <= set(came)
+        release.close()
+    assert {ReleaseState.UNTOUCHED, ReleaseState.BETWEEN} <= set(states)
 
 
-def test_a_release_that_is_done_asks_and_sends_nothing_new(proxy, release) -> None:
-    made = release()
-    proxy.begin(lambda _number: "")
-    made.go()
-    proxy.begin(lambda _number: "")
-    assert made.go() is ReleaseState.RELEASED
+def test_a_completed_release_uploads_nothing_when_it_is_resumed(proxy, make_release) -> None:
+    release = make_release()
+    proxy.start_plan(lambda _number: "")
+    release.run()
+    proxy.start_plan(lambda _number: "")
+    assert release.run() is ReleaseState.RELEASED
     assert not proxy.stored
 
 
-def test_shared_layers_travel_once(proxy, release) -> None:
-    made = release()
-    proxy.begin(lambda _number: "")
-    made.go()
-    shared = made.images["a"].manifest.layers[0].digest
+def test_shared_layers_are_uploaded_once(proxy, make_release) -> None:
+    release = make_release()
+    proxy.start_plan(lambda _number: "")
+    release.run()
+    shared = release.images["a"].manifest.layers[0].digest
     assert proxy.stored[shared] == 1
     assert sum(proxy.stored.values()) == 1 + 3 + 3
 
 
-def test_what_somebody_else_released_meanwhile_is_not_overwritten(proxy, release) -> None:
-    made = release()
-    transaction = made.transaction()
-    transaction.upload(Images(made.images))
-    made.direct.put_manifest(f"{made.case}/b", "latest", made.images["b"].manifest)
-    other = make("other", "9.0")
+def test_a_tag_that_another_release_moved_meanwhile_is_not_overwritten(proxy, make_release) -> None:
+    release = make_release()
+    transaction = release.transaction()
+    transaction.upload(Images(release.images))
+    release.direct.put_manifest(f"{release.case}/b", "latest", release.images["b"].manifest)
+    other = make_image("other", "9.0")
     for blob in other.manifest.blobs:
-        made.direct.upload_blob(f"{made.case}/c", blob, lambda blob=blob: other.chunks(blob))
-    made.direct.put_manifest(f"{made.case}/c", "latest", other.manifest)
+        release.direct.upload_blob(f"{release.case}/c", blob, lambda blob=blob: other.chunks(blob))
+    release.direct.put_manifest(f"{release.case}/c", "latest", other.manifest)
     with pytest.raises(FactoryError, match="somebody else releases too"):
         transaction.move_tags()
     assert transaction.state is ReleaseState.UNTOUCHED
-    assert made.direct.read_manifest(f"{made.case}/c", "latest").digest == other.manifest.digest
+    assert release.direct.read_manifest(f"{release.case}/c", "latest").digest == other.manifest.digest
 
 
-def test_tags_never_move_backwards(proxy, release) -> None:
-    made = release()
-    newer = make("newer", "10.0")
+def test_tags_never_move_backwards(proxy, make_release) -> None:
+    release = make_release()
+    newer = make_image("newer", "10.0")
     for blob in newer.manifest.blobs:
-        made.direct.upload_blob(f"{made.case}/b", blob, lambda blob=blob: newer.chunks(blob))
-    made.direct.put_manifest(f"{made.case}/b", "latest", newer.manifest)
+        release.direct.upload_blob(f"{release.case}/b", blob, lambda blob=blob: newer.chunks(blob))
+    release.direct.put_manifest(f"{release.case}/b", "latest", newer.manifest)
     with pytest.raises(FactoryError, match="never move backwards"):
-        made.go()
-    assert made.transaction().state is ReleaseState.UNTOUCHED
+        release.run()
+    assert release.transaction().state is ReleaseState.UNTOUCHED
 
 
-def test_a_tag_that_must_stay_is_refused_before_anything_moves(proxy, release) -> None:
-    made = release()
-    other = made.old["c"]
-    made.direct.put_manifest(f"{made.case}/c", "2.0", other.manifest)
+def test_a_fixed_tag_of_another_image_is_refused_before_any_tag_moves(proxy, make_release) -> None:
+    release = make_release()
+    other = release.old_images["c"]
+    release.direct.put_manifest(f"{release.case}/c", "2.0", other.manifest)
     with pytest.raises(FactoryError, match="must never move"):
-        made.go()
-    assert made.transaction().state is ReleaseState.UNTOUCHED
+        release.run()
+    assert release.transaction().state is ReleaseState.UNTOUCHED
 
 
-def test_the_same_image_under_a_tag_that_must_stay_is_success(proxy, release) -> None:
-    made = release()
-    made.go()
-    again = Release.__new__(Release)
-    again.__dict__ = {**made.__dict__, "journal": made.journal.parent / "second" / "journal.jsonl"}
-    assert again.go() is ReleaseState.RELEASED
+def test_a_fixed_tag_that_has_the_same_image_is_no_error(proxy, make_release) -> None:
+    release = make_release()
+    release.run()
+    second_release = Release.__new__(Release)
+    second_release.__dict__ = {**release.__dict__, "journal": release.journal.parent / "second" / "journal.jsonl"}
+    assert second_release.run() is ReleaseState.RELEASED
 
 
-def test_rolling_back_gives_moved_tags_what_they_held(proxy, release) -> None:
-    made = release()
-    proxy.begin(lambda _number: "")
-    made.go()
-    assert len(Journal(made.journal).find(Moving)) == 6
-    with pytest.raises(FactoryError, match="can't be removed"):  # this registry removes no tags
-        made.transaction().roll_back()
-    assert {made.visible()[f"{name}:latest"] for name in "bc"} == {made.all_old[f"{name}:latest"] for name in "bc"}
+def test_a_rollback_moves_tags_back_to_their_old_images(proxy, make_release) -> None:
+    release = make_release()
+    proxy.start_plan(lambda _number: "")
+    release.run()
+    assert len(Journal(release.journal).find(Moving)) == 6
+    with pytest.raises(FactoryError, match="can't be removed"):  # this registry cannot delete a tag
+        release.transaction().roll_back()
+    assert {release.tag_digests()[f"{name}:latest"] for name in "bc"} == {
+        release.old_digests[f"{name}:latest"] for name in "bc"
+    }
 
 
-def test_the_registry_has_every_byte_of_what_was_released(proxy, release) -> None:
-    made = release()
-    made.go()
-    for item in made.items:
-        held = made.direct.read_manifest(f"{made.case}/{item.repository}", "2.0")
-        assert held.content == made.images[item.cell].manifest.content
-        for blob in held.blobs:
-            content = b"".join(made.direct.stream_blob(f"{made.case}/{item.repository}", blob.digest))
+def test_the_registry_has_all_bytes_of_a_released_image(proxy, make_release) -> None:
+    release = make_release()
+    release.run()
+    for item in release.items:
+        manifest = release.direct.read_manifest(f"{release.case}/{item.repository}", "2.0")
+        assert manifest.content == release.images[item.cell].manifest.content
+        for blob in manifest.blobs:
+            content = b"".join(release.direct.stream_blob(f"{release.case}/{item.repository}", blob.digest))
             assert f"sha256:{hashlib.sha256(content).hexdigest()}" == blob.digest

@@ -1,4 +1,4 @@
-"""An image made again from its labels alone: the same digest, or the files that differ by name."""
+"""Rebuild an image from its labels: the digest is the same, or the files that differ are named."""
 
 import json
 import subprocess
@@ -43,91 +43,95 @@ def project(tmp_path: Path, client: docker.DockerClient) -> Iterator[Path]:
             client.images.remove(image.id, force=True)
 
 
-def git(root: Path, *words: str) -> None:
-    who = ["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
-    subprocess.run(["git", *who, *words], cwd=root, check=True, capture_output=True)
+def git(root: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *identity, *arguments], cwd=root, check=True, capture_output=True)
 
 
 def commit(root: Path, template: str) -> None:
     (root / "templates/tiny.Dockerfile.j2").write_text(template)
-    for word in ("render", "lock"):
-        assert rlimages(root, word).returncode == 0
+    for command in ("render", "lock"):
+        assert rlimages(root, command).returncode == 0
     git(root, "add", "--all")
     git(root, "commit", "--quiet", "--message", "state")
 
 
 @pytest.fixture
-def built(project: Path) -> Callable[[], None]:
+def build_image(project: Path) -> Callable[[], None]:
     def build() -> None:
-        done = rlimages(project, "build", "--no-cache")
-        assert done.returncode == 0, done.stdout + done.stderr
+        result = rlimages(project, "build", "--no-cache")
+        assert result.returncode == 0, result.stdout + result.stderr
 
     return build
 
 
-def reproduced(root: Path, *words: str) -> tuple[int, dict[str, Any]]:
-    done = rlimages(root, "reproduce", CELL, "--json", *words)
-    assert done.stdout, done.stderr
-    return done.returncode, json.loads(done.stdout)
+def reproduce(root: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
+    result = rlimages(root, "reproduce", CELL, "--json", *arguments)
+    assert result.stdout, result.stderr
+    return result.returncode, json.loads(result.stdout)
 
 
-def test_it_has_the_same_digest_whatever_became_of_the_checkout(
-    project: Path, built: Callable[[], None], client: docker.DockerClient
+def test_the_digest_is_the_same_also_if_the_checkout_changed(
+    project: Path, build_image: Callable[[], None], client: docker.DockerClient
 ) -> None:
-    built()
-    (project / "tiny/rootfs/opt/tiny/hello").write_text("changed since\n")
-    code, told = reproduced(project, "--level", "digest")
-    assert (code, told["level"], told["now"]) == (0, "same digest", told["was"])
+    build_image()
+    (project / "tiny/rootfs/opt/tiny/hello").write_text("changed later\n")
+    code, report = reproduce(project, "--level", "digest")
+    assert (code, report["level"], report["now"]) == (0, "same digest", report["was"])
     assert not client.images.list(f"rlimages-reproduction:{CELL}")
-    assert (project / "tiny/rootfs/opt/tiny/hello").read_text() == "changed since\n"
+    assert (project / "tiny/rootfs/opt/tiny/hello").read_text() == "changed later\n"
 
 
-def test_a_file_that_another_build_makes_otherwise_is_named(project: Path, built: Callable[[], None]) -> None:
+def test_a_file_that_differs_in_each_build_is_named(project: Path, build_image: Callable[[], None]) -> None:
     commit(project, TEMPLATE + UNIQUE)
-    built()
-    code, told = reproduced(project)
-    assert (code, told["level"], told["files"]) == (1, "same packages", [{"where": "etc/unique", "what": "content"}])
-    assert reproduced(project, "--level", "packages")[0] == 0
+    build_image()
+    code, report = reproduce(project)
+    assert (code, report["level"], report["files"]) == (
+        1,
+        "same packages",
+        [{"where": "etc/unique", "what": "content"}],
+    )
+    assert reproduce(project, "--level", "packages")[0] == 0
 
 
-def test_a_changed_file_of_the_checkout_is_named(project: Path, built: Callable[[], None]) -> None:
-    built()
+def test_as_is_names_a_changed_file_of_the_checkout(project: Path, build_image: Callable[[], None]) -> None:
+    build_image()
     (project / "tiny/rootfs/opt/tiny/hello").write_text("HELLO\n")
-    code, told = reproduced(project, "--as-is")
+    code, report = reproduce(project, "--as-is")
     assert code == 1
-    assert told["files"] == [{"where": "opt/tiny/hello", "what": "content"}]
-    assert told["packages"] == []
+    assert report["files"] == [{"where": "opt/tiny/hello", "what": "content"}]
+    assert report["packages"] == []
 
 
-def test_an_image_in_a_registry_is_compared_where_it_is(
-    project: Path, built: Callable[[], None], client: docker.DockerClient, upstream: str
+def test_an_image_in_a_registry_is_compared_without_a_local_copy(
+    project: Path, build_image: Callable[[], None], client: docker.DockerClient, upstream: str
 ) -> None:
     commit(project, TEMPLATE + UNIQUE)
-    built()
+    build_image()
     name = f"{upstream}/rlimages-test-reproduce"
     client.images.get(IMAGE).tag(name, "1")
     client.images.push(name, "1")
     client.images.remove(f"{name}:1")
-    done = rlimages(project, "reproduce", f"{name}:1")
-    assert done.returncode == 1
-    assert f"{name}:1: same packages\n" in done.stdout
-    assert "    etc/unique: content\n" in done.stdout
+    result = rlimages(project, "reproduce", f"{name}:1")
+    assert result.returncode == 1
+    assert f"{name}:1: same packages\n" in result.stdout
+    assert "    etc/unique: content\n" in result.stdout
 
 
-def test_an_image_of_files_that_no_commit_has_says_so(project: Path, built: Callable[[], None]) -> None:
+def test_an_image_of_uncommitted_files_is_refused_with_a_remedy(project: Path, build_image: Callable[[], None]) -> None:
     (project / "tiny/rootfs/opt/tiny/hello").write_text("not committed\n")
-    built()
-    done = rlimages(project, "reproduce", CELL)
-    assert done.returncode == 2
-    assert "was built from files that no commit has" in done.stderr
-    assert "--as-is" in done.stderr
+    build_image()
+    result = rlimages(project, "reproduce", CELL)
+    assert result.returncode == 2
+    assert "was built from files that no commit has" in result.stderr
+    assert "--as-is" in result.stderr
 
 
-def test_a_commit_that_is_not_here_is_one_sentence(project: Path, built: Callable[[], None]) -> None:
-    built()
+def test_a_missing_commit_is_reported_in_one_sentence(project: Path, build_image: Callable[[], None]) -> None:
+    build_image()
     subprocess.run(["rm", "-r", ".git"], cwd=project, check=True)
     git(project, "init", "--quiet")
-    done = rlimages(project, "reproduce", CELL)
-    assert done.returncode == 2
-    assert "there is no commit '" in done.stderr
-    assert "Traceback" not in done.stderr
+    result = rlimages(project, "reproduce", CELL)
+    assert result.returncode == 2
+    assert "there is no commit '" in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,4 +1,4 @@
-"""Sign and verify with cosign and a registry."""
+"""Sign and verify images with cosign and a registry that requires a login."""
 
 import contextlib
 import json
@@ -31,12 +31,12 @@ TOKEN = "registry-token-of-this-test"
 SBOM = {"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "components": [{"type": "library", "name": "é"}]}
 USER = "AWS:$2b$04$abcdefghijklmnopqrstuuI8dRABgzTEjp9NzbjRLzqW2CZi9cmCW"
 """A line of htpasswd(1) for TOKEN, with the lowest cost of bcrypt."""
-ids: dict[str, str] = {}
-"""Digest of a pushed manifest -> the image's id."""
+image_ids: dict[str, str] = {}
+"""The image id of each pushed manifest, by digest."""
 ANNOTATIONS = {"rlimages.cell": "vw-9.11.9-cpu"}
 
 
-class Known(Credentials):
+class FixedCredentials(Credentials):
     def find(self, _host: str) -> tuple[str, str]:
         return "AWS", TOKEN
 
@@ -70,9 +70,9 @@ def keys(make_keys) -> Keys:
 def registry(tmp_path_factory) -> Iterator[str]:
     """Start a registry for these tests that requires a login."""
     folder = tmp_path_factory.mktemp("registry")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        host = f"127.0.0.1:{free.getsockname()[1]}"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{probe.getsockname()[1]}"
     (folder / "users").write_text(f"{USER}\n")
     config = {
         "version": 0.1,
@@ -98,7 +98,7 @@ def registry(tmp_path_factory) -> Iterator[str]:
 
 
 def direct_to(host: str) -> RegistryClient:
-    return RegistryClient(host, login=RegistryLogin(Known()))
+    return RegistryClient(host, login=RegistryLogin(FixedCredentials()))
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def push(registry):
             for blob, content in zip(manifest.blobs, (own, config), strict=True):
                 direct.upload_blob(repository, blob, lambda content=content: iter([content]))
             direct.put_manifest(repository, tag, manifest)
-            ids[manifest.digest] = manifest.image
+            image_ids[manifest.digest] = manifest.image
             return SignedImage(host=registry, repository=repository, digest=manifest.digest)
 
         yield push
@@ -125,7 +125,7 @@ def push(registry):
 
 @pytest.fixture
 def login(registry) -> Iterator[Path]:
-    with temporary_docker_config(Known(), [registry], os.environ) as folder:
+    with temporary_docker_config(FixedCredentials(), [registry], os.environ) as folder:
         yield folder
 
 
@@ -170,10 +170,10 @@ def test_the_images_repository_gets_no_tag(signed) -> None:
 
 def test_signing_again_adds_nothing(signed, program, keys, sbom) -> None:
     with direct_to(signed.host) as registry:
-        where = signature_repository(signed.repository)
-        before = {tag: registry.read_manifest(where, tag).digest for tag in registry.list_tags(where)}
+        repository = signature_repository(signed.repository)
+        before = {tag: registry.read_manifest(repository, tag).digest for tag in registry.list_tags(repository)}
         sign_image(program, signed, keys.private, keys.public, annotations=ANNOTATIONS, sbom=sbom)
-        assert {tag: registry.read_manifest(where, tag).digest for tag in registry.list_tags(where)} == before
+        assert {tag: registry.read_manifest(repository, tag).digest for tag in registry.list_tags(repository)} == before
 
 
 def test_a_new_sbom_replaces_the_old_one(signed, program, keys, sbom) -> None:
@@ -190,11 +190,11 @@ def test_another_image_under_the_same_tag_does_not_verify(signed, push, program,
 
 def test_a_signature_moved_to_another_image_does_not_verify(signed, push, program, keys) -> None:
     other = push("2.0")
-    where = signature_repository(signed.repository)
+    repository = signature_repository(signed.repository)
     with direct_to(signed.host) as registry:
         for kind in ("sig", "att"):
-            held = registry.read_manifest(where, f"sha256-{signed.digest[7:]}.{kind}")
-            registry.put_manifest(where, f"sha256-{other.digest[7:]}.{kind}", held)
+            manifest = registry.read_manifest(repository, f"sha256-{signed.digest[7:]}.{kind}")
+            registry.put_manifest(repository, f"sha256-{other.digest[7:]}.{kind}", manifest)
     assert program.signature(other, keys.public) is None
     assert program.sbom(other, keys.public) is None
 
@@ -236,76 +236,81 @@ def test_without_credentials_nothing_is_signed(push, keys, stop, tmp_path) -> No
 
 
 @pytest.fixture
-def ask(login):
+def verify(login):
     """Return a function that runs `rlimages verify` with the credentials of the registry."""
 
-    def ask(*words: str) -> subprocess.CompletedProcess[str]:
-        argv = [sys.executable, "-m", "rlimages", "verify", *words]
+    def verify(*arguments: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "rlimages", "verify", *arguments]
         environ = {**os.environ, "DOCKER_CONFIG": str(login)}
         return subprocess.run(argv, env=environ, capture_output=True, text=True, check=False)
 
-    return ask
+    return verify
 
 
-def test_the_command_prints_what_it_verified(signed, keys, ask) -> None:
+def test_the_command_prints_what_it_verified(signed, keys, verify) -> None:
     reference = f"{signed.host}/{signed.repository}:1.0"
-    said = ask(reference, "--key", keys.public)
-    assert said.returncode == 0, said.stderr
-    assert f"{reference}: verified\n  digest    {signed.digest}\n  signed    2" in said.stdout
-    (values,) = json.loads(ask(reference, "--key", keys.public, "--json").stdout)
+    result = verify(reference, "--key", keys.public)
+    assert result.returncode == 0, result.stderr
+    assert f"{reference}: verified\n  digest    {signed.digest}\n  signed    2" in result.stdout
+    (values,) = json.loads(verify(reference, "--key", keys.public, "--json").stdout)
     assert values["annotations"]["rlimages.cell"] == "vw-9.11.9-cpu"
 
 
-def test_the_command_fails_for_a_moved_tag_and_still_verifies_the_others(signed, push, keys, ask) -> None:
+def test_the_command_fails_for_a_moved_tag_and_still_verifies_the_others(signed, push, keys, verify) -> None:
     push("2.0")
     moved = push("1.0")
     by_digest = signed.reference
-    said = ask(f"{signed.host}/{signed.repository}:1.0", by_digest, f"{signed.host}/nothing:1.0", "--key", keys.public)
-    assert said.returncode == 7
-    first, second, *_, last = said.stdout.splitlines()
+    result = verify(
+        f"{signed.host}/{signed.repository}:1.0", by_digest, f"{signed.host}/nothing:1.0", "--key", keys.public
+    )
+    assert result.returncode == 7
+    first, second, *_, last = result.stdout.splitlines()
     assert "NOT VERIFIED" in first
     assert moved.digest in first
     assert second == f"{by_digest}: verified"
     assert last.endswith("NOT VERIFIED: " + f"{signed.host}/nothing:1.0 does not exist")
 
 
-def test_the_attested_sbom_must_be_that_of_the_image(push, program, keys, sbom, ask) -> None:
-    mine, other = push("1.0"), push("2.0")
-    properties = [{"name": "rlimages:image", "value": ids[mine.digest]}]
+def test_the_attested_sbom_must_be_that_of_the_image(push, program, keys, sbom, verify) -> None:
+    image, other = push("1.0"), push("2.0")
+    properties = [{"name": "rlimages:image", "value": image_ids[image.digest]}]
     sbom.write_text(json.dumps({**SBOM, "metadata": {"component": {"properties": properties}}}))
-    for subject in (mine, other):
+    for subject in (image, other):
         sign_image(program, subject, keys.private, keys.public, annotations=ANNOTATIONS, sbom=sbom)
-    assert ask(mine.reference, "--key", keys.public).returncode == 0
-    said = ask(other.reference, "--key", keys.public)
-    assert said.returncode == 7
-    assert f"is the image {ids[other.digest]}, but the attested SBOM is that of {ids[mine.digest]}" in said.stdout
+    assert verify(image.reference, "--key", keys.public).returncode == 0
+    result = verify(other.reference, "--key", keys.public)
+    assert result.returncode == 7
+    assert (
+        f"is the image {image_ids[other.digest]}, but the attested SBOM is that of {image_ids[image.digest]}"
+        in result.stdout
+    )
 
 
-def test_no_password_is_on_a_command_line_in_a_log_or_left_in_a_file(push, keys, sbom, registry, tmp_path) -> None:
-    seen: set[str] = set()
-    done = threading.Event()
+def test_no_password_is_on_a_command_line_in_the_log_or_in_a_file(push, keys, sbom, registry, tmp_path) -> None:
+    command_lines: set[str] = set()
+    finished = threading.Event()
 
-    def watch() -> None:
-        while not done.wait(0.005):
+    def poll() -> None:
+        while not finished.wait(0.005):
             for path in Path("/proc").glob("[0-9]*/cmdline"):
                 with contextlib.suppress(OSError):
-                    seen.add(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+                    command_lines.add(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
+    thread = threading.Thread(target=poll)
+    thread.start()
     try:
-        with temporary_docker_config(Known(), [registry], os.environ) as login:
+        with temporary_docker_config(FixedCredentials(), [registry], os.environ) as login:
             assert login.stat().st_mode & 0o777 == 0o700
             assert (login / "config.json").stat().st_mode & 0o777 == 0o600
             program = Cosign(login, context=RunContext(environ=os.environ, stop=Stop()), log=tmp_path / "signing.log")
             sign_image(program, push("1.0"), keys.private, keys.public, annotations=ANNOTATIONS, sbom=sbom)
     finally:
-        done.set()
-        watcher.join()
-    commands = [line for line in seen if line.startswith("cosign ")]
+        finished.set()
+        thread.join()
+    commands = [line for line in command_lines if line.startswith("cosign ")]
     assert any(line.startswith("cosign sign ") for line in commands)
-    secrets = (PASSWORD, TOKEN, "QVdTOn")  # the last one is how "AWS:" begins in base64
-    assert not [line for line in seen for secret in secrets if secret in line]
+    secrets = (PASSWORD, TOKEN, "QVdTOn")  # the last one is the start of "AWS:..." in base64
+    assert not [line for line in command_lines for secret in secrets if secret in line]
     assert not login.exists()
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or not any(secret.encode() in path.read_bytes() for secret in secrets)
@@ -315,23 +320,23 @@ def test_credentials_are_deleted_when_signing_is_interrupted(push, keys, registr
     stop = Stop()
     stop.set()
     context = RunContext(environ=os.environ, stop=stop)
-    with pytest.raises(Interrupted), temporary_docker_config(Known(), [registry], os.environ) as login:
+    with pytest.raises(Interrupted), temporary_docker_config(FixedCredentials(), [registry], os.environ) as login:
         sign_image(Cosign(login, context=context), push("1.0"), keys.private, keys.public, annotations=ANNOTATIONS)
     assert not login.exists()
 
 
 def test_credentials_are_deleted_after_sigterm_while_a_registry_does_not_answer(keys, tmp_path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as mute:
-        image = f"SignedImage(host='127.0.0.1:{mute.getsockname()[1]}', repository='vw', digest='sha256:{'0' * 64}')"
+    with socket.create_server(("127.0.0.1", 0)) as silent_server:
+        image = f"SignedImage(host='127.0.0.1:{silent_server.getsockname()[1]}', repository='vw', digest='sha256:{'0' * 64}')"
         script = (
             "import os\nfrom rlimages.registry.auth import Credentials, temporary_docker_config\n"
             "from rlimages.supplychain.cosign import SignedImage\n"
             "from rlimages.supplychain.signing import Cosign\n"
             "from rlimages.system.context import RunContext\n"
             "from rlimages.system.process import Stop, stopping_on_signals\n"
-            "class Known(Credentials):\n    def find(self, host):\n        return 'AWS', 'x'\n"
+            "class FixedCredentials(Credentials):\n    def find(self, host):\n        return 'AWS', 'x'\n"
             "stop = Stop()\n"
-            "with stopping_on_signals(stop), temporary_docker_config(Known(), ['x'], os.environ) as login:\n"
+            "with stopping_on_signals(stop), temporary_docker_config(FixedCredentials(), ['x'], os.environ) as login:\n"
             "    print(login, flush=True)\n"
             "    context = RunContext(environ=os.environ, stop=stop)\n"
             f"    Cosign(login, context=context).signature({image}, {keys.public!r})\n"
@@ -340,17 +345,17 @@ def test_credentials_are_deleted_after_sigterm_while_a_registry_does_not_answer(
             [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process:
             login = Path(process.stdout.readline().strip())
-            mute.settimeout(60)
-            with mute.accept()[0]:
+            silent_server.settimeout(60)
+            with silent_server.accept()[0]:
                 assert (login / "config.json").exists()
                 process.terminate()
-                _, said = process.communicate(timeout=60)
-    assert "Interrupted" in said
+                _, stderr = process.communicate(timeout=60)
+    assert "Interrupted" in stderr
     assert not login.exists()
 
 
 def test_credentials_of_a_killed_process_are_deleted_by_the_next_one(registry) -> None:
-    left = secrets_folder(os.environ) / f"{CONFIG_PREFIX}{os.uname().nodename}:999999999:1-abc"
-    left.mkdir(mode=0o700)
-    with temporary_docker_config(Known(), [registry], os.environ):
-        assert not left.exists()
+    leftover = secrets_folder(os.environ) / f"{CONFIG_PREFIX}{os.uname().nodename}:999999999:1-abc"
+    leftover.mkdir(mode=0o700)
+    with temporary_docker_config(FixedCredentials(), [registry], os.environ):
+        assert not leftover.exists()

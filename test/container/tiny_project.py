@@ -1,4 +1,4 @@
-"""A project of one tiny cell with a matrix, a template and a check of its own, driven by the command line."""
+"""A project of one tiny cell with its own matrix, template and check, used through the command line."""
 
 import json
 import subprocess
@@ -37,8 +37,8 @@ RUN echo VERSION
 """
 
 
-def write(root: Path, targets: Mapping[str, Any]) -> None:
-    """Write the project; its image is another one each time."""
+def write_project(root: Path, targets: Mapping[str, Any]) -> None:
+    """Write the project. Its image is different each time."""
     (root / "templates/macros").mkdir(parents=True)
     (root / "templates/smoke").mkdir()
     (root / "tiny/lock").mkdir(parents=True)
@@ -47,13 +47,14 @@ def write(root: Path, targets: Mapping[str, Any]) -> None:
     (root / "templates/smoke/check_good.py").write_text("echo good; exit 0\n")
     (root / "build_matrix.yaml").write_text(MATRIX)
     (root / "targets.yaml").write_text(json.dumps({"version": 1, "targets": targets}))
-    for word in ("render", "lock"):
-        assert rlimages(root, word).returncode == 0
+    for command in ("render", "lock"):
+        assert rlimages(root, command).returncode == 0
 
 
-def rlimages(root: Path, *words: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def rlimages(root: Path, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a project."""
     return subprocess.run(
-        [sys.executable, "-m", "rlimages", *words],
+        [sys.executable, "-m", "rlimages", *arguments],
         cwd=root,
         env=env,
         capture_output=True,

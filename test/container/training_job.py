@@ -1,4 +1,4 @@
-"""One training job as SageMaker starts it, `docker run IMAGE train`, with /opt/ml in a folder of this machine."""
+"""A training job as SageMaker starts it: `docker run IMAGE train` with a folder of this machine as /opt/ml."""
 
 import json
 import os
@@ -14,25 +14,26 @@ from rlimages.project.project import load_project
 
 ROOT = Path(__file__).resolve().parents[2]
 CELLS = {cell.id: cell for cell in select_cells(load_project(ROOT / "build_matrix.yaml", ROOT).cells, ["*-cpu-debian"])}
-SHOWN = 1024
-"""Characters of the failure file that SageMaker shows."""
+FAILURE_LENGTH = 1024
+"""Number of characters of the failure file that SageMaker shows."""
 TIMEOUT = 100
-"""Seconds for one container; ending `docker run` alone would leave it running."""
+"""Seconds that a container may run. It is then removed, because it would outlive its `docker run`."""
 
 
 def image_of(cell: Cell) -> str:
-    """The image of a cell, or what RLIMAGES_TEST_IMAGES (`CELL=IMAGE ...`) puts in its place."""
-    others = dict(pair.split("=", 1) for pair in os.environ.get("RLIMAGES_TEST_IMAGES", "").split())
-    return others.get(cell.id, cell.local_name)
+    """Return the image of a cell. The variable RLIMAGES_TEST_IMAGES (`CELL=IMAGE ...`) can replace it."""
+    replacements = dict(pair.split("=", 1) for pair in os.environ.get("RLIMAGES_TEST_IMAGES", "").split())
+    return replacements.get(cell.id, cell.local_name)
 
 
-def is_here(image: str) -> bool:
+def is_local(image: str) -> bool:
+    """Return True if the local store has an image."""
     return not subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False).returncode
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
-    """How a container ended."""
+class JobResult:
+    """The result of a container: exit code, output, and the folder that was /opt/ml."""
 
     code: int
     out: str
@@ -42,21 +43,21 @@ class Ended:
 
     @property
     def failure(self) -> str:
-        """What SageMaker shows of the failure file; empty without one."""
+        """The part of the failure file that SageMaker shows; empty without the file."""
         path = self.folder / "output/failure"
-        return path.read_text()[:SHOWN] if path.exists() else ""
+        return path.read_text()[:FAILURE_LENGTH] if path.exists() else ""
 
     @property
     def succeeded(self) -> bool:
         return self.code == 0 and (self.folder / "output/success").exists()
 
     def model(self, name: str) -> str:
-        """A file that the script has left as its model."""
+        """Return the text of a file in the model folder."""
         return (self.folder / "model" / name).read_text()
 
 
 class Job:
-    """A job of an image: its files are written when it is made, its container starts with `start` or `run`."""
+    """A training job of an image. Its constructor writes the files of /opt/ml; `start` or `run` starts its container."""
 
     def __init__(
         self,
@@ -75,9 +76,9 @@ class Job:
         for path, text in files.items():
             (folder / "code" / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / "code" / path).write_text(text)
-        own = {"sagemaker_region": "us-west-2", "sagemaker_job_name": "a-job"}
-        own |= {"sagemaker_program": program} if program else {}
-        encoded = {name: json.dumps(value) for name, value in {**own, **dict(parameters or {})}.items()}
+        hyperparameters = {"sagemaker_region": "us-west-2", "sagemaker_job_name": "a-job"}
+        hyperparameters |= {"sagemaker_program": program} if program else {}
+        encoded = {name: json.dumps(value) for name, value in {**hyperparameters, **dict(parameters or {})}.items()}
         groups = [{"instance_group_name": "homogeneousCluster", "instance_type": "local", "hosts": list(hosts)}]
         resources = {
             "current_host": "algo-1",
@@ -97,28 +98,31 @@ class Job:
             path.chmod(0o777)
 
     def configure(self, file: str, text: str) -> None:
+        """Write a file of /opt/ml/input/config."""
         (self.folder / f"input/config/{file}.json").write_text(text)
 
-    def argv(self, *options: str, words: Sequence[str] = ("train",)) -> list[str]:
+    def argv(self, *options: str, arguments: Sequence[str] = ("train",)) -> list[str]:
+        """Return the `docker run` command of the job."""
         network = () if any(option.startswith("--network") for option in options) else ("--network=none",)
         platform = ("-e", "AWS_REGION=us-west-2", "-e", "TRAINING_JOB_NAME=a-job", "-v", f"{self.folder}:/opt/ml")
-        return ["docker", "run", "--rm", "--name", self.name, *network, *platform, *options, self.image, *words]
+        return ["docker", "run", "--rm", "--name", self.name, *network, *platform, *options, self.image, *arguments]
 
     def start(self, *options: str, line: str = "ready") -> subprocess.Popen[str]:
-        """The container, once its script has printed a line."""
+        """Start the container, and return its process when it has printed a line that contains `line`."""
         process = subprocess.Popen(self.argv(*options), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert process.stdout is not None
-        said = []
-        for said_line in process.stdout:
-            said.append(said_line)
-            if line in said_line:
+        lines = []
+        for output_line in process.stdout:
+            lines.append(output_line)
+            if line in output_line:
                 return process
-        raise AssertionError("".join(said))
+        raise AssertionError("".join(lines))
 
-    def run(self, *options: str, words: Sequence[str] = ("train",)) -> Ended:
-        began = time.monotonic()
+    def run(self, *options: str, arguments: Sequence[str] = ("train",)) -> JobResult:
+        """Run the container to its end and return its result."""
+        started_at = time.monotonic()
         process = subprocess.Popen(
-            self.argv(*options, words=words),
+            self.argv(*options, arguments=arguments),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -128,9 +132,9 @@ class Job:
             out, err = process.communicate(timeout=TIMEOUT)
         finally:
             self.remove()
-        seconds = time.monotonic() - began
-        return Ended(code=process.returncode, out=out, err=err, seconds=seconds, folder=self.folder)
+        seconds = time.monotonic() - started_at
+        return JobResult(code=process.returncode, out=out, err=err, seconds=seconds, folder=self.folder)
 
     def remove(self) -> None:
-        """End the container, if it still runs."""
+        """Remove the container, also if it still runs."""
         subprocess.run(["docker", "rm", "-f", self.name], capture_output=True, check=False)

@@ -59,7 +59,7 @@ def connection(cloud, monkeypatch) -> RegistryConnection:
 
 @pytest.fixture
 def image(connection, cloud) -> dict[ReleaseItem, str]:
-    """An image that was pushed to ECR before its tags move. moto gets its manifest, as ECR would have it."""
+    """An image that is pushed to ECR before its tags move. Its manifest is also put into moto, which has no registry."""
     name = f"tiny-{next(_number)}"
     item = ReleaseItem(cell=f"{name}-cpu", repository=name, image="", tags=("1.0",))
     repository = connection.registry.repository(item)
@@ -105,11 +105,13 @@ def sign(connection, image, key, cloud, tmp_path):
 
 
 def client(cloud: Cloud):
-    words = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": REGION}
-    return boto3.client("ecr", endpoint_url=cloud.environ["AWS_ENDPOINT_URL"], **words)
+    options = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": REGION}
+    return boto3.client("ecr", endpoint_url=cloud.environ["AWS_ENDPOINT_URL"], **options)
 
 
-def enhanced(cloud: Cloud, connection: RegistryConnection, image: dict[ReleaseItem, str], severity: str) -> None:
+def set_inspector_finding(
+    cloud: Cloud, connection: RegistryConnection, image: dict[ReleaseItem, str], severity: str
+) -> None:
     """Give moto the finding that Amazon Inspector returns."""
     ((item, name),) = image.items()
     details = {"vulnerabilityId": "CVE-2026-1", "vulnerablePackages": [{"name": "openssl", "version": "3.0.1"}]}
@@ -120,9 +122,9 @@ def enhanced(cloud: Cloud, connection: RegistryConnection, image: dict[ReleaseIt
         "imageScanStatus": {"status": "ACTIVE"},
         "imageScanFindings": {"enhancedFindings": [finding], "findingSeverityCounts": {severity: 1}},
     }
-    words = {"results": [result], "account_id": ACCOUNT, "region": REGION}
-    where = f"{cloud.environ['AWS_ENDPOINT_URL']}/moto-api/static/ecr/scan-finding-results"
-    httpx.post(where, json=words, trust_env=False).raise_for_status()
+    values = {"results": [result], "account_id": ACCOUNT, "region": REGION}
+    url = f"{cloud.environ['AWS_ENDPOINT_URL']}/moto-api/static/ecr/scan-finding-results"
+    httpx.post(url, json=values, trust_env=False).raise_for_status()
 
 
 def test_an_image_without_a_scan_is_scanned_and_its_findings_stop_the_release(check, connection, image) -> None:
@@ -138,16 +140,16 @@ def test_a_finding_below_the_threshold_is_counted(check, image) -> None:
     assert any("1 findings (1 high); 0 blocking, 0 waived" in line for line in lines)
 
 
-def test_a_waiver_is_valid_until_its_day(check) -> None:
+def test_a_waiver_is_valid_until_its_review_date(check) -> None:
     waiver = Waiver(id="CVE-9999-9999", reason="of a test", owner="me", review_by=TODAY)
     assert check(fail_on=Severity.HIGH, waivers=(waiver,))
-    late = replace(waiver, review_by=date(2026, 11, 20))
+    expired = replace(waiver, review_by=date(2026, 11, 20))
     with pytest.raises(RegistryError, match="CVE-9999-9999"):
-        check(fail_on=Severity.HIGH, waivers=(late,))
+        check(fail_on=Severity.HIGH, waivers=(expired,))
 
 
 def test_findings_of_an_enhanced_scan_stop_the_release(check, cloud, connection, image) -> None:
-    enhanced(cloud, connection, image, "CRITICAL")
+    set_inspector_finding(cloud, connection, image, "CRITICAL")
     with pytest.raises(RegistryError, match=r"CVE-2026-1 \(critical\) in openssl 3.0.1"):
         check(fail_on=Severity.HIGH)
 
@@ -156,13 +158,13 @@ def test_a_target_without_requirements_scans_nothing(check) -> None:
     assert check()[0] == {}
 
 
-def test_a_missing_image_is_an_error_and_not_one_without_a_scan(connection, image) -> None:
+def test_a_missing_image_is_an_error_and_differs_from_an_unscanned_one(connection, image) -> None:
     (item,) = image
     with pytest.raises(RegistryError, match="ImageNotFoundException"):
         connection.ecr.scan_findings(connection.registry.repository(item), "sha256:" + "0" * 64)
 
 
-def test_an_image_is_signed_by_its_name_in_ecr_with_credentials_of_ecr(sign, image) -> None:
+def test_an_image_is_signed_under_its_name_in_ecr_with_ecr_credentials(sign, image) -> None:
     ((item, name),) = image.items()
     (verification,) = sign()
     assert verification.image.reference == f"{host(REGION)}/team/{item.repository}@{name}"
@@ -175,9 +177,9 @@ def test_the_command_verifies_in_ecr_with_aws_credentials_only(sign, image, clou
     environ = {**cloud.environ, "DOCKER_CONFIG": str(tmp_path / "nobody")}
     reference = f"{verification.image.host}/{verification.image.repository}:1.0"
     argv = [sys.executable, "-m", "rlimages", "verify", reference, "--key", str(tmp_path / "release/cosign.pub")]
-    said = subprocess.run(argv, env=environ, capture_output=True, text=True, check=False)
-    assert said.returncode == 0, said.stderr + said.stdout
-    assert f"{reference}: verified\n  digest    {verification.image.digest}\n" in said.stdout
+    result = subprocess.run(argv, env=environ, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr + result.stdout
+    assert f"{reference}: verified\n  digest    {verification.image.digest}\n" in result.stdout
 
 
 def test_the_repository_of_signatures_has_movable_tags_and_is_not_scanned(sign, image, cloud) -> None:
@@ -205,13 +207,13 @@ def test_a_release_keeps_the_sboms_and_no_password(sign, image, tmp_path) -> Non
 
 def test_a_promotion_uses_the_sboms_that_the_source_attests(sign, connection, image, key, cloud, tmp_path) -> None:
     with pytest.raises(RegistryError, match="is not signed by the key"):
-        attested(connection, image, key, cloud, tmp_path)
+        read_sboms(connection, image, key, cloud, tmp_path)
     sign()
-    (sbom,) = attested(connection, image, key, cloud, tmp_path).values()
+    (sbom,) = read_sboms(connection, image, key, cloud, tmp_path).values()
     assert json.loads(sbom) == json.loads(SBOM)
 
 
-def attested(
+def read_sboms(
     connection: RegistryConnection, image: dict[ReleaseItem, str], key: SigningKey, cloud: Cloud, folder: Path
 ):
     context = RunContext(environ=cloud.environ, stop=Stop())
