@@ -1,10 +1,10 @@
-"""The options of the integration tests: which image to test, and where. `pytest --help` shows them in a group."""
+"""The options of the integration tests. `pytest --help` shows them in a group."""
 
 import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("integration", "integration tests: which image, and where")
+    group = parser.getgroup("integration", "integration tests: image and place of the jobs")
     group.addoption(
         "--toolkit",
         choices=["coach", "ray", "vw", "none"],
@@ -13,24 +13,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--toolkit-version",
         metavar="VERSION",
-        help="Its version, to find the image; by default what RLEstimator takes as the latest.",
+        help="Toolkit version, to find the image; by default the latest version of RLEstimator.",
     )
     group.addoption(
         "--framework",
         choices=["tensorflow", "mxnet", "torch", "vw"],
-        help="Its framework, to find the image; by default tensorflow, and vw for the toolkit vw.",
+        help="Framework, to find the image; by default tensorflow, and vw for the toolkit vw.",
     )
-    group.addoption("--processor", choices=["cpu", "gpu"], default="cpu", help="What it computes on; by default cpu.")
+    group.addoption(
+        "--processor", choices=["cpu", "gpu"], default="cpu", help="Processor of the image; by default cpu."
+    )
     group.addoption(
         "--docker-base-name",
         metavar="REPOSITORY",
-        help="Its name without the tag; by default that of SageMaker's own image.",
+        help="Image name without the tag; by default that of SageMaker's own image.",
     )
-    group.addoption("--tag", help="Its tag; by default that of SageMaker's own image.")
+    group.addoption("--tag", help="Image tag; by default that of SageMaker's own image.")
     group.addoption(
-        "--docker-image", metavar="REFERENCE", help="The whole reference of the image, in the place of name and tag."
+        "--docker-image", metavar="REFERENCE", help="Complete reference of the image; it replaces name and tag."
     )
-    group.addoption("--aws-id", metavar="ACCOUNT", help="AWS account whose ECR has the image, for the tests on AWS.")
+    group.addoption(
+        "--aws-id", metavar="ACCOUNT", help="AWS account whose ECR has the image, for the tests on SageMaker."
+    )
     group.addoption("--region", default="us-west-2", help="AWS region; by default us-west-2.")
     group.addoption(
         "--role",

@@ -1,4 +1,4 @@
-"""Logged decisions of a contextual bandit, made here: four situations, four actions, of which one pays."""
+"""Generate logged decisions of a contextual bandit: four observations, and for each one of four actions pays."""
 
 import csv
 import json
@@ -9,19 +9,21 @@ ACTIONS = 4
 SEED = 7
 
 
-def situation(number: int) -> list[float]:
-    """What is observed: a one in the place of the action that pays."""
-    return [float(place == number) for place in range(ACTIONS)]
+def observation(number: int) -> list[float]:
+    """Return the observation in which an action pays: a vector with 1 at the index of the action."""
+    return [float(index == number) for index in range(ACTIONS)]
 
 
 def write_log(folder: Path, decisions: int) -> Path:
-    """A channel with decisions that were taken by chance: observation, action from 1, its probability, reward."""
-    dice = random.Random(SEED)
+    """Write a channel with random decisions and return it: observation, action from 1, its probability, reward."""
+    generator = random.Random(SEED)
     folder.mkdir()
     with (folder / "log.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["observation", "action", "action_prob", "reward"])
         for _ in range(decisions):
-            now, action = dice.randrange(ACTIONS), dice.randrange(ACTIONS)
-            writer.writerow([json.dumps(situation(now)), action + 1, 1 / ACTIONS, int(action == now)])
+            paying_action, action = generator.randrange(ACTIONS), generator.randrange(ACTIONS)
+            writer.writerow(
+                [json.dumps(observation(paying_action)), action + 1, 1 / ACTIONS, int(action == paying_action)]
+            )
     return folder

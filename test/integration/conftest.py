@@ -1,4 +1,4 @@
-"""Which of the integration tests run: those of the toolkit that `--toolkit` names."""
+"""Select the integration tests of the toolkit that `--toolkit` names."""
 
 import sys
 from pathlib import Path
@@ -10,23 +10,26 @@ sys.path.insert(0, str(FOLDER))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "toolkits(*names): the toolkits whose images a test is for; without it, all")
+    config.addinivalue_line("markers", "toolkits(*names): toolkits whose images the test needs; by default all")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect, and thereby count, what is for other toolkits. Without `--toolkit` nothing is known of the image."""
-    mine = [item for item in items if FOLDER in item.path.parents]
+    """Deselect the tests of other toolkits, so that the summary counts them. Without `--toolkit`, raise `UsageError`.
+
+    When other tests are collected too, a missing `--toolkit` deselects all integration tests instead.
+    """
+    integration_items = [item for item in items if FOLDER in item.path.parents]
     toolkit = config.getoption("--toolkit")
     if toolkit is None:
-        if len(mine) == len(items) and not config.getoption("collectonly"):
+        if len(integration_items) == len(items) and not config.getoption("collectonly"):
             raise pytest.UsageError(
-                "say which image to test: --toolkit coach, ray or vw, with --docker-base-name and --tag"
+                "give the image to test: --toolkit coach, ray or vw, with --docker-base-name and --tag"
             )
-        others = [] if len(mine) == len(items) else mine
+        deselected = [] if len(integration_items) == len(items) else integration_items
     else:
-        others = [item for item in mine if not _applies(item, toolkit)]
-    config.hook.pytest_deselected(items=others)
-    items[:] = [item for item in items if item not in others]
+        deselected = [item for item in integration_items if not _applies(item, toolkit)]
+    config.hook.pytest_deselected(items=deselected)
+    items[:] = [item for item in items if item not in deselected]
 
 
 def _applies(item: pytest.Item, toolkit: str) -> bool:

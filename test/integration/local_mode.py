@@ -1,7 +1,7 @@
-"""A training job by the SageMaker SDK's local mode, with no AWS behind it: no S3, no STS, no telemetry.
+"""Run a training job with the local mode of the SageMaker SDK, without AWS: no S3, no STS, no telemetry.
 
-As a program, one such job: `local_mode.py ORDER.json`. The SDK logs to whatever standard output was when it was
-imported, and warns of much that is not ours: it gets a process of its own.
+As a program, `local_mode.py JOB.json` runs one job. The SDK runs in its own process because it logs to the standard
+output that it finds when it is imported, and because importing it emits many warnings.
 """
 
 import fcntl
@@ -17,7 +17,7 @@ from typing import Any
 import docker
 
 NETWORK = "sagemaker-local"
-"""What the SDK's compose file calls the network; it makes it and leaves it there."""
+"""Name of the network in the compose file of the SDK, which creates it and never removes it."""
 FOLDER_LABEL = "com.docker.compose.project.working_dir"
 SETTINGS = """
 SchemaVersion: '1.0'
@@ -32,18 +32,18 @@ CREDENTIALS = {
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 ROLE = "arn:aws:iam::123456789012:role/none"
-"""A name in the place of an ARN would be looked up in IAM."""
+"""An ARN, because the SDK would look up a name in IAM."""
 
 
 def no_telemetry(folder: Path) -> dict[str, str]:
-    """What keeps the SDK from reporting to its makers."""
+    """Return the environment variables that turn off the telemetry of the SDK. Its settings are written to a folder."""
     settings = folder / "sagemaker.yaml"
     settings.write_text(SETTINGS)
     return {"SAGEMAKER_USER_CONFIG_OVERRIDE": str(settings), "SAGEMAKER_SUPPRESS_V2_WARNING": "1"}
 
 
 def environment(folder: Path, region: str) -> dict[str, str]:
-    """That of the program: what keeps the SDK on this machine."""
+    """Return the environment of the program, with which the SDK uses this machine only."""
     return {**os.environ, **CREDENTIALS, **no_telemetry(folder), "AWS_DEFAULT_REGION": region}
 
 
@@ -58,9 +58,10 @@ def fit(
     toolkit: str | None,
     instance_type: str,
 ) -> list[dict[str, str]]:
-    """Train by `RLEstimator.fit`; `output` gets model.tar.gz and output.tar.gz. The metric definitions of the toolkit.
+    """Train with `RLEstimator.fit` and return the metric definitions of the toolkit.
 
-    Containers keep their files in a folder beside `output`; both are absolute paths.
+    `output` receives model.tar.gz and output.tar.gz. The containers keep their files in a folder beside it. All paths are
+    absolute.
     """
     import boto3
     from sagemaker.local import LocalSession
@@ -85,10 +86,10 @@ def fit(
 
 
 @contextmanager
-def nothing_left(client: docker.DockerClient, folder: Path) -> Iterator[None]:
-    """Take away what the SDK leaves: containers whose compose file is below a folder, and a network that is new."""
+def remove_leftovers(client: docker.DockerClient, folder: Path) -> Iterator[None]:
+    """Remove the leftovers of the SDK: containers whose compose file is below a folder, and its network if it is new."""
     with (Path(gettempdir()) / f"{NETWORK}.lock").open("w") as lock:
-        # The SDK's network has one name on a machine: whoever removes it must be the only one who uses it.
+        # All jobs of a machine share the name of the network, so only its single user may remove it.
         fcntl.flock(lock, fcntl.LOCK_EX)
         before = client.networks.list(NETWORK)
         try:
@@ -106,5 +107,5 @@ def _remove(client: docker.DockerClient, folder: Path, *, new_network: bool) -> 
 
 
 if __name__ == "__main__":
-    order = Path(sys.argv[1])
-    order.with_suffix(".metrics").write_text(json.dumps(fit(**json.loads(order.read_text()))))
+    job_file = Path(sys.argv[1])
+    job_file.with_suffix(".metrics").write_text(json.dumps(fit(**json.loads(job_file.read_text()))))

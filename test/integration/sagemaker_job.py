@@ -1,4 +1,4 @@
-"""One training job on SageMaker from its order to its end: it never outlives the test that started it."""
+"""Run a training job on SageMaker. It is always stopped at the end of its test."""
 
 import re
 import time
@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-LIMIT = 15 * 60
-"""Seconds that a job may take, its start on SageMaker included; also its MaxRuntimeInSeconds."""
-POLL = 10.0
-ENDED = ("Completed", "Failed", "Stopped")
+LIMIT_SECONDS = 15 * 60
+"""Seconds that a job may take, including its start on SageMaker; also its MaxRuntimeInSeconds."""
+POLL_SECONDS = 10.0
+FINAL_STATUSES = ("Completed", "Failed", "Stopped")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
-    """What SageMaker is asked for."""
+class JobRequest:
+    """The options of a job."""
 
     image: str
     role: str
@@ -25,30 +25,30 @@ class Order:
     script: Path
     hyperparameters: Mapping[str, object] = field(default_factory=dict)
     metrics: str | None = None
-    """Name of a toolkit whose metric definitions the SDK knows."""
+    """Name of a toolkit for which the SDK has metric definitions."""
 
 
 def new_name(script: str) -> str:
-    """A job's name that no other has: `rlimages-test-ray-train-cartpole-1a2b3c4d`."""
+    """Return a unique job name, such as `rlimages-test-ray-train-cartpole-1a2b3c4d`."""
     words = "-".join(re.findall("[a-z0-9]+", script.removesuffix(".py")))
     return f"rlimages-test-{words}-{uuid.uuid4().hex[:8]}"
 
 
-def estimator(order: Order, session: Any) -> Any:
-    """The SDK's estimator for an order. Its folder becomes the job's /opt/ml/code."""
+def estimator(request: JobRequest, session: Any) -> Any:
+    """Return the estimator of the SDK for a job. The folder of the script becomes /opt/ml/code."""
     from sagemaker.rl import RLEstimator, RLToolkit
 
-    metrics = RLEstimator.default_metric_definitions(RLToolkit[order.metrics]) if order.metrics else None
+    metrics = RLEstimator.default_metric_definitions(RLToolkit[request.metrics]) if request.metrics else None
     return RLEstimator(
-        image_uri=order.image,
-        entry_point=order.script.name,
-        source_dir=str(order.script.parent),
-        role=order.role,
+        image_uri=request.image,
+        entry_point=request.script.name,
+        source_dir=str(request.script.parent),
+        role=request.role,
         instance_count=1,
-        instance_type=order.instance_type,
-        max_run=LIMIT,
+        instance_type=request.instance_type,
+        max_run=LIMIT_SECONDS,
         sagemaker_session=session,
-        hyperparameters=dict(order.hyperparameters),
+        hyperparameters=dict(request.hyperparameters),
         metric_definitions=metrics,
         debugger_hook_config=False,
         disable_profiler=True,
@@ -56,9 +56,9 @@ def estimator(order: Order, session: Any) -> Any:
 
 
 @contextmanager
-def running(order: Order, session: Any, name: str, inputs: Mapping[str, str] | None = None) -> Iterator[str]:
-    """Start a job, and stop it at the end, however that comes; its name."""
-    job = estimator(order, session)
+def running_job(request: JobRequest, session: Any, name: str, inputs: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Start a job and yield its name. Stop the job at the end, also after an exception."""
+    job = estimator(request, session)
     try:
         job.fit(dict(inputs) if inputs else None, wait=False, job_name=name)
         yield name
@@ -66,16 +66,19 @@ def running(order: Order, session: Any, name: str, inputs: Mapping[str, str] | N
         _stop(session.sagemaker_client, name)
 
 
-def completed(client: Any, name: str, *, limit: float = LIMIT, poll: float = POLL) -> Mapping[str, Any]:
-    """Wait for a job to complete and return its description.
+def wait_for_completion(
+    client: Any, name: str, *, limit: float = LIMIT_SECONDS, poll: float = POLL_SECONDS
+) -> Mapping[str, Any]:
+    """Wait until a job is completed, and return its description.
 
-    Raises `AssertionError` with SageMaker's reason when it ends in any other way, or does not end in `limit` seconds.
+    Raise `AssertionError` with the reason of SageMaker if it fails or is stopped, or if it runs longer than `limit`
+    seconds.
     """
     deadline = time.monotonic() + limit
     while True:
         job: Mapping[str, Any] = client.describe_training_job(TrainingJobName=name)
         status = job["TrainingJobStatus"]
-        if status in ENDED:
+        if status in FINAL_STATUSES:
             assert status == "Completed", f"{name}: {status}: {job.get('FailureReason', 'no reason given')}"
             return job
         assert time.monotonic() < deadline, f"{name}: still {status} after {limit:.0f} s"
@@ -87,8 +90,8 @@ def _stop(client: Any, name: str) -> None:
 
     try:
         status = client.describe_training_job(TrainingJobName=name)["TrainingJobStatus"]
-        if status not in (*ENDED, "Stopping"):
+        if status not in (*FINAL_STATUSES, "Stopping"):
             client.stop_training_job(TrainingJobName=name)
     except ClientError as error:
-        if error.response["Error"]["Code"] != "ValidationException":  # there is no such job, or it ended meanwhile
+        if error.response["Error"]["Code"] != "ValidationException":  # there is no such job, or it has ended
             raise

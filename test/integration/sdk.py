@@ -1,4 +1,4 @@
-"""The SageMaker SDK, which is not among what the other tests need."""
+"""The SageMaker SDK, which only some integration tests need."""
 
 import os
 import warnings
@@ -9,22 +9,25 @@ from importlib import metadata
 import pytest
 
 
-def need() -> None:
-    """Skip the test, with its reason, where there is no SDK, or one without `sagemaker.rl` (3.0)."""
+def require_sdk() -> None:
+    """Skip the test if the SDK 2 is not installed. SDK 3 has no `sagemaker.rl`.
+
+    With the environment variable RLIMAGES_SDK, fail instead.
+    """
     try:
         version = metadata.version("sagemaker")
     except metadata.PackageNotFoundError:
         version = "none"
     if not version.startswith("2."):
-        # the SDK wants older packages than ours: scripts/test gives it an environment of its own, and there it must be
+        # the SDK needs older packages than rlimages: scripts/test installs it in a separate environment and sets RLIMAGES_SDK
         if os.environ.get("RLIMAGES_SDK"):
-            pytest.fail(f"the SageMaker SDK 2 is promised here, and there is {version}", pytrace=False)
+            pytest.fail(f"RLIMAGES_SDK requires the SageMaker SDK 2, found {version}", pytrace=False)
         pytest.skip(f"did not apply: needs the SageMaker SDK 2, found {version}; pip install '.[sdk]'")
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """The SDK, and what it imports, warns of much that is not ours."""
+def ignore_warnings() -> Iterator[None]:
+    """Ignore warnings of the SDK and its imports."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,4 +1,4 @@
-"""Training jobs on this machine, in the image that the options name: by `rlimages train`, and by the SageMaker SDK."""
+"""Fixtures for training jobs on this machine: with `rlimages train` and with the SageMaker SDK."""
 
 import json
 import re
@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 
 import docker
+import image_options
 import local_mode
 import pytest
 import sdk
-import wanted
 
 from rlimages.engine.docker import DockerEngine
 from rlimages.engine.protocol import InspectedImage
@@ -22,45 +22,45 @@ from rlimages.errors import ToolError
 from rlimages.system.process import Stop
 
 RESOURCES = Path(__file__).resolve().parents[2] / "resources"
-SECONDS = 600
+MAX_RUN_SECONDS = 600
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
-    """What a training job left behind."""
+class TrainingResult:
+    """The log and the output folder of a training job."""
 
-    said: str
+    log: str
     output: Path
     metrics: Mapping[str, list[tuple[str, ...]]] = field(default_factory=dict)
-    """What the SDK's metric definitions find in what was said."""
+    """The values that the metric definitions of the SDK find in the log."""
 
     @property
     def model(self) -> list[str]:
-        """The files of model.tar.gz."""
-        return names(self.output / "model.tar.gz")
+        """The names of the files in model.tar.gz."""
+        return file_names(self.output / "model.tar.gz")
 
     def read(self, name: str) -> str:
-        """A file of model.tar.gz."""
-        with tarfile.open(self.output / "model.tar.gz") as opened:
-            member = next(entry for entry in opened if entry.name.removeprefix("./") == name)
-            file = opened.extractfile(member)
+        """Return the text of a file in model.tar.gz."""
+        with tarfile.open(self.output / "model.tar.gz") as archive:
+            member = next(entry for entry in archive if entry.name.removeprefix("./") == name)
+            file = archive.extractfile(member)
             assert file is not None
             return file.read().decode()
 
     @property
     def data(self) -> list[str]:
-        """The files of output.tar.gz."""
-        return names(self.output / "output.tar.gz")
+        """The names of the files in output.tar.gz."""
+        return file_names(self.output / "output.tar.gz")
 
 
-def names(archive: Path) -> list[str]:
-    with tarfile.open(archive) as opened:
-        return [entry.name.removeprefix("./") for entry in opened if entry.isfile()]
+def file_names(path: Path) -> list[str]:
+    with tarfile.open(path) as archive:
+        return [entry.name.removeprefix("./") for entry in archive if entry.isfile()]
 
 
 @pytest.fixture(scope="session")
 def local_image(pytestconfig: pytest.Config) -> InspectedImage:
-    reference = wanted.image(pytestconfig.getoption)
+    reference = image_options.image(pytestconfig.getoption)
     engine = DockerEngine(run="integration", stop=Stop())
     try:
         found = engine.inspect(reference)
@@ -75,8 +75,8 @@ def local_image(pytestconfig: pytest.Config) -> InspectedImage:
 
 @pytest.fixture(scope="session")
 def image(local_image: InspectedImage, pytestconfig: pytest.Config) -> str:
-    """The name of an image that is here."""
-    return wanted.image(pytestconfig.getoption)
+    """Return the name of the image, which is in the local store."""
+    return image_options.image(pytestconfig.getoption)
 
 
 @pytest.fixture(scope="session")
@@ -87,8 +87,8 @@ def client(image: str) -> Iterator[docker.DockerClient]:
 
 
 @pytest.fixture(scope="session")
-def train_in(image: str, pytestconfig: pytest.Config) -> Callable[..., Trained]:
-    """A job of `rlimages train` that must complete, whose results go into a folder."""
+def train_in_folder(image: str, pytestconfig: pytest.Config) -> Callable[..., TrainingResult]:
+    """Return a function that runs a job with `rlimages train`, which must complete. The results go into a folder."""
 
     def train(
         folder: Path,
@@ -96,10 +96,10 @@ def train_in(image: str, pytestconfig: pytest.Config) -> Callable[..., Trained]:
         hyperparameters: Mapping[str, object],
         channels: Mapping[str, Path] | None = None,
         hosts: int = 1,
-    ) -> Trained:
+    ) -> TrainingResult:
         source = RESOURCES / script
         output = folder / f"output-{len(list(folder.iterdir()))}"
-        words = [
+        arguments = [
             "--instance-count",
             str(hosts),
             "--entry-point",
@@ -109,40 +109,44 @@ def train_in(image: str, pytestconfig: pytest.Config) -> Callable[..., Trained]:
             "--output",
             str(output),
         ]
-        words += ["--max-run", str(SECONDS)]
-        words += [word for name, value in hyperparameters.items() for word in ("-p", f"{name}={value}")]
-        words += [word for name, path in (channels or {}).items() for word in ("--channel", f"{name}={path}")]
-        words += ["--gpus", "all"] if pytestconfig.getoption("--processor") == "gpu" else []
-        argv = [sys.executable, "-m", "rlimages", "train", image, *words]
-        done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-        assert done.returncode == 0, done.stdout[-6000:]
-        assert "Completed after" in done.stdout
-        return Trained(said=done.stdout, output=output)
+        arguments += ["--max-run", str(MAX_RUN_SECONDS)]
+        arguments += [argument for name, value in hyperparameters.items() for argument in ("-p", f"{name}={value}")]
+        arguments += [
+            argument for name, path in (channels or {}).items() for argument in ("--channel", f"{name}={path}")
+        ]
+        arguments += ["--gpus", "all"] if pytestconfig.getoption("--processor") == "gpu" else []
+        argv = [sys.executable, "-m", "rlimages", "train", image, *arguments]
+        result = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        assert result.returncode == 0, result.stdout[-6000:]
+        assert "Completed after" in result.stdout
+        return TrainingResult(log=result.stdout, output=output)
 
     return train
 
 
 @pytest.fixture
-def train(train_in: Callable[..., Trained], tmp_path: Path) -> Callable[..., Trained]:
-    """The same: a script of test/resources, hyperparameters, channels, how many hosts."""
-    return partial(train_in, tmp_path)
+def train(train_in_folder: Callable[..., TrainingResult], tmp_path: Path) -> Callable[..., TrainingResult]:
+    """Return the same function for the folder of a test: script of test/resources, hyperparameters, channels, hosts."""
+    return partial(train_in_folder, tmp_path)
 
 
 @pytest.fixture
-def fit(image: str, client: docker.DockerClient, pytestconfig, tmp_path: Path) -> Iterator[Callable[..., Trained]]:
-    """The same by the SageMaker SDK: `RLEstimator(instance_type="local", ...).fit()`."""
-    sdk.need()
+def fit(
+    image: str, client: docker.DockerClient, pytestconfig, tmp_path: Path
+) -> Iterator[Callable[..., TrainingResult]]:
+    """Return a function that trains with the SageMaker SDK: `RLEstimator(instance_type="local", ...).fit()`."""
+    sdk.require_sdk()
 
     def fit(
         script: str,
         hyperparameters: Mapping[str, object],
         channels: Mapping[str, Path] | None = None,
         toolkit: str | None = None,
-    ) -> Trained:
+    ) -> TrainingResult:
         source = RESOURCES / script
         output = tmp_path / "sdk" / "output"
         output.mkdir(parents=True)
-        order = {
+        job_options = {
             "image": image,
             "entry_point": source.name,
             "source_dir": str(source.parent),
@@ -152,19 +156,19 @@ def fit(image: str, client: docker.DockerClient, pytestconfig, tmp_path: Path) -
             "toolkit": toolkit,
             "instance_type": "local_gpu" if pytestconfig.getoption("--processor") == "gpu" else "local",
         }
-        (tmp_path / "order.json").write_text(json.dumps(order))
-        done = subprocess.run(
-            [sys.executable, local_mode.__file__, tmp_path / "order.json"],
+        (tmp_path / "job.json").write_text(json.dumps(job_options))
+        result = subprocess.run(
+            [sys.executable, local_mode.__file__, tmp_path / "job.json"],
             env=local_mode.environment(tmp_path, pytestconfig.getoption("--region")),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stdout[-6000:]
-        metrics = json.loads((tmp_path / "order.metrics").read_text())
-        found = {metric["Name"]: re.findall(metric["Regex"], done.stdout) for metric in metrics}
-        return Trained(said=done.stdout, output=output, metrics=found)
+        assert result.returncode == 0, result.stdout[-6000:]
+        metrics = json.loads((tmp_path / "job.metrics").read_text())
+        found = {metric["Name"]: re.findall(metric["Regex"], result.stdout) for metric in metrics}
+        return TrainingResult(log=result.stdout, output=output, metrics=found)
 
-    with local_mode.nothing_left(client, tmp_path):
+    with local_mode.remove_leftovers(client, tmp_path):
         yield fit

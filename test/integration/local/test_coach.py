@@ -13,10 +13,10 @@ HYPERPARAMETERS = {
     "rl.evaluation_steps:EnvironmentEpisodes": 1,
 }
 REWARD = re.compile(r"^Training>.*Total reward=(.*?),", re.MULTILINE)
-"""`reward-training` of `RLEstimator.default_metric_definitions`."""
+"""The metric `reward-training` of `RLEstimator.default_metric_definitions`."""
 
 
-def test_cartpole(train) -> None:
-    trained = train("coach/train_cartpole.py", HYPERPARAMETERS)
-    assert REWARD.search(trained.said)
-    assert any("checkpoint" in name for name in trained.model)
+def test_coach_trains_cartpole(train) -> None:
+    result = train("coach/train_cartpole.py", HYPERPARAMETERS)
+    assert REWARD.search(result.log)
+    assert any("checkpoint" in name for name in result.model)

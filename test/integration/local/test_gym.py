@@ -1,4 +1,4 @@
-"""Environments of gym, or of gymnasium, are played in the image, and filmed where it promises a display."""
+"""Play environments of gym or gymnasium in the image; record a video if the image has a display."""
 
 import pytest
 
@@ -7,12 +7,12 @@ pytestmark = pytest.mark.toolkits("coach", "ray")
 
 @pytest.fixture
 def filming(local_image) -> int:
-    return int(any(word.startswith("RLIMAGES_SCREEN=") for word in local_image.env))
+    return int(any(variable.startswith("RLIMAGES_SCREEN=") for variable in local_image.env))
 
 
 def test_simple_environments_are_played(train, filming) -> None:
-    trained = train("gym/play.py", {"film": filming})
-    assert trained.said.count(" steps") == 7
-    assert "played.txt" in trained.model
+    result = train("gym/play.py", {"film": filming})
+    assert result.log.count(" steps") == 7
+    assert "played.txt" in result.model
     if filming:
-        assert [name for name in trained.data if name.endswith(".mp4")]
+        assert [name for name in result.data if name.endswith(".mp4")]

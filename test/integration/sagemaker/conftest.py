@@ -1,15 +1,15 @@
-"""Training jobs on SageMaker, in the image of `--aws-id`'s ECR. Each costs money, and is stopped at its end."""
+"""Fixtures for training jobs on SageMaker, in the image of the ECR of `--aws-id`. Each job costs money."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import boto3
+import image_options
 import local_mode
 import pytest
 import sagemaker_job
 import sdk
-import wanted
 
 RESOURCES = Path(__file__).resolve().parents[2] / "resources"
 
@@ -22,12 +22,12 @@ def no_telemetry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def session(pytestconfig: pytest.Config) -> Iterator[Any]:
-    """The SDK's session in the region, with real credentials. Skips the test, by name, where there are none."""
-    sdk.need()
-    with sdk.quiet():
+    """Return a session of the SDK in the region. Without AWS credentials, skip the test."""
+    sdk.require_sdk()
+    with sdk.ignore_warnings():
         aws = boto3.Session(region_name=pytestconfig.getoption("--region"))
         if aws.get_credentials() is None:
-            # these start paid jobs: who has no account runs the rest, and the summary counts what did not apply
+            # these tests start paid jobs; without an account they are skipped, and the summary counts them
             pytest.skip("did not apply: no AWS credentials")
         from sagemaker import Session
 
@@ -36,7 +36,7 @@ def session(pytestconfig: pytest.Config) -> Iterator[Any]:
 
 @pytest.fixture
 def job(session: Any, pytestconfig: pytest.Config) -> Callable[..., Mapping[str, Any]]:
-    """Runs a script of test/resources as a job that must complete; its description."""
+    """Return a function that runs a script of test/resources as a job, which must complete, and returns its description."""
 
     def job(
         script: str,
@@ -44,16 +44,16 @@ def job(session: Any, pytestconfig: pytest.Config) -> Callable[..., Mapping[str,
         metrics: str | None = None,
         inputs: Mapping[str, str] | None = None,
     ) -> Mapping[str, Any]:
-        order = sagemaker_job.Order(
-            image=wanted.ecr_image(pytestconfig.getoption),
+        request = sagemaker_job.JobRequest(
+            image=image_options.ecr_image(pytestconfig.getoption),
             role=pytestconfig.getoption("--role"),
-            instance_type=wanted.instance_type(pytestconfig.getoption),
+            instance_type=image_options.instance_type(pytestconfig.getoption),
             script=RESOURCES / script,
             hyperparameters=hyperparameters,
             metrics=metrics,
         )
         name = sagemaker_job.new_name(script)
-        with sagemaker_job.running(order, session, name, inputs):
-            return sagemaker_job.completed(session.sagemaker_client, name)
+        with sagemaker_job.running_job(request, session, name, inputs):
+            return sagemaker_job.wait_for_completion(session.sagemaker_client, name)
 
     return job

@@ -1,4 +1,4 @@
-"""Coach trains on SageMaker."""
+"""Train with Coach on SageMaker."""
 
 import pytest
 
@@ -12,6 +12,6 @@ HYPERPARAMETERS = {
 }
 
 
-def test_cartpole(job) -> None:
+def test_coach_trains_cartpole(job) -> None:
     description = job("coach/train_cartpole.py", HYPERPARAMETERS, metrics="COACH")
     assert description["ModelArtifacts"]["S3ModelArtifacts"].endswith("model.tar.gz")

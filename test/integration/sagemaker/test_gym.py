@@ -1,4 +1,4 @@
-"""Environments of gym, or of gymnasium, are played on SageMaker."""
+"""Play environments of gym or gymnasium on SageMaker."""
 
 import pytest
 

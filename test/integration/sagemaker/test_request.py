@@ -1,4 +1,4 @@
-"""What SageMaker is asked for, shown to a stand-in for AWS behind botocore: needs the SDK, but no credentials."""
+"""The requests to SageMaker, answered by a fake AWS behind botocore. These tests need the SDK but no credentials."""
 
 import json
 import tarfile
@@ -9,10 +9,10 @@ from typing import Any
 
 import boto3
 import botocore.session
+import image_options
 import pytest
 import sagemaker_job
 import sdk
-import wanted
 from botocore.awsrequest import AWSResponse
 
 RESOURCES = Path(__file__).resolve().parents[2] / "resources"
@@ -24,41 +24,41 @@ NAME = "rlimages-test-1"
 
 
 class Body(BytesIO):
-    """A response's body as urllib3 hands it over."""
+    """A response body with the interface of urllib3."""
 
     def stream(self, **_: Any) -> Iterator[bytes]:
         yield self.read()
 
 
-class Cloud:
-    """Answers for AWS. What it is asked has passed botocore's own checks of each request."""
+class FakeAws:
+    """A fake of AWS. It receives requests after botocore has validated them."""
 
     def __init__(self) -> None:
         self.session: Any = None
-        self.begin()
+        self.reset()
 
-    def begin(self, *statuses: str) -> None:
-        """Forget what was, and give a job these statuses, the last for good."""
+    def reset(self, *statuses: str) -> None:
+        """Forget all requests, and set the statuses that a job reports one after another. The last one is repeated."""
         self.calls: list[tuple[str, Any]] = []
         self.uploads: list[bytes] = []
         self._statuses = list(statuses)
 
-    def asked(self, operation: str) -> list[Any]:
-        """What the requests of one kind said."""
+    def request_bodies(self, operation: str) -> list[Any]:
+        """Return the bodies of the requests for one operation."""
         return [body for name, body in self.calls if name == operation]
 
-    def answer(self, request: Any, event_name: str, **_: Any) -> AWSResponse:
-        """In the place of the network: botocore's event `before-send`."""
+    def respond(self, request: Any, event_name: str, **_: Any) -> AWSResponse:
+        """Answer a request instead of the network. This handles the event `before-send` of botocore."""
         _, service, operation = event_name.split(".")
         if service == "s3":
             self.uploads.append(request.body.read() if hasattr(request.body, "read") else request.body or b"")
             text = BUCKETS if operation == "ListBuckets" else ""
         else:
             self.calls.append((operation, json.loads(request.body)))
-            text = json.dumps(self._said(operation))
+            text = json.dumps(self._response_values(operation))
         return AWSResponse(request.url, 200, {}, Body(text.encode()))
 
-    def _said(self, operation: str) -> dict[str, str]:
+    def _response_values(self, operation: str) -> dict[str, str]:
         if operation == "CreateTrainingJob":
             return {"TrainingJobArn": f"arn:aws:sagemaker:us-west-2:123456789012:training-job/{NAME}"}
         if operation == "DescribeTrainingJob":
@@ -68,31 +68,31 @@ class Cloud:
 
 
 @pytest.fixture(scope="module")
-def only_cloud() -> Cloud:
-    """Its clients take seconds to make: all tests share them."""
-    sdk.need()
-    cloud = Cloud()
-    core = botocore.session.Session()
-    core.set_credentials("none", "none")
-    core.register("before-send", cloud.answer)
-    with sdk.quiet():
+def shared_fake_aws() -> FakeAws:
+    """The fake AWS of all tests, because its clients take seconds to create."""
+    sdk.require_sdk()
+    fake_aws = FakeAws()
+    core_session = botocore.session.Session()
+    core_session.set_credentials("none", "none")
+    core_session.register("before-send", fake_aws.respond)
+    with sdk.ignore_warnings():
         from sagemaker import Session
 
-        aws = boto3.Session(botocore_session=core, region_name="us-west-2")
-        cloud.session = Session(boto_session=aws, default_bucket=BUCKET)
-    return cloud
+        aws = boto3.Session(botocore_session=core_session, region_name="us-west-2")
+        fake_aws.session = Session(boto_session=aws, default_bucket=BUCKET)
+    return fake_aws
 
 
 @pytest.fixture
-def cloud(only_cloud: Cloud) -> Iterator[Cloud]:
-    only_cloud.begin("Completed")
-    with sdk.quiet():
-        yield only_cloud
+def fake_aws(shared_fake_aws: FakeAws) -> Iterator[FakeAws]:
+    shared_fake_aws.reset("Completed")
+    with sdk.ignore_warnings():
+        yield shared_fake_aws
 
 
 @pytest.fixture
-def order() -> sagemaker_job.Order:
-    return sagemaker_job.Order(
+def job_request() -> sagemaker_job.JobRequest:
+    return sagemaker_job.JobRequest(
         image="123456789012.dkr.ecr.us-west-2.amazonaws.com/custom-rl-coach-image:1.0",
         role=ROLE,
         instance_type="ml.m4.xlarge",
@@ -102,67 +102,67 @@ def order() -> sagemaker_job.Order:
     )
 
 
-def test_a_job_is_asked_for_as_ordered(cloud, order) -> None:
-    with sagemaker_job.running(order, cloud.session, NAME, {"train": f"s3://{BUCKET}/train"}):
-        sagemaker_job.completed(cloud.session.sagemaker_client, NAME, poll=0)
-    (asked,) = cloud.asked("CreateTrainingJob")
-    assert asked["TrainingJobName"] == NAME
-    assert asked["AlgorithmSpecification"]["TrainingImage"] == order.image
-    assert asked["RoleArn"] == ROLE
-    assert asked["StoppingCondition"] == {"MaxRuntimeInSeconds": 900}
-    resources = asked["ResourceConfig"]
+def test_the_request_has_the_values_of_the_job(fake_aws, job_request) -> None:
+    with sagemaker_job.running_job(job_request, fake_aws.session, NAME, {"train": f"s3://{BUCKET}/train"}):
+        sagemaker_job.wait_for_completion(fake_aws.session.sagemaker_client, NAME, poll=0)
+    (body,) = fake_aws.request_bodies("CreateTrainingJob")
+    assert body["TrainingJobName"] == NAME
+    assert body["AlgorithmSpecification"]["TrainingImage"] == job_request.image
+    assert body["RoleArn"] == ROLE
+    assert body["StoppingCondition"] == {"MaxRuntimeInSeconds": 900}
+    resources = body["ResourceConfig"]
     assert (resources["InstanceType"], resources["InstanceCount"]) == ("ml.m4.xlarge", 1)
-    assert [channel["ChannelName"] for channel in asked["InputDataConfig"]] == ["train"]
-    metrics = [metric["Name"] for metric in asked["AlgorithmSpecification"]["MetricDefinitions"]]
+    assert [channel["ChannelName"] for channel in body["InputDataConfig"]] == ["train"]
+    metrics = [metric["Name"] for metric in body["AlgorithmSpecification"]["MetricDefinitions"]]
     assert metrics == ["episode_reward_mean", "episode_reward_max"]
-    words = asked["HyperParameters"]
-    assert words["rl.training.config.lr"] == "0.0005"
-    assert words["sagemaker_program"] == '"train_cartpole.py"'
-    assert words["sagemaker_estimator"] == '"RLEstimator"'
+    hyperparameters = body["HyperParameters"]
+    assert hyperparameters["rl.training.config.lr"] == "0.0005"
+    assert hyperparameters["sagemaker_program"] == '"train_cartpole.py"'
+    assert hyperparameters["sagemaker_estimator"] == '"RLEstimator"'
 
 
-def test_the_scripts_folder_is_uploaded(cloud, order) -> None:
-    with sagemaker_job.running(order, cloud.session, NAME):
+def test_the_folder_of_the_script_is_uploaded(fake_aws, job_request) -> None:
+    with sagemaker_job.running_job(job_request, fake_aws.session, NAME):
         pass
-    (archive,) = (body for body in map(unchunked, cloud.uploads) if body.startswith(GZIP))
-    with tarfile.open(fileobj=BytesIO(archive)) as opened:
-        assert "train_cartpole.py" in opened.getnames()
-    (asked,) = cloud.asked("CreateTrainingJob")
-    assert json.loads(asked["HyperParameters"]["sagemaker_submit_directory"]).startswith(f"s3://{BUCKET}/")
+    (archive,) = (body for body in map(upload_content, fake_aws.uploads) if body.startswith(GZIP))
+    with tarfile.open(fileobj=BytesIO(archive)) as tar:
+        assert "train_cartpole.py" in tar.getnames()
+    (body,) = fake_aws.request_bodies("CreateTrainingJob")
+    assert json.loads(body["HyperParameters"]["sagemaker_submit_directory"]).startswith(f"s3://{BUCKET}/")
 
 
-def unchunked(body: bytes) -> bytes:
-    """What is in an upload that came with a trailing checksum: `SIZE\\r\\n…`."""
+def upload_content(body: bytes) -> bytes:
+    """Return the content of an upload, without the chunk header `SIZE\\r\\n` of uploads with a trailing checksum."""
     size, newline, rest = body.partition(b"\r\n")
     return body if body.startswith(GZIP) or not newline else rest[: int(size, 16)]
 
 
 @pytest.mark.parametrize("error", [AssertionError, KeyboardInterrupt])
-def test_a_job_is_stopped_when_its_test_fails(cloud, order, error) -> None:
-    cloud.begin("InProgress")
-    with pytest.raises(error), sagemaker_job.running(order, cloud.session, NAME):
+def test_a_job_is_stopped_when_its_test_fails(fake_aws, job_request, error) -> None:
+    fake_aws.reset("InProgress")
+    with pytest.raises(error), sagemaker_job.running_job(job_request, fake_aws.session, NAME):
         raise error
-    assert cloud.asked("StopTrainingJob") == [{"TrainingJobName": NAME}]
+    assert fake_aws.request_bodies("StopTrainingJob") == [{"TrainingJobName": NAME}]
 
 
-def test_a_job_that_takes_too_long_is_stopped(cloud, order) -> None:
-    cloud.begin("InProgress")
-    too_long = pytest.raises(AssertionError, match="still InProgress after 0 s")
-    with too_long, sagemaker_job.running(order, cloud.session, NAME):
-        sagemaker_job.completed(cloud.session.sagemaker_client, NAME, limit=0, poll=0)
-    assert cloud.asked("StopTrainingJob")
+def test_a_job_that_exceeds_the_limit_is_stopped(fake_aws, job_request) -> None:
+    fake_aws.reset("InProgress")
+    error = pytest.raises(AssertionError, match="still InProgress after 0 s")
+    with error, sagemaker_job.running_job(job_request, fake_aws.session, NAME):
+        sagemaker_job.wait_for_completion(fake_aws.session.sagemaker_client, NAME, limit=0, poll=0)
+    assert fake_aws.request_bodies("StopTrainingJob")
 
 
-def test_a_job_that_fails_says_why_and_is_not_stopped_again(cloud, order) -> None:
-    cloud.begin("InProgress", "Failed")
-    failed = pytest.raises(AssertionError, match="the reward was no number")
-    with failed, sagemaker_job.running(order, cloud.session, NAME):
-        sagemaker_job.completed(cloud.session.sagemaker_client, NAME, poll=0)
-    assert not cloud.asked("StopTrainingJob")
+def test_a_failed_job_reports_its_reason_and_is_not_stopped(fake_aws, job_request) -> None:
+    fake_aws.reset("InProgress", "Failed")
+    error = pytest.raises(AssertionError, match="the reward was no number")
+    with error, sagemaker_job.running_job(job_request, fake_aws.session, NAME):
+        sagemaker_job.wait_for_completion(fake_aws.session.sagemaker_client, NAME, poll=0)
+    assert not fake_aws.request_bodies("StopTrainingJob")
 
 
-def test_the_image_is_that_of_the_accounts_registry() -> None:
+def test_the_image_is_that_of_the_registry_of_the_account() -> None:
     options = {"--aws-id": "12345678910", "--docker-base-name": "custom-rl-coach-image", "--tag": "1.0"}
-    words = {"--region": "cn-north-1", "--docker-image": None, **options}
+    values = {"--region": "cn-north-1", "--docker-image": None, **options}
     image = "12345678910.dkr.ecr.cn-north-1.amazonaws.com.cn/custom-rl-coach-image:1.0"
-    assert wanted.ecr_image(words.get) == image
+    assert image_options.ecr_image(values.get) == image

@@ -1,4 +1,4 @@
-"""Clipped PPO balances a pole: a few short iterations, for a test that it trains at all."""
+"""Train CartPole with Clipped PPO for a few short iterations: enough to test that training works."""
 
 from rl_coach.agents.clipped_ppo_agent import ClippedPPOAgentParameters
 from rl_coach.base_parameters import VisualizationParameters

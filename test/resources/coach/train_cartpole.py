@@ -4,10 +4,10 @@ from sagemaker_rl.coach_launcher import SageMakerCoachPresetLauncher
 
 
 class Launcher(SageMakerCoachPresetLauncher):
-    """All by its hyperparameters."""
+    """A launcher that takes all settings from hyperparameters."""
 
     def default_preset_name(self):
-        """Coach's own, which the tests do not use."""
+        """Return the default preset. The tests replace it with a hyperparameter."""
         return "CartPole_DQN"
 
 

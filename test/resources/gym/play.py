@@ -1,4 +1,4 @@
-"""Play an episode of each simple environment by chance; with `--film 1`, film one to the job's output."""
+"""Play an episode of each simple environment with random actions; with `--film 1`, record a video of one."""
 
 import argparse
 import os
@@ -7,42 +7,46 @@ import sys
 try:
     import gymnasium as gym
 
-    known = list(gym.registry)
+    environment_ids = list(gym.registry)
 except ImportError:
     import gym
 
-    known = [spec.id for spec in gym.envs.registry.all()]
+    environment_ids = [spec.id for spec in gym.envs.registry.all()]
 
 NAMES = ("CartPole", "MountainCar", "MountainCarContinuous", "Acrobot", "Pendulum", "FrozenLake", "Taxi")
 
 
 def newest(name):
-    """The registered id with the highest version: `CartPole-v1`."""
-    versions = [int(found.rsplit("-v", 1)[1]) for found in known if found.rsplit("-v", 1)[0] == name]
+    """Return the registered id with the highest version, such as `CartPole-v1`."""
+    versions = [
+        int(environment_id.rsplit("-v", 1)[1])
+        for environment_id in environment_ids
+        if environment_id.rsplit("-v", 1)[0] == name
+    ]
     return "%s-v%d" % (name, max(versions))
 
 
 def play(environment, steps, show=False):
-    """At most so many steps by chance; how many it took. Gymnasium's answers have five parts, gym's four."""
+    """Play at most `steps` random steps and return their number. `step` returns five values in gymnasium, four in gym."""
     environment.reset()
     for step in range(1, steps + 1):
         if show:
             environment.render(mode="rgb_array")
-        answer = environment.step(environment.action_space.sample())
-        if any(answer[2:-1]):
+        step_result = environment.step(environment.action_space.sample())
+        if any(step_result[2:-1]):
             return step
     return steps
 
 
 def film(folder):
-    """Film one episode; gym's Monitor draws it on the display and gives the pictures to ffmpeg."""
+    """Record a video of one episode: gym's Monitor draws on the display and sends the frames to ffmpeg."""
     environment = gym.wrappers.Monitor(gym.make(newest("CartPole")), folder, video_callable=lambda episode: True)
     play(environment, 500, show=True)
     environment.close()
 
 
 def main():
-    """Play, film, and leave a model behind."""
+    """Play, record a video if requested, and write a model."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--film", type=int, default=0)
     if parser.parse_args().film:

@@ -1,4 +1,4 @@
-"""PPO balances a pole for a few short iterations. Settings have the names of Ray 1; the launcher knows those of today."""
+"""Train CartPole with PPO for a few short iterations. The launcher translates the setting names of Ray 1."""
 
 import importlib.util
 
@@ -15,10 +15,10 @@ FRAMEWORK = "tf" if importlib.util.find_spec("tensorflow") else "torch"
 
 
 class Launcher(SageMakerRayLauncher):
-    """PPO with small batches."""
+    """A launcher for PPO with small batches."""
 
     def get_experiment_config(self):
-        """As a dictionary of Tune's."""
+        """Return the experiment as a dictionary for Tune."""
         return {
             "training": {
                 "env": ENVIRONMENT,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "integration"))
-import wanted
+import image_options
 
 CONFTEST = Path(__file__).resolve().parents[2] / "conftest.py"
 LOCAL = "test/integration/local --toolkit coach --docker-base-name custom-rl-coach-image --tag 1.0 --processor cpu"
@@ -48,7 +48,7 @@ def group() -> Group:
 def option(group):
     """Reads a command line as pytest would: a function from an option to its value."""
 
-    def option(line: str) -> wanted.Options:
+    def option(line: str) -> image_options.ReadOption:
         found = vars(group.parser.parse_args(shlex.split(line)))
         return lambda name: found[name.lstrip("-").replace("-", "_")]
 
@@ -56,12 +56,12 @@ def option(group):
 
 
 def test_the_documented_local_command_names_its_image(option) -> None:
-    assert wanted.image(option(LOCAL)) == "custom-rl-coach-image:1.0"
+    assert image_options.image(option(LOCAL)) == "custom-rl-coach-image:1.0"
 
 
 def test_the_documented_sagemaker_command_names_its_image_and_instance(option) -> None:
     asked = option(SAGEMAKER)
-    assert (wanted.ecr_image(asked), wanted.instance_type(asked)) == (ECR, "ml.m4.xlarge")
+    assert (image_options.ecr_image(asked), image_options.instance_type(asked)) == (ECR, "ml.m4.xlarge")
     assert asked("--role") == "SageMakerContainerBuildIntegrationTests"
 
 
@@ -80,21 +80,21 @@ def test_the_documented_sagemaker_command_names_its_image_and_instance(option) -
     ],
 )
 def test_what_is_not_said_is_that_of_sagemakers_own_image(option, line, image) -> None:
-    assert wanted.image(option(line)) == image
+    assert image_options.image(option(line)) == image
 
 
 def test_a_version_that_was_never_published_needs_a_name(option) -> None:
     with pytest.raises(pytest.UsageError, match=r"there is no version '9'.*--docker-base-name and --tag"):
-        wanted.image(option("--toolkit ray --toolkit-version 9"))
+        image_options.image(option("--toolkit ray --toolkit-version 9"))
 
 
 def test_the_tests_on_sagemaker_need_an_account(option) -> None:
     with pytest.raises(pytest.UsageError, match="--aws-id"):
-        wanted.ecr_image(option("--toolkit vw"))
+        image_options.ecr_image(option("--toolkit vw"))
 
 
 def test_an_instance_type_fits_the_processor(option) -> None:
-    found = [wanted.instance_type(option(f"--processor {name}")) for name in ("cpu", "gpu")]
+    found = [image_options.instance_type(option(f"--processor {name}")) for name in ("cpu", "gpu")]
     assert found == ["ml.c4.xlarge", "ml.p2.xlarge"]
 
 
