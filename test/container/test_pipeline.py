@@ -91,11 +91,11 @@ def test_a_broken_cell_fails_and_the_others_are_published(run, tmp_path, one_cel
     good = one_cell.write_project(tmp_path, FROM, CHECKS, f"1.{stamp}")
     bad = one_cell.write_project(tmp_path, FROM + "RUN echo 'a.cc:1:2: error: no' >&2; exit 2\n", CHECKS, f"2.{stamp}")
     report = run(good, bad)
-    passed, failed = report.cells
-    assert passed.outcome is Outcome.PASSED
-    assert [result.outcome for result in passed.smoke] == [Outcome.PASSED, Outcome.NOT_APPLICABLE]
-    assert all(resolve_reference(result.reference).digest == result.digest for result in passed.publish)
-    assert failed.build.failure.kind is FailureKind.COMPILE
+    good_report, bad_report = report.cells
+    assert good_report.outcome is Outcome.PASSED
+    assert [result.outcome for result in good_report.smoke] == [Outcome.PASSED, Outcome.NOT_APPLICABLE]
+    assert all(resolve_reference(result.reference).digest == result.digest for result in good_report.publish)
+    assert bad_report.build.failure.kind is FailureKind.COMPILE
     assert report_exit_code(report) == 1
 
 

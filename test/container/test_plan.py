@@ -185,15 +185,15 @@ def test_layers_are_uploaded_while_other_cells_are_built_and_no_tag_is_visible(p
     """One of two cells fails: no tag of the target is released, but the layers of the other cell are uploaded."""
     target = {"registry": upstream, "accept": []}
     (project / "targets.yaml").write_text(json.dumps({"version": 1, "targets": {"all": target}}))
-    recipe = project / "templates/other.Dockerfile.j2"
-    recipe.write_text(recipe.read_text() + "RUN sleep 6; false\n")
+    template = project / "templates/other.Dockerfile.j2"
+    template.write_text(template.read_text() + "RUN sleep 6; false\n")
     run_rlimages(project, "render")
     run_rlimages(project, "run", "--target", "all", "--jobs", "2", code=1)
     repository = f"planned-{os.getpid()}"
     with RegistryClient(upstream) as registry:
         assert registry.has_blob(repository, image_id(f"{repository}:tiny-1.0-cpu"))
         assert not registry.list_tags(repository)
-    recipe.write_text(recipe.read_text().replace("false", "true"))
+    template.write_text(template.read_text().replace("false", "true"))
     run_rlimages(project, "render")
     output = run_rlimages(project, "run", "--target", "all", "--jobs", "2")
     assert "2 passed" in output

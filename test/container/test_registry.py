@@ -17,7 +17,7 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
 
 @pytest.fixture
-def built(engine, stop, tmp_path, one_cell):
+def build_result(engine, stop, tmp_path, one_cell):
     """A new image whose cell has a unique tag."""
     version = f"1.{time.time_ns()}"
     cell = one_cell.write_project(tmp_path, f"FROM debian:bookworm-slim\nLABEL version={version}\n", {}, version)
@@ -26,17 +26,17 @@ def built(engine, stop, tmp_path, one_cell):
 
 
 @pytest.fixture
-def push(engine, stop, tmp_path, built):
+def push(engine, stop, tmp_path, build_result):
     def push(host: str):
         report = RunReport(
             run="r",
             command="publish",
             started="",
             seconds=0,
-            cells=(CellReport(cell=built.cell, build=built, image=built.image),),
+            cells=(CellReport(cell=build_result.cell, build=build_result, image=build_result.image),),
         )
-        project = Project(root=tmp_path, matrix=Matrix(name="m", cells=(built.cell,), frameworks={}, tools={}))
-        target = open_target(project, (built.cell,), to=host, environ={})
+        project = Project(root=tmp_path, matrix=Matrix(name="m", cells=(build_result.cell,), frameworks={}, tools={}))
+        target = open_target(project, (build_result.cell,), to=host, environ={})
         report = publish_images(
             report, target, project=project, engine=engine, folder=tmp_path, reused={}, allow_older=False,
             context=RunContext(environ={}, stop=stop), on_event=lambda _event: None,
@@ -46,14 +46,14 @@ def push(engine, stop, tmp_path, built):
     return push
 
 
-def test_a_push_has_the_digest_that_the_registry_reports(push, registry, built) -> None:
+def test_a_push_has_the_digest_that_the_registry_reports(push, registry, build_result) -> None:
     results = push(registry)
     assert [result.outcome for result in results] == [Outcome.PASSED, Outcome.PASSED]
     assert len({result.digest for result in results}) == 1
     for result in results:
         remote = resolve_reference(result.reference)
         assert remote.digest == result.digest
-        assert remote.image == built.image.id
+        assert remote.image == build_result.image.id
 
 
 def test_a_pushed_image_is_one_docker_manifest_as_sagemaker_needs(push, registry) -> None:
@@ -62,10 +62,10 @@ def test_a_pushed_image_is_one_docker_manifest_as_sagemaker_needs(push, registry
     assert sum(layer.size for layer in remote.layers) > 1_000_000
 
 
-def test_a_push_by_digest_is_found_again(push, registry, built) -> None:
+def test_a_push_by_digest_is_found_again(push, registry, build_result) -> None:
     result = push(registry)[0]
     repository = result.reference.rpartition(":")[0]
-    assert resolve_reference(f"{repository}@{result.digest}").image == built.image.id
+    assert resolve_reference(f"{repository}@{result.digest}").image == build_result.image.id
 
 
 def test_pushing_again_sends_nothing(push, registry) -> None:

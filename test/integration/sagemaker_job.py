@@ -30,8 +30,8 @@ class JobRequest:
 
 def new_name(script: str) -> str:
     """Return a unique job name, such as `rlimages-test-ray-train-cartpole-1a2b3c4d`."""
-    words = "-".join(re.findall("[a-z0-9]+", script.removesuffix(".py")))
-    return f"rlimages-test-{words}-{uuid.uuid4().hex[:8]}"
+    script_name = "-".join(re.findall("[a-z0-9]+", script.removesuffix(".py")))
+    return f"rlimages-test-{script_name}-{uuid.uuid4().hex[:8]}"
 
 
 def estimator(request: JobRequest, session: Any) -> Any:

@@ -63,14 +63,14 @@ def local_image(pytestconfig: pytest.Config) -> InspectedImage:
     reference = image_options.image(pytestconfig.getoption)
     engine = DockerEngine(run="integration", stop=Stop())
     try:
-        found = engine.inspect(reference)
+        image_facts = engine.inspect(reference)
     except ToolError as error:
         pytest.fail(str(error), pytrace=False)
     finally:
         engine.close()
-    if found is None:
+    if image_facts is None:
         pytest.fail(f"there is no image {reference} in the local store; build or pull it first", pytrace=False)
-    return found
+    return image_facts
 
 
 @pytest.fixture(scope="session")
@@ -167,8 +167,8 @@ def fit(
         )
         assert result.returncode == 0, result.stdout[-6000:]
         metrics = json.loads((tmp_path / "job.metrics").read_text())
-        found = {metric["Name"]: re.findall(metric["Regex"], result.stdout) for metric in metrics}
-        return TrainingResult(log=result.stdout, output=output, metrics=found)
+        image_facts = {metric["Name"]: re.findall(metric["Regex"], result.stdout) for metric in metrics}
+        return TrainingResult(log=result.stdout, output=output, metrics=image_facts)
 
     with local_mode.remove_leftovers(client, tmp_path):
         yield fit
