@@ -167,8 +167,8 @@ def fit(
         )
         assert result.returncode == 0, result.stdout[-6000:]
         metrics = json.loads((tmp_path / "job.metrics").read_text())
-        image_facts = {metric["Name"]: re.findall(metric["Regex"], result.stdout) for metric in metrics}
-        return TrainingResult(log=result.stdout, output=output, metrics=image_facts)
+        metric_values = {metric["Name"]: re.findall(metric["Regex"], result.stdout) for metric in metrics}
+        return TrainingResult(log=result.stdout, output=output, metrics=metric_values)
 
     with local_mode.remove_leftovers(client, tmp_path):
         yield fit
