@@ -1,4 +1,4 @@
-"""Apply acceptance profiles to images, and report the results."""
+"""Apply acceptance profiles (sets of requirements for an image) to images, and format the results."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,22 +30,22 @@ class AcceptanceResult:
     image: ImageFacts
     profile: Profile
     rules: Mapping[str, RuleResult]
-    """Result by name of the rule, for every rule."""
+    """Name of the rule -> its result, for every rule in `rules.RULES`."""
 
     @property
     def broken_rules(self) -> Mapping[str, RuleResult]:
-        """The rules that the image breaks. Without any, the profile accepts the image."""
+        """Name of the rule -> its result, for all rules that the image breaks; empty if the profile accepts it."""
         return {rule: result for rule, result in self.rules.items() if result.outcome is Outcome.FAILED}
 
 
 def apply_profile(image: ImageFacts, profile: Profile) -> AcceptanceResult:
-    """Apply every rule of a profile to an image."""
+    """Apply every acceptance rule to `image`, with the limits of `profile`. A broken rule is a result, not an error."""
     results = {name: rule(image, profile) for name, rule in RULES.items()}
     return AcceptanceResult(image=image, profile=profile, rules=results)
 
 
 def require_accepted(results: Iterable[AcceptanceResult]) -> None:
-    """Raise `AcceptanceError` if a rule is broken, with one line for each broken rule of all images."""
+    """Raise `AcceptanceError` if a result has a broken rule. The message has one line for each broken rule."""
     lines = [
         f"{result.image.reference}: {result.profile.name} refuses it: {rule}: {broken.reason}; {broken.remedy}"
         for result in results
@@ -64,10 +64,12 @@ def check_local_image(
     name: str = "",
     manifest: Manifest | None = None,
 ) -> tuple[AcceptanceResult, ...]:
-    """Apply profiles to an image of the local store (name or id) that is to be published under these tags.
+    """Apply `profiles` to an image of the local store (the engine's images), and return one result for each profile.
 
-    `name` replaces the image's name or id in the results. `manifest` is the manifest to publish; without it the rules
-    about manifests and compressed layers do not apply yet. Without profiles, nothing is read.
+    `image` is the name or id of the image, `tags` are those under which it is to be published. `name` replaces `image`
+    in the results. `manifest` is the manifest to publish; without it, the rules about manifests and compressed layers
+    do not apply. Without `profiles`, the image is not read and the result is empty. Raises `ToolError` if the local
+    store has no such image.
     """
     if not profiles:
         return ()
@@ -83,10 +85,12 @@ def accept_images(
     context: RunContext,
     on_result: Callable[[AcceptanceResult], None],
 ) -> None:
-    """Apply profiles to the images that each argument means, and pass each result to `on_result`.
+    """Apply acceptance profiles to images, and pass the result for each image and profile to `on_result`.
 
-    An argument is a reference that names a registry, an image of the local store, or a pattern of cell ids. Raises
-    `FactoryError` if a profile or an image does not exist. A refused image is a result, not an error.
+    Each of `arguments` is a reference that names a registry, a name or id of the local store (the engine's images), or
+    a pattern of cell ids. `matrix` is the path of the build matrix; None searches it upwards from the working folder,
+    and none is needed for images that are not cells. Raises `FactoryError` if a profile or an image does not exist. A
+    refused image is a result, not an error.
     """
     project = find_project(matrix, Path.cwd())
     known = load_profiles(project.root if project else None)
@@ -129,7 +133,7 @@ _MARKS = {Outcome.PASSED: "passed", Outcome.FAILED: "REFUSED", Outcome.NOT_APPLI
 
 
 def acceptance_lines(result: AcceptanceResult) -> Iterator[str]:
-    """Format a result for people: a headline, one line for each rule, and the remedy below each broken rule."""
+    """Yield the lines that show a result to people: a headline, each rule, and the remedy below each broken rule."""
     image, profile = result.image, result.profile
     decision = "refused" if result.broken_rules else "accepted"
     origin = LOCAL if image.origin == LOCAL else f"{format_size(image.bytes_read)} read"
@@ -141,7 +145,10 @@ def acceptance_lines(result: AcceptanceResult) -> Iterator[str]:
 
 
 def acceptance_facts(results: Iterable[AcceptanceResult]) -> list[dict[str, Any]]:
-    """Return results as JSON values. The keys do not change."""
+    """Return one JSON object for each of `results`: the image, the profile and the result of each rule.
+
+    Scripts read the output of `accept --json`, so the keys do not change.
+    """
     return [
         {
             "image": result.image.reference,

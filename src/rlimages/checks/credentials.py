@@ -17,10 +17,11 @@ _PAIR = re.compile(r"(?:^|\s)([A-Za-z_][A-Za-z0-9_]*)=(\S+)")
 
 
 def find_credentials(config: ImageConfig, names: Mapping[str, str], values: Mapping[str, str]) -> tuple[str, ...]:
-    """Return one phrase for each credential: where it is and what it is. The credential itself is never shown.
+    """Return one phrase for each credential in `config`, such as `ENV API_TOKEN holds a token`; empty if there is none.
 
-    `names`: pattern of variable names -> what such a variable holds; case does not matter. `values`: regular expression
-    -> what it finds. A variable with an empty value is no credential.
+    A phrase never shows the credential itself. `names` maps a pattern of variable names, in upper or lower case, to the
+    kind of credential that these variables hold. `values` maps a regular expression to the kind of credential that it
+    finds in a text. A variable with an empty value is no credential.
     """
     return tuple(dict.fromkeys(_find_in_config(config, names, values)))
 
@@ -58,7 +59,11 @@ def _kinds_in_text(text: str, values: Mapping[str, str]) -> Iterator[str]:
 
 
 def _split_step(step: str) -> tuple[str, list[tuple[str, str]], str]:
-    """Split a step of the history into ENV or ARG, the variables that it sets, and the rest of its text."""
+    """Split `step`, an entry of an image's history, into an instruction, variables and the remaining text.
+
+    The instruction is `ENV` or `ARG`, or empty. Build arguments that are recorded in a RUN step are returned as `ARG`,
+    with the command as the remaining text. The variables are pairs of name and value.
+    """
     instruction, _, text = step.partition(" ")
     if instruction in ("ENV", "ARG"):
         return instruction, _PAIR.findall(text), ""

@@ -1,8 +1,8 @@
 """Collect the facts of an image that the acceptance rules need, from the local store or from a registry.
 
-The two sources know different things. A local image has no manifest and no packed layers before it is published; the
-engine answers for its size and its files. A registry has the manifest; the files are found by reading all layers once.
-Nothing of an image is ever run.
+The two sources have different facts. A local image has no manifest and no packed layers before it is published; its
+size and its files are asked of the engine. A registry has the manifest; the files are found by reading all layers once.
+No program of an image is run.
 """
 
 import posixpath
@@ -32,38 +32,43 @@ from rlimages.system.units import format_size
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """PATH of a container whose image sets none, as Docker sets it."""
 LOCAL = "local store"
+"""The `origin` of facts that were read from the local store (the engine's images)."""
 _CONFIG_TYPES = (DOCKER_CONFIG, OCI_CONFIG)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageFacts:
-    """The facts of one image that acceptance rules judge. A fact that is not known is None, and decides no rule."""
+    """The facts of one image that acceptance rules check. A rule whose fact is None (not known) does not apply."""
 
     reference: str
-    """Name for people."""
+    """Name of the image in messages: the name or id of a local image, or the whole reference in a registry."""
     origin: str
     """`local store`, or the host of the registry."""
     id: str
     """`sha256:…`: the image id in the local store; in a registry the digest of the manifest or index."""
     manifest: Manifest | None
-    """Manifest of the image itself; None for a local image that is not packed yet."""
+    """Manifest of the image; None for a local image that is not packed yet, and for an index without images."""
     index: Manifest | None = None
-    """The index, if the reference names one; `manifest` is then that of one of its entries."""
+    """The index (list of manifests) that the reference names; `manifest` is then that of one of its entries. None if
+    the reference names one manifest."""
     index_entries: tuple[IndexEntry, ...] = ()
     config: ImageConfig | None
-    """Configuration; None for a manifest that is not an image."""
+    """Configuration of the image; None if the manifest is not that of an image, such as an attestation."""
     unpacked_size: int | None
     """Bytes of the files of all layers; None if the layers cannot be read."""
     path_kinds: Mapping[str, PathKind] | None
-    """Those of `paths_to_read` that exist; None if the layers cannot be read."""
+    """Path -> kind of file, for those of `paths_to_read` that exist; None if the layers cannot be read."""
     tags: tuple[str, ...] = ()
-    """Tags that the image has or would get; none for a reference by digest."""
+    """Tags that the image has or would get; empty for a reference by digest."""
     bytes_read: int = 0
     """Bytes that were fetched from the registry for these facts."""
 
 
 def paths_to_read(config: ImageConfig, profiles: Sequence[Profile]) -> tuple[str, ...]:
-    """Return the absolute paths whose existence in an image decides rules of these profiles."""
+    """Return the absolute paths that rules of `profiles` look up in an image, each once.
+
+    These are the paths that must not exist, and those at which required programs may be. `config` has the image's PATH.
+    """
     paths = [path for profile in profiles for path in profile.absent]
     for profile in profiles:
         for program in profile.programs:
@@ -72,7 +77,10 @@ def paths_to_read(config: ImageConfig, profiles: Sequence[Profile]) -> tuple[str
 
 
 def program_paths(program: str, config: ImageConfig, profile: Profile) -> list[str]:
-    """Return the paths at which a program is looked up, in order: the folders of the profile, then the image's PATH."""
+    """Return the absolute paths at which `program`, which `profile` requires, is searched in an image, in order.
+
+    First come the paths that `profile` lists for it, then the folders on the image's PATH, which is in `config`.
+    """
     env = dict(entry.partition("=")[::2] for entry in config.env)
     folders = [folder for folder in env.get("PATH", DEFAULT_PATH).split(":") if folder.startswith("/")]
     return [*profile.programs[program], *(posixpath.join(folder, program) for folder in folders)]
@@ -81,9 +89,10 @@ def program_paths(program: str, config: ImageConfig, profile: Profile) -> list[s
 def read_local_facts(
     store: ImageStore, name: str, tags: Sequence[str], profiles: Sequence[Profile], *, manifest: Manifest | None = None
 ) -> ImageFacts:
-    """Return the facts of an image of the local store, which has or would get these tags.
+    """Return the facts of the image `name` (name or id) of the local store, which has or would get `tags`.
 
-    `manifest` is the manifest to publish, if the image is packed already. Raises `ToolError` if there is no such image.
+    Only files that rules of `profiles` need are looked up. `manifest` is the manifest to publish, if the image is
+    packed already. Raises `ToolError` if the local store has no image `name`.
     """
     image, config = store.inspect(name), store.read_config(name)
     if image is None or config is None:
@@ -105,8 +114,10 @@ def read_remote_facts(
 ) -> ImageFacts:
     """Return the facts of an image in a registry. All its layers are read once, and none is kept.
 
-    If the reference names an index, the facts are those of its entry for a platform of the first profile, or else of
-    its first image. Raises `RegistryError` if the reference does not exist, or a layer is not what the manifest says.
+    If `reference` names an index (list of manifests), the facts are those of its entry for a platform of the first of
+    `profiles`, or else of its first image. Only files that rules of `profiles` need are looked up. `context` gets a
+    note and can stop the reading. Raises `RegistryError` if `reference` does not exist, or if a layer has not the
+    digest or size that the manifest states.
     """
     repository = reference.repository
     by_digest = reference.tag_or_digest.startswith("sha256:")
@@ -150,7 +161,10 @@ def _choose_entry(entries: Sequence[IndexEntry], profiles: Sequence[Profile]) ->
 def _read_layers(
     registry: RegistryClient, repository: str, manifest: Manifest, paths: Sequence[str], context: RunContext
 ) -> PathIndex | None:
-    """Read all layers and return what is at `paths`; None if a layer is neither plain tar nor gzip (such as zstd)."""
+    """Read all layers of the image `manifest` in `repository`, and return an index of the files at `paths`.
+
+    Return None if a layer is neither plain tar nor gzip, such as a zstd layer. Nothing is read then.
+    """
     layers = manifest.layers
     if not all(layer.media_type.endswith(("tar", "gzip")) for layer in layers):
         return None

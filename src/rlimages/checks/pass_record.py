@@ -1,7 +1,8 @@
-"""Pass records: an image passed all its checks. They are stored on this machine and beside the image in its registry.
+"""Make, store and find pass records. A pass record states that an image passed all its checks.
 
-A promotion, and the reuse of an image from a registry, need the pass record of exactly this image and these checks. The
-check cache (`smoke`) is another thing: it remembers single checks on this machine, to save time.
+Records are stored on this machine and beside the image in its registry. A promotion, and the reuse of an image from a
+registry, need the pass record of exactly this image and these checks. The check cache (`smoke`) is a different thing:
+it has the results of single checks on this machine, to save time.
 """
 
 import json
@@ -19,6 +20,7 @@ from rlimages.registry.client import RegistryClient
 from rlimages.system.files import read_text, write_atomically
 
 RECORD_TYPE = "application/vnd.rlimages.smoke.v1+json"
+"""Media type of a pass record in a registry, as artifact type and as type of its only layer."""
 _EMPTY = b"{}"
 _EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 """The media type of an artifact's empty configuration (OCI image specification, "Guidance for an Empty Descriptor")."""
@@ -28,26 +30,27 @@ _DIGITS_IN_TAG = 32
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PassRecord:
-    """The statement that one image passed one suite of checks."""
+    """The statement that one image passed one suite (all check programs of a cell)."""
 
     cell: str
+    """Id of the cell that the image was checked for."""
     image: str
     """`sha256:…` of the image's configuration, which includes the digests of its layers."""
     suite: str
-    """`sha256:…` of the check programs, see `suite.suite_digest`."""
+    """`sha256:…` of the names and contents of the check programs, see `suite.suite_digest`."""
     checks: Mapping[str, str]
-    """Check -> outcome, `passed` or `not applicable`."""
+    """Name of the check -> outcome, which is `passed` or `not applicable`."""
     at: str
     """Time of the checks: ISO 8601, UTC."""
 
     @property
     def tag(self) -> str:
-        """The tag of the record beside the image, and the name of its file."""
+        """The tag of the record in the image's repository; on this machine, its file is `<tag>.json`."""
         return record_tag(self.image, self.suite)
 
     @property
     def content(self) -> bytes:
-        """The record as it is stored: JSON with sorted keys."""
+        """The bytes of the record in a file or a registry: JSON with sorted keys."""
         values = {
             "cell": self.cell,
             "image": self.image,
@@ -59,7 +62,10 @@ class PassRecord:
 
 
 def record_tag(image: str, suite: str) -> str:
-    """Return the tag under which a registry has the record of an image and a suite, given their digests."""
+    """Return the tag under which a registry has a pass record: `smoke-<digits>-<digits>`.
+
+    `image` is the image's id (the digest of its configuration), `suite` the digest of its check programs.
+    """
     return f"smoke-{_digits(image)}-{_digits(suite)}"
 
 
@@ -68,7 +74,11 @@ def _digits(digest: str) -> str:
 
 
 def make_record(image: str, programs: Sequence[Path], results: Sequence[SmokeResult]) -> PassRecord | None:
-    """Return the record of these results; None unless all programs passed or did not apply, and at least one passed."""
+    """Return a pass record with the current time, or None if the image did not pass.
+
+    `image` is the image's id, `programs` are the check programs of its cell, and `results` their results. The image
+    passed if each program has a result, at least one passed, and all others passed or did not apply.
+    """
     outcomes = [result.outcome for result in results]
     good = {Outcome.PASSED, Outcome.NOT_APPLICABLE}
     if Outcome.PASSED not in outcomes or not set(outcomes) <= good or len(results) != len(programs):
@@ -83,7 +93,10 @@ def make_record(image: str, programs: Sequence[Path], results: Sequence[SmokeRes
 
 
 def parse_record(content: bytes, source: str) -> PassRecord:
-    """Parse a stored record. Raises `RegistryError` that names `source` if it is not one."""
+    """Parse the content of a stored pass record.
+
+    Raises `RegistryError` if it is not a pass record; `source` is the file or reference that the message names.
+    """
     try:
         values: dict[str, Any] = json.loads(content)
         texts = {name: str(values[name]) for name in ("cell", "image", "suite", "at")}
@@ -93,21 +106,24 @@ def parse_record(content: bytes, source: str) -> PassRecord:
 
 
 def store_record(record: PassRecord, folder: Path) -> None:
-    """Store a record on this machine, in `folder`."""
+    """Write a pass record to the file `<tag>.json` in `folder`. An existing file is replaced."""
     write_atomically(folder / f"{record.tag}.json", record.content)
 
 
 def newest_record(image: str, folder: Path) -> PassRecord | None:
-    """Return the newest record of an image on this machine, whatever its suite; None if there is none."""
+    """Return the newest pass record in `folder` for an image, of any suite; None if there is none.
+
+    `image` is the image's id. The time of the checks decides which record is the newest.
+    """
     paths = folder.glob(f"{record_tag(image, '')}*.json")
     records = [parse_record(path.read_bytes(), str(path)) for path in paths]
     return max(records, key=lambda record: record.at, default=None)
 
 
 def attach_record(record: PassRecord, subject: Manifest, registry: RegistryClient, repository: str) -> None:
-    """Store a record beside the image, as an OCI artifact whose subject is the image's manifest.
+    """Push a pass record to `repository`, as an OCI artifact whose subject is the image's manifest `subject`.
 
-    A record that exists there already is kept: the first one says when the image was checked.
+    If `repository` has a record with this tag, nothing is pushed: the first record has the time of the checks.
     """
     if registry.read_manifest(repository, record.tag) is not None:
         return
@@ -132,7 +148,12 @@ def attach_record(record: PassRecord, subject: Manifest, registry: RegistryClien
 def find_record(
     image: str, suite: str, *, registry: RegistryClient, repository: str, folder: Path
 ) -> PassRecord | None:
-    """Return the record of an image and a suite from this machine's `folder`, or else from the image's repository."""
+    """Return the pass record of an image and a suite; None if there is none.
+
+    `image` is the image's id, `suite` the digest of its check programs. The record is searched in `folder` on this
+    machine, then in `repository`, the image's repository in `registry`. Raises `RegistryError` if the stored record
+    cannot be parsed.
+    """
     tag = record_tag(image, suite)
     path = folder / f"{tag}.json"
     text = read_text(path)

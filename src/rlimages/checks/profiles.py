@@ -17,6 +17,7 @@ from rlimages.system.files import read_data, read_text
 from rlimages.system.units import parse_size
 
 PROFILES_FILE = "acceptance.yaml"
+"""Name of the built-in file in the package's data, and of a project's own file beside its build matrix."""
 # Binary units only: AWS states its limits in MiB and GiB, and "10 GB" in their place would be a smaller limit.
 Size = Annotated[str, Field(pattern=r"^\d+ (B|KiB|MiB|GiB)$", description="10 GiB")]
 Folder = Annotated[str, Field(pattern=r"^/[^\s]+$", description="An absolute path.")]
@@ -26,7 +27,7 @@ Reasons = dict[str, str | None]
 
 
 class RawProfile(StrictModel):
-    """A profile as a file states it. Keys that it does not set are taken from the profile that it extends."""
+    """An acceptance profile as it is written in `acceptance.yaml`, before the profile that it extends is merged in."""
 
     extends: Name | None = None
     # Required in every profile and not inherited: somebody who changes limits must have verified them on that day.
@@ -59,7 +60,7 @@ class RawProfile(StrictModel):
 
 
 class RawProfiles(StrictModel):
-    """The content of `acceptance.yaml`."""
+    """The content of `acceptance.yaml`: its version and its profiles by name, not merged yet."""
 
     version: Literal[1] = Field(description="Version of this format.")
     profiles: dict[Name, RawProfile] = Field(min_length=1)
@@ -67,7 +68,10 @@ class RawProfiles(StrictModel):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Profile:
-    """A complete acceptance profile. The fields are the keys of the file; sizes are in bytes, and None is no limit."""
+    """A complete acceptance profile: its own keys and those that it inherits.
+
+    The fields are the keys of `acceptance.yaml`, see `RawProfile`. Sizes are in bytes; None means no limit.
+    """
 
     name: str
     as_of: str
@@ -97,12 +101,13 @@ _EXPRESSION_KEYS = ("labels", "optional_labels")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Profiles:
-    """All acceptance profiles that a project can use."""
+    """All acceptance profiles that a project can use: the built-in ones and its own."""
 
     by_name: Mapping[str, Profile]
+    """Name of the profile -> profile."""
 
     def find(self, name: str) -> Profile:
-        """Return the profile of this name. Raises `SelectionError` if there is none."""
+        """Return the profile with this name. Raises `SelectionError` if there is no profile with this name."""
         if name not in self.by_name:
             hint = did_you_mean(name, self.by_name) or f"; there are {', '.join(self.by_name)}"
             raise SelectionError(f"there is no acceptance profile '{name}'{hint}")
@@ -110,12 +115,12 @@ class Profiles:
 
 
 def parse_profiles(text: str | None = None, name: str = PROFILES_FILE) -> Profiles:
-    """Return the built-in profiles, with the changes and additions of a project's own file.
+    """Return the built-in profiles, with the changes and additions of a project's own `acceptance.yaml`.
 
-    `text` is the content of the file, `name` its name for messages. A profile inherits the keys that it does not set
-    from the profile that it extends, or else from the existing profile of its name. Mappings are merged key by key, and
-    null removes a key; any other value replaces the inherited one. Raises `ConfigError` with all mistakes and their
-    places.
+    `text` is the content of the project's file, or None if it has none; `name` is its name in messages. A profile
+    inherits the keys that it does not set from the profile that it extends, or else from the existing profile with its
+    name. Mappings are merged key by key, and null removes a key; any other value replaces the inherited one. Raises
+    `ConfigError` that lists all mistakes with line and column.
     """
     values: dict[str, dict[str, Any]] = {}
     _add_file(values, _built_in_text(), f"{PROFILES_FILE} of rlimages")
@@ -125,7 +130,10 @@ def parse_profiles(text: str | None = None, name: str = PROFILES_FILE) -> Profil
 
 
 def load_profiles(root: Path | None) -> Profiles:
-    """Return the profiles of the project in a folder; None stands for no project. Raises `ConfigError`."""
+    """Return the built-in profiles, merged with `acceptance.yaml` in the folder `root` of a project if it exists.
+
+    Without a project, `root` is None. Raises `ConfigError` if the file has mistakes.
+    """
     return parse_profiles(read_text(root / PROFILES_FILE) if root else None)
 
 
@@ -135,7 +143,11 @@ def _built_in_text() -> str:
 
 
 def _add_file(profiles: dict[str, dict[str, Any]], text: str, name: str) -> None:
-    """Merge the profiles of a file into `profiles`. A profile may extend those above it and those of earlier files."""
+    """Merge the profiles in `text` into `profiles`, which maps a profile's name to its keys and values.
+
+    A profile may extend the profiles above it in the file and those in `profiles`. `name` is the name of the file in
+    messages. Raises `ConfigError` that lists all mistakes.
+    """
     document = load_yaml(text, name)
     raw = validate_document(document, name, RawProfiles)
     problems: list[Problem] = []
@@ -188,7 +200,7 @@ def _complete(name: str, values: Mapping[str, Any]) -> Profile:
 
 
 def _freeze(value: Any) -> Any:
-    """Return a value of the file with tuples in place of lists."""
+    """Return `value`, which was read from YAML, with tuples in place of all lists, also inside of mappings."""
     if isinstance(value, dict):
         return {key: _freeze(inner) for key, inner in value.items()}
     return tuple(value) if isinstance(value, list) else value

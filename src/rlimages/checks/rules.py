@@ -1,4 +1,4 @@
-"""The acceptance rules. Each rule compares the facts of an image with a profile, and explains its result.
+"""Define the acceptance rules. Each rule compares the facts of an image with a profile, and explains its result.
 
 The limits and media types, with the source of each, are in the profiles (`data/acceptance.yaml`), not here.
 """
@@ -23,11 +23,11 @@ class RuleResult:
     """The result of one rule for one image."""
 
     outcome: Outcome
-    """PASSED, FAILED, or NOT_APPLICABLE if the rule has no limit or the needed fact is not known."""
+    """PASSED, FAILED, or NOT_APPLICABLE if the profile has no limit or the needed fact of the image is not known."""
     reason: str
-    """What was found. A credential is described and never shown."""
+    """The values that were found and compared, for people. A credential is described and never shown."""
     remedy: str = ""
-    """How to fix it; empty unless the rule failed."""
+    """How to fix the image; empty unless the rule failed."""
 
 
 def _passed(reason: str) -> RuleResult:
@@ -55,7 +55,7 @@ _SMALLER = (
 
 
 def _no_manifest(image: ImageFacts) -> RuleResult:
-    """Return the result of a rule about manifests for an image that has none."""
+    """Return the result NOT_APPLICABLE, for a rule about manifests and an image whose `manifest` is None."""
     if image.index is not None:
         return _not_applicable("the index names no image")
     return _not_applicable("not packed yet; publishing makes a Docker manifest, schema 2")
@@ -172,7 +172,11 @@ def _unpacked_size(image: ImageFacts, profile: Profile) -> RuleResult:
 
 
 def _within(size: int, limit: int | None, subject: str, consequence: str, remedy: str) -> RuleResult:
-    """Compare bytes with a limit. `subject` starts the reason, `consequence` ends it if the limit is exceeded."""
+    """Return PASSED if `size` is at most `limit` (both in bytes), else FAILED; NOT_APPLICABLE if `limit` is None.
+
+    The reason of the result starts with `subject`, such as "the largest layer has". If `limit` is exceeded, the reason
+    ends with `consequence`, and `remedy` is the remedy of the result.
+    """
     if limit is None:
         return _not_applicable(f"{subject} {format_binary_size(size)}, and no limit is known")
     if size > limit:
@@ -304,8 +308,11 @@ RULES: Mapping[str, Callable[[ImageFacts, Profile], RuleResult]] = {
     "tags": _tags,
     "labels": _labels,
 }
-"""Rule by name. The names are public: reports, scripts and `docs/acceptance.md` use them, so they do not change."""
+"""Name of the rule -> rule, in the order of the output.
+
+The names are public: reports, scripts and `docs/acceptance.md` use them, so they do not change.
+"""
 
 
-def _or(words: Sequence[str]) -> str:
-    return " or ".join(words)
+def _or(values: Sequence[str]) -> str:
+    return " or ".join(values)

@@ -1,8 +1,10 @@
 """Run the check programs of a cell inside its image, and cache the results of those that passed.
 
+`cell.json` is the file that a check gets: the properties of the cell and the configuration of the image.
+
 The check cache is not a pass record (`pass_record`). An entry of the cache is one check that passed for one image with
-one `cell.json`. It stays on this machine, only saves time, and may be deleted. A pass record says that a whole suite
-passed; it is stored in registries too, and a promotion requires it.
+one `cell.json`. It stays on this machine, only saves time, and may be deleted. A pass record states that all checks of
+a cell passed; it is stored in registries too, and a promotion requires it.
 """
 
 import hashlib
@@ -38,11 +40,13 @@ def run_checks(
     cache: Path | None = None,
     on_progress: Callable[[str], None] = lambda _check: None,
 ) -> tuple[SmokeResult, ...]:
-    """Run all checks inside an image, one after the other, and return their results. A failed check stops no other.
+    """Run all `checks` inside `image`, one after the other, and return one result for each.
 
-    `folder` gets the log of each check, and the folder `checks/` that is mounted into the containers. `cache` is the
-    folder of the check cache: a check that is in it is not run again. `timeout` is in seconds, for each check.
-    `on_progress` gets the name of each check that starts. An image without checks has one result, FAILED.
+    The other checks run even if one fails. After `stop` is set, the remaining checks are SKIPPED. Without `checks`,
+    there is one result, FAILED. `cell` is the cell of the image. Logs are written to `folder`, and so are the files
+    below `checks/` that are mounted into the containers. `cache` is the folder of the check cache; a check that passed
+    before for this image is read from it and not run. None uses no cache. `timeout` is in seconds, for each check.
+    `on_progress` is called with the name of each check that starts.
     """
     if not checks:
         return (_result(cell, "any", Outcome.FAILED, "there is no check for this cell"),)
@@ -82,7 +86,11 @@ def _result(cell: Cell, check: str, outcome: Outcome, reason: str, seconds: floa
 
 
 def _outcome_of(run: ContainerRun, timeout: float) -> tuple[Outcome, str]:
-    """Return the outcome by the exit status, and the last line printed as its reason."""
+    """Return the outcome and the reason of the check that `run` is the result of; `timeout` was its limit in seconds.
+
+    The exit status decides the outcome: 0 is PASSED, 77 NOT_APPLICABLE, and any other FAILED. The reason is the last
+    line that the check printed. An interrupted check, one that took too long and one that did not start are FAILED.
+    """
     process = run.process
     if process.cancelled:
         return Outcome.FAILED, "interrupted"
@@ -95,7 +103,10 @@ def _outcome_of(run: ContainerRun, timeout: float) -> tuple[Outcome, str]:
 
 
 def cached_result(cell: Cell, image: InspectedImage, check: SmokeCheck, cache: Path | None) -> SmokeResult | None:
-    """Return the cached PASS of a check for this image; None if there is none, or no cache."""
+    """Return a PASSED result of `check` for `image` from the folder `cache` of the check cache.
+
+    Return None if `cache` is None or has no entry for them. The result belongs to `cell`, the cell of the image.
+    """
     text = read_text(_cache_path(image, check, cache)) if cache else None
     if text is None:
         return None
@@ -116,6 +127,9 @@ def _cache_result(image: InspectedImage, check: SmokeCheck, cache: Path, result:
 
 
 def _cache_path(image: InspectedImage, check: SmokeCheck, cache: Path) -> Path:
-    """Return the file of an entry. Its name is a hash of what a check depends on: image, program and `cell.json`."""
+    """Return the path of the cache entry for `image` and `check`, in the folder `cache`.
+
+    Its name is a hash of all that the result of a check depends on: image, program and `cell.json`.
+    """
     key = json.dumps([image.image.id, check.program.name, check_input(check.cell, image)], sort_keys=True)
     return cache / f"{hashlib.sha256(key.encode() + check.program.read_bytes()).hexdigest()}.json"

@@ -1,6 +1,7 @@
-"""Find the check programs of a cell (its suite), and write down what they are given.
+"""Find the check programs of a cell (its suite), and compose their input, `cell.json`.
 
-A check program is `smoke/check_<name>.py`. It runs inside the image and has nothing but the image and `cell.json`.
+A check program is `smoke/check_<name>.py`. It runs inside the image, without network, and can read only the image and
+`cell.json`.
 """
 
 import hashlib
@@ -17,27 +18,27 @@ from rlimages.project.project import Project
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SmokeCheck:
-    """A check program, and the cell that it verifies: the cell of the image, or one that it extends."""
+    """A check program, and the cell whose properties it verifies: the image's cell, or one that this cell extends."""
 
     program: Path
     cell: Cell
 
     @property
     def name(self) -> str:
-        """The name of the program without `check_` and `.py`."""
+        """The name of the check: the file name of its program without `check_` and `.py`."""
         return self.program.stem.removeprefix("check_")
 
 
 CheckPrograms = Callable[[Cell], Sequence[Path]]
-"""Function that returns the check programs of a cell."""
+"""Function that returns the paths of the check programs of a cell."""
 
 
 def find_checks(roots: Sequence[Path], cell: Cell, cells_by_id: Mapping[str, Cell]) -> tuple[SmokeCheck, ...]:
-    """Return the checks of a cell: those of all images, those of its toolkit, and those of the cells that it extends.
+    """Return the checks of `cell`: those of all images, those of its toolkit, and those of the cells that it extends.
 
-    `roots` are the project and its parent projects; `cells_by_id` has all cells that may be extended. A toolkit's
-    program replaces a common one of the same name. The checks of a parent's toolkit verify the parent's cell: its
-    version, not the child's.
+    `roots` are the folders of the project and its parent projects, the project first. `cells_by_id` maps the id of each
+    cell that may be extended to the cell. A toolkit's program replaces a common one with the same file name. The checks
+    of an extended cell's toolkit verify the extended cell: its version, not that of `cell`.
     """
     cell_of_toolkit: dict[str, Cell] = {}
     ancestor: Cell | None = cell
@@ -54,12 +55,15 @@ def find_checks(roots: Sequence[Path], cell: Cell, cells_by_id: Mapping[str, Cel
 
 
 def check_programs(project: Project) -> CheckPrograms:
-    """Return a function that gives the check programs of a cell of this project."""
+    """Return a function that returns the paths of the check programs of a cell of `project`."""
     return lambda cell: [check.program for check in find_checks(project.roots, cell, project.cells_by_id)]
 
 
 def check_input(cell: Cell, image: InspectedImage) -> dict[str, Any]:
-    """Return the content of `/checks/cell.json`: what the matrix promises, and the configuration of the image."""
+    """Return the JSON object that checks read from `/checks/cell.json`.
+
+    It has the properties of `cell` that the matrix states, and the configuration and the size in bytes of `image`.
+    """
     framework = cell.framework
     return {
         "id": cell.id,
@@ -86,6 +90,6 @@ def check_input(cell: Cell, image: InspectedImage) -> dict[str, Any]:
 
 
 def suite_digest(programs: Sequence[Path]) -> str:
-    """Return the digest of a suite, from the name and content of each program. Their order does not matter."""
+    """Return the digest (`sha256:…`) of the names and contents of check programs. Their order does not matter."""
     lines = sorted(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in programs)
     return sha256_digest("\n".join(lines).encode())
