@@ -34,7 +34,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         module = vars(item).get("module") or item.getparent(pytest.Module).module
         if module.__name__.rpartition(".")[2] not in SPREAD:
-            item.add_marker(pytest.mark.xdist_group("tiny" if "tiny_project" in vars(module) else module.__name__))
+            shares_tiny = "tiny_project" in Path(module.__file__).read_text()
+            item.add_marker(pytest.mark.xdist_group("tiny" if shares_tiny else module.__name__))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -17,7 +17,7 @@ def project(tmp_path: Path) -> Iterator[Path]:
     """A committed project with the cells `tiny-…` and `other-…`, each with its own Dockerfile."""
     root = tmp_path / "project"
     repository = f"planned-{os.getpid()}"
-    tiny_project.write(root, {})
+    tiny_project.write_project(root, {})
     matrix = root / "build_matrix.yaml"
     text = matrix.read_text().replace("repository: tiny", f"repository: {repository}")
     other = text[text.index("  tiny:") :].replace("tiny", "other").replace("aliases: [other-cpu]", "aliases: []")

@@ -25,7 +25,7 @@ UNIQUE = "RUN cat /proc/sys/kernel/random/uuid >/etc/unique\n"
 
 @pytest.fixture
 def project(tmp_path: Path, client: docker.DockerClient) -> Iterator[Path]:
-    tiny_project.write(tmp_path, {})
+    tiny_project.write_project(tmp_path, {})
     matrix = (tmp_path / "build_matrix.yaml").read_text()
     (tmp_path / "build_matrix.yaml").write_text(matrix.replace("repository: tiny", "repository: tiny-again"))
     (tmp_path / "templates/build").mkdir()
