@@ -10,7 +10,7 @@ class FactoryError(Exception):
 
 
 class ConfigError(FactoryError):
-    """A mistake in a file that people write. The text has one line for each mistake.
+    """One or more mistakes in a file that people write. The text has one line for each mistake.
 
     These files are `build_matrix.yaml`, `targets.yaml`, `acceptance.yaml`, files of waivers, files of base overrides,
     and `build_matrix.lock.yaml`, which is committed and may be edited.
@@ -20,51 +20,51 @@ class ConfigError(FactoryError):
 
 
 class JobError(FactoryError):
-    """A training job, transform job or endpoint that SageMaker would refuse, or whose files do not exist."""
+    """A training job, transform job or endpoint that SageMaker would refuse, or that needs files that do not exist."""
 
     exit_code = 2
 
 
 class InvocationError(FactoryError):
-    """A model server sent no answer, or no complete answer within the time limit."""
+    """A request to a model server that got no answer, or no complete answer within the time limit."""
 
 
 class UnreachableError(InvocationError):
-    """No model server listens at the address, or it closed the connection."""
+    """A request to a model server at whose address nothing listens, or that closed the connection."""
 
 
 class UsageError(FactoryError):
-    """An argument that is well-formed for the parser but cannot be met: an unknown region, an invalid pattern."""
+    """An argument whose value is well-formed but cannot be used: an unknown region, an invalid pattern."""
 
     exit_code = 2
 
 
 class StaleError(FactoryError):
-    """A Dockerfile or lock on disk differs from what the matrix and the templates give now."""
+    """A generated file (Dockerfile, lock) that differs from what the build matrix and the templates give now."""
 
     exit_code = 3
 
 
 class ToolError(FactoryError):
-    """A program or the Docker engine is missing, too old or does not answer."""
+    """A program, or the Docker engine, that is missing, too old or does not answer."""
 
     exit_code = 4
 
 
 class SelectionError(FactoryError):
-    """No cell or image matches a selection. A run that builds nothing must not count as passed."""
+    """A selection that matches no cell or image: a run that builds nothing must not count as passed."""
 
     exit_code = 5
 
 
 class TemplateError(FactoryError):
-    """A template cannot be rendered."""
+    """A Dockerfile template that cannot be rendered."""
 
     exit_code = 6
 
 
 class RegistryError(FactoryError):
-    """A registry refused a request, did not answer, or has other content than was pushed."""
+    """A registry that refused a request, did not answer, or has other content than was pushed."""
 
     exit_code = 7
 
@@ -76,17 +76,17 @@ class AcceptanceError(FactoryError):
 
 
 class Interrupted(FactoryError):
-    """The command was stopped by SIGINT or SIGTERM. Shells use 130 (128 + SIGINT) for Ctrl-C."""
+    """The end of a command that SIGINT or SIGTERM stopped."""
 
-    exit_code = 130
+    exit_code = 130  # 128 + SIGINT: the status that shells report for Ctrl-C
 
 
-def did_you_mean(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
-    """Return `; did you mean 'x'?` for the known word that is most similar, or an empty string.
+def did_you_mean(name: str, known_names: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """Return `; did you mean 'x'?`, where x is the one of `known_names` that is most similar to the unknown `name`.
 
-    `cutoff` is the least similarity from 0 to 1; 0.6 is the default of `difflib`.
+    Return an empty string if none has a similarity of at least `cutoff` (from 0 to 1; 0.6 is the default of `difflib`).
     """
     from difflib import get_close_matches
 
-    matches = get_close_matches(word, list(known), n=1, cutoff=cutoff)
+    matches = get_close_matches(name, list(known_names), n=1, cutoff=cutoff)
     return f"; did you mean '{matches[0]}'?" if matches else ""

@@ -13,9 +13,10 @@ Model = TypeVar("Model", bound="BaseModel")
 
 
 def validate_document(document: Document, name: str, schema: type[Model]) -> Model:
-    """Return the document as an instance of the model `schema`.
+    """Return the values of `document` as an instance of the pydantic model `schema`.
 
-    `name` is the file's name in messages. Raise `ConfigError` with all mistakes.
+    Raise `ConfigError` with all mistakes, each on a line of its own, if the document breaks the schema. `name` is the
+    file's name in these messages.
     """
     from pydantic import ValidationError
 
@@ -26,7 +27,10 @@ def validate_document(document: Document, name: str, schema: type[Model]) -> Mod
 
 
 def _problem(document: Document, details: Any, schema: Any) -> Problem:
-    """Return one of pydantic's errors as a problem, in words for readers of the file."""
+    """Return the position and a message for one of pydantic's errors, in words for people who write the file.
+
+    `details` is an item of `ValidationError.errors()`. `schema` is the model of the whole document.
+    """
     # pydantic ends the path of a mistake in a mapping's key with "[key]", which is not part of the document
     path: KeyPath = tuple(part for part in details["loc"] if part != "[key]")
     kind, context = details["type"], details.get("ctx", {})
@@ -59,7 +63,7 @@ def _problem(document: Document, details: Any, schema: Any) -> Problem:
 
 
 def _known_keys(schema: Any, path: KeyPath) -> list[str]:
-    """Return the keys that the schema allows at a path."""
+    """Return the keys that the model `schema` allows in the mapping at `path`; an empty list if it allows any key."""
     model = schema
     for part in path:
         if isinstance(part, str) and hasattr(model, "model_fields") and part in model.model_fields:
@@ -68,7 +72,10 @@ def _known_keys(schema: Any, path: KeyPath) -> list[str]:
 
 
 def _innermost_model(annotation: Any) -> Any:
-    """Return the model inside an annotation such as `dict[Name, list[RawImage]] | None`."""
+    """Return the model inside an annotation: `RawImage` for `dict[Name, list[RawImage]] | None`.
+
+    Return the innermost type if the annotation contains no model.
+    """
     while not hasattr(annotation, "model_fields"):
         inner = [a for a in getattr(annotation, "__args__", ()) if a is not type(None)]
         if not inner:
@@ -78,7 +85,7 @@ def _innermost_model(annotation: Any) -> Any:
 
 
 def _value_at(value: Any, path: KeyPath) -> Any:
-    """Return the value at a path, or None if there is none."""
+    """Return the value at `path` below the nested `value`, or None if the path does not exist."""
     for part in path:
         try:
             value = value[part]

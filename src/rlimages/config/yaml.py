@@ -9,27 +9,36 @@ import yaml
 from rlimages.errors import ConfigError
 
 KeyPath = tuple[str | int, ...]
+"""The keys and list indexes from the top of a document to a value; empty for the document itself."""
 Value = Any
-"""Nested dicts with string keys, lists and scalars."""
+"""The content of a document: nested dicts with string keys, lists and scalars."""
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_STRING_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:timestamp")
+_STRING_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:timestamp")  # dates are kept as they are written
 _MAX_DEPTH = 64
-"""Far more levels than any of our files has. Without a limit a malicious file could exhaust the stack."""
+"""Levels of nesting that are allowed, far more than any of our files has.
+
+Without a limit a malicious file could exhaust the stack.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """One mistake in a file, with its position."""
+    """One mistake in a YAML file, with its position."""
 
     line: int
-    """Counted from 1."""
+    """Line of the mistake, counted from 1."""
     column: int
-    """Counted from 1, as editors do."""
+    """Column of the mistake, counted from 1, as editors do."""
     path: KeyPath
+    """Path of the key or value with the mistake."""
     message: str
+    """The mistake in words, without file name and position."""
 
     def render(self, name: str) -> str:
-        """Return the message as `file:line:column: path: text`."""
+        """Return the problem as one line for people: `file:line:column: path: message`.
+
+        `name` is the name of the file.
+        """
         where = format_path(self.path)
         text = f"{where}: {self.message}" if where else self.message
         return f"{name}:{self.line}:{self.column}: {_printable(text)}"
@@ -41,12 +50,17 @@ class Document:
 
     value: Value
     values: Mapping[KeyPath, tuple[int, int]] = field(repr=False)
+    """Path -> line and column where its value begins, counted from 1."""
     keys: Mapping[KeyPath, tuple[int, int]] = field(repr=False)
+    """Path -> line and column where its key begins, counted from 1. List items have no key."""
     raw: Mapping[KeyPath, str] = field(repr=False)
-    """Scalars as they are written in the file: `1.10`, which YAML reads as the number 1.1."""
+    """Path -> scalar as it is written in the file: `1.10`, which YAML reads as the number 1.1."""
 
     def problem(self, path: KeyPath, message: str, *, at_key: bool = False) -> Problem:
-        """Return a problem at the position of a path's key or value, or of its nearest parent that exists."""
+        """Return a `Problem` with `message` at the position of the value at `path`, or of its key if `at_key` is True.
+
+        If the document has nothing at `path`, the position is that of the nearest parent that exists.
+        """
         position: tuple[int, int] | None = self.keys.get(path) if at_key else None
         known = path
         while position is None:
@@ -59,18 +73,18 @@ class Document:
 
 
 def config_error(name: str, problems: list[Problem]) -> ConfigError:
-    """Return one error that lists all problems in the order of the file."""
+    """Return one error, to be raised, whose text has a line for each problem, in the order of the file `name`."""
     ordered = sorted(set(problems), key=lambda p: (p.line, p.column, p.message))
     return ConfigError("\n".join(problem.render(name) for problem in ordered))
 
 
 def _printable(text: str) -> str:
-    """Return the text with control characters escaped, so that a file can't write to the terminal."""
+    """Return `text` with control characters escaped, so that a malicious file can't send them to the terminal."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def format_path(path: KeyPath) -> str:
-    """Return a path as messages show it: `toolkits.ray['1.6.0'].images[0]`."""
+    """Return `path` as messages show it: `toolkits.ray['1.6.0'].images[0]`; an empty string for the whole document."""
     text = ""
     for part in path:
         if isinstance(part, int):
@@ -83,9 +97,10 @@ def format_path(path: KeyPath) -> str:
 
 
 def load_yaml(text: str, name: str) -> Document:
-    """Parse one YAML document; `name` is the file's name in messages.
+    """Return the YAML document in `text`, with the position of every key and value.
 
-    Raise `ConfigError` for a syntax error, or with all duplicate keys and keys that are not strings.
+    Raise `ConfigError` for a syntax error; or else with all duplicate keys, keys that are not strings, unreadable
+    scalars and nesting that is too deep. `name` is the file's name in these messages.
     """
     try:
         node = yaml.compose(text, Loader=_LOADER)
@@ -105,9 +120,10 @@ def load_yaml(text: str, name: str) -> Document:
 
 
 class _NodeReader:
-    """Turns YAML nodes into values, and collects positions and mistakes."""
+    """A converter from the nodes of one YAML document to values. It collects positions and mistakes on the way."""
 
     def __init__(self) -> None:
+        """Begin with no positions and no mistakes; `read` adds them."""
         self.values: dict[KeyPath, tuple[int, int]] = {}
         self.keys: dict[KeyPath, tuple[int, int]] = {}
         self.raw: dict[KeyPath, str] = {}
@@ -116,6 +132,7 @@ class _NodeReader:
         """Ids of the nodes that are being read: an alias to one of them is a cycle."""
 
     def read(self, node: yaml.Node, path: KeyPath) -> Value:
+        """Return the value of `node`, which is at `path`; None, with a problem recorded, if it has a mistake."""
         self.values[path] = _position(node)
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path)
@@ -131,6 +148,10 @@ class _NodeReader:
             self._open.discard(id(node))
 
     def _mapping(self, node: yaml.Node, path: KeyPath) -> Value:
+        """Return the mapping at `path` as a dict.
+
+        Duplicate keys and keys that are not strings are recorded and left out.
+        """
         result: dict[str, Value] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag not in _STRING_TAGS:
@@ -149,6 +170,7 @@ class _NodeReader:
         return result
 
     def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Value:
+        """Return the scalar at `path` as a string, number, boolean or None. Dates stay strings."""
         text = str(node.value)
         self.raw[path] = text
         if node.tag in _STRING_TAGS:
@@ -161,9 +183,11 @@ class _NodeReader:
         return value if isinstance(value, str | int | float | bool) or value is None else text
 
     def _report(self, node: yaml.Node, path: KeyPath, message: str) -> None:
+        """Record a mistake at the position of `node`."""
         line, column = _position(node)
         self.problems.append(Problem(line=line, column=column, path=path, message=message))
 
 
 def _position(node: yaml.Node) -> tuple[int, int]:
+    """Return the line and column where `node` begins, counted from 1."""
     return node.start_mark.line + 1, node.start_mark.column + 1

@@ -14,6 +14,7 @@ Value = TypeVar("Value")
 
 
 def _read_only(values: dict[str, object]) -> MappingProxyType[str, object]:
+    """Return a read-only view of `values`. `pickle` calls this function by its name to restore a stored mapping."""
     return MappingProxyType(values)
 
 
@@ -21,11 +22,13 @@ def _read_only(values: dict[str, object]) -> MappingProxyType[str, object]:
 copyreg.pickle(MappingProxyType, lambda mapping: (_read_only, (dict(mapping),)))
 
 
-def cached(text: str, kind: type[Value], compute: Callable[[], Value], environ: Mapping[str, str]) -> Value:
-    """Return the cached value for `text`, or the result of `compute`, which is then written to the cache.
+def cached(text: str, value_type: type[Value], compute: Callable[[], Value], environ: Mapping[str, str]) -> Value:
+    """Return the cached value for `text`, or the result of `compute()`, which is then written to the cache.
 
-    The cache is the folder `rlimages` below `XDG_CACHE_HOME`, or below `~/.cache`. A value is used only if it is a
-    `kind` and was written by the same state of this package. A cache that can't be read or written is ignored.
+    `text` must hold everything that the value depends on: the cache key is its SHA-256. A cached value is used only if
+    it is an instance of `value_type`, and if no file of this package has changed since it was written. The cache is the
+    folder `rlimages` below `XDG_CACHE_HOME` of `environ`, or below `~/.cache`. Errors of reading or writing are
+    ignored.
     """
     folder = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rlimages"
     file = folder / hashlib.sha256(f"{_package_state()}\n{text}".encode()).hexdigest()
@@ -33,12 +36,12 @@ def cached(text: str, kind: type[Value], compute: Callable[[], Value], environ: 
         value = pickle.loads(file.read_bytes())
     except Exception:  # noqa: BLE001 - a damaged pickle can raise anything, and computing again is always right
         value = None
-    if isinstance(value, kind):
+    if isinstance(value, value_type):
         return value
     value = compute()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        part = file.with_suffix(f".{os.getpid()}")
+        part = file.with_suffix(f".{os.getpid()}")  # two processes may compute a value at once
         part.write_bytes(pickle.dumps(value))
         part.replace(file)
     except OSError:
@@ -48,9 +51,9 @@ def cached(text: str, kind: type[Value], compute: Callable[[], Value], environ: 
 
 @cache
 def _package_state() -> str:
-    """Return the paths and modification times of the package's Python and YAML files.
+    """Return a text with the paths and modification times of this package's Python and YAML files.
 
-    Hashing their contents would cost more than the cache saves.
+    It changes whenever a file changes. Hashing the files' contents would take longer than the cache saves.
     """
     package = Path(__file__).parents[1]
     modules = (path for path in package.rglob("*.[py][ya]*") if path.suffix in (".py", ".yaml"))

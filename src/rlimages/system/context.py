@@ -8,21 +8,21 @@ from rlimages.system.process import Stop
 
 
 def _discard(_line: str) -> None:
-    """Print nothing."""
+    """Ignore a note: the default of `RunContext.note`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunContext:
-    """The environment of one command, passed down from the command line."""
+    """The environment variables, the stop signal and the output for notes of one command."""
 
     environ: Mapping[str, str]
-    """Environment variables."""
+    """The environment variables of the command."""
     stop: Stop
-    """Set by SIGINT or SIGTERM. Long loops check it and stop early."""
+    """The event that SIGINT or SIGTERM sets. Long loops check it and stop early."""
     note: Callable[[str], None] = _discard
-    """Prints one line for people on standard error, apart from the result."""
+    """The function that prints one line for people to standard error. Results go to standard output."""
 
     def check_stop(self) -> None:
-        """Raise `Interrupted` if the user asked to stop."""
+        """Raise `Interrupted` if SIGINT or SIGTERM has set `stop`."""
         if self.stop.is_set():
             raise Interrupted("interrupted")

@@ -6,12 +6,15 @@ from pathlib import Path
 
 
 def read_data(name: str) -> str:
-    """Read a data file of the package: the account tables, the acceptance profiles or the schema."""
+    """Return the text of the file `name` in this package's folder `data`, such as `accounts.yaml`."""
     return (Path(__file__).parents[1] / "data" / name).read_text(encoding="utf-8")
 
 
 def read_text(path: Path) -> str | None:
-    """Return the text of a file, or None if there is no such file."""
+    """Return the text (UTF-8) of the file at `path`, or None if there is no file.
+
+    Raise `OSError` if it can't be read.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -19,7 +22,10 @@ def read_text(path: Path) -> str | None:
 
 
 def write_text(path: Path, text: str) -> bool:
-    """Write a text file atomically. Return False, and write nothing, if the file already has this text."""
+    """Write `text` atomically to the file at `path` and return True.
+
+    Return False, and write nothing, if the file already has this text.
+    """
     if read_text(path) == text:
         return False
     write_atomically(path, text.encode())
@@ -27,9 +33,9 @@ def write_text(path: Path, text: str) -> bool:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that other processes, or a killed one, see the old content or the new, never a part.
+    """Write `content` to the file at `path`, so that no reader ever sees a partly written file, even after a crash.
 
-    Parent folders are created. Existing files are replaced. The mode is 0644.
+    Parent folders are created. An existing file is replaced. The file gets the mode 0644.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # A rename is atomic only within one file system, so the temporary file is in the same folder.

@@ -8,29 +8,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DISK_FLOOR = 5 * 10**9
-"""Default number of bytes of disk that a build must leave free (`--disk-floor`)."""
+"""Bytes of disk that a build must leave free, unless `--disk-floor` gives another number."""
 DISK_REMEDY = (
     "free some space on the disk of the engine: `docker system df` shows what uses it, and `docker builder prune` "
     "removes the build cache"
 )
-"""The advice for a full disk, whether it was predicted or reported by a build."""
+"""The advice in messages about a full disk, both for a disk that would become full and for a build that failed."""
 _UNLIMITED = 2**60
-"""cgroup v1 has no value for "no limit"; the kernel shows a number near 2**63."""
+"""Bytes from which a memory limit means "no limit": for that, cgroup v1 shows a number near 2**63."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Machine:
-    """The resources that this process may use now."""
+    """The processor cores and the memory that this process may use now."""
 
     cores: int
     memory: int
-    """Bytes that are available, not installed."""
+    """Bytes of memory that are available now, not the bytes that are installed."""
 
 
 def read_machine(root: Path = Path("/")) -> Machine:
-    """Return the cores and the available memory, within the cgroup limits of this process.
+    """Return the cores and the available memory of this machine, reduced to the cgroup limits of this process.
 
-    `root` is the folder that has `proc` and `sys`.
+    `root` is the folder with the kernel's folders `proc` and `sys`; tests use another one than `/`.
     """
     groups = list(_cgroup_folders(root))
     memory = min([_available_memory(root), *(left for group in groups if (left := _memory_left(group)) is not None)])
@@ -41,7 +41,10 @@ def read_machine(root: Path = Path("/")) -> Machine:
 
 
 def free_disk(folder: Path) -> int | None:
-    """Return the bytes that a user without privileges can still write on a folder's disk; None if that is unknown."""
+    """Return the bytes that a user without privileges can still write on the disk of `folder`.
+
+    Return None if they are unknown, for example because the folder does not exist.
+    """
     try:
         status = os.statvfs(folder)
     except OSError:
@@ -50,7 +53,11 @@ def free_disk(folder: Path) -> int | None:
 
 
 def _available_memory(root: Path) -> int:
-    """Return the machine's available memory in bytes; free memory if the system has no `/proc/meminfo`."""
+    """Return the machine's available memory in bytes, from `proc/meminfo` below `root`.
+
+    Without that file (macOS), return the free memory, or the installed memory if the system does not report the free
+    one.
+    """
     match = re.search(r"^MemAvailable:\s+(\d+) kB$", _read_kernel_file(root / "proc/meminfo"), re.MULTILINE)
     if match:
         return int(match[1]) * 1024
@@ -59,7 +66,7 @@ def _available_memory(root: Path) -> int:
 
 
 def _cgroup_folders(root: Path) -> Iterator[Path]:
-    """Yield the folders of this process's cgroups and of all their parents.
+    """Yield the folders of this process's cgroups and of all parent cgroups, below `sys/fs/cgroup` of `root`.
 
     In a container, `/proc/self/cgroup` may show the host's path, which does not exist below the container's own
     `/sys/fs/cgroup`. The mount's top folder is then the container's cgroup.
@@ -75,9 +82,9 @@ def _cgroup_folders(root: Path) -> Iterator[Path]:
 
 
 def _memory_left(group: Path) -> int | None:
-    """Return the bytes below a cgroup's memory limit, or None if it sets none.
+    """Return the bytes that processes can still allocate below the memory limit of a cgroup; None if it has no limit.
 
-    Page cache that the kernel can drop (`inactive_file`) does not count as used.
+    `group` is the cgroup's folder. Page cache that the kernel can drop (`inactive_file`) does not count as used.
     """
     for limit_file, usage_file, cache_key in (
         ("memory.max", "memory.current", "inactive_file"),
@@ -92,7 +99,10 @@ def _memory_left(group: Path) -> int | None:
 
 
 def _cpu_quota(group: Path) -> float | None:
-    """Return the number of cores that a cgroup may use, or None if it sets no quota."""
+    """Return the number of cores that a cgroup may use, which may be a fraction; None if it has no quota.
+
+    `group` is the cgroup's folder.
+    """
     words = _read_kernel_file(group / "cpu.max").split() or [
         _read_kernel_file(group / "cpu.cfs_quota_us").strip(),
         _read_kernel_file(group / "cpu.cfs_period_us").strip(),
@@ -104,7 +114,7 @@ def _cpu_quota(group: Path) -> float | None:
 
 
 def _read_kernel_file(path: Path) -> str:
-    """Return the text of a file of `/proc` or `/sys`, or an empty string if it can't be read."""
+    """Return the text of the file at `path` below `/proc` or `/sys`; an empty string if it can't be read."""
     try:
         return path.read_text(encoding="ascii", errors="replace")
     except OSError:

@@ -17,28 +17,29 @@ from typing import IO
 from rlimages.errors import ToolError
 
 Stop = threading.Event
-"""The event that is set, once, by SIGINT or SIGTERM. Work that sees it set ends early."""
+"""The type of the event that SIGINT or SIGTERM sets (see `stopping_on_signals`). Long work checks it and ends early."""
 GRACE = 10.0
-"""Seconds between SIGTERM and SIGKILL."""
+"""Seconds that a program has after SIGTERM to end by itself, before it gets SIGKILL."""
 _POLL_SECONDS = 0.1
 """Seconds between two checks of the time limit and of `Stop`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProgramResult:
-    """The exit status and duration of a program."""
+    """How a program of `run_program` ended, and how long it ran."""
 
     code: int
     """Exit status; if a signal ended the program, minus the number of the signal."""
     seconds: float
+    """Duration of the program."""
     timed_out: bool = False
-    """True if it was ended because of its time limit."""
+    """True if the program was stopped because of its time limit."""
     cancelled: bool = False
-    """True if it was ended because `Stop` was set."""
+    """True if the program was stopped because the event `stop` was set."""
 
     @property
     def passed(self) -> bool:
-        """Return True if the program ended by itself with exit status 0."""
+        """True if the program ended by itself with exit status 0."""
         return self.code == 0 and not self.timed_out and not self.cancelled
 
 
@@ -54,11 +55,12 @@ def run_program(
     grace: float = GRACE,
     remedy: str = "",
 ) -> ProgramResult:
-    """Run a program until it ends; append its output to `log` and pass each line to `on_line`.
+    """Run the program `argv` until it ends, and return how it ended. Append its output to the file `log`.
 
-    Its standard output and standard error are read as one stream. After `timeout` seconds, or when `stop` is set, its
-    process group gets SIGTERM, and `grace` seconds later SIGKILL. Raise `ToolError`, with `remedy` in its text, if the
-    program can't be started.
+    Standard output and standard error are read as one stream, and each line is also passed to `on_line`. After
+    `timeout` seconds (None: no limit), or when `stop` is set, the program's process group gets SIGTERM, and `grace`
+    seconds later SIGKILL. `cwd` is the working folder and `env` the environment of the program; None means those of
+    this process. Raise `ToolError`, with the advice `remedy` in its text, if the program can't be started.
     """
     started = time.monotonic()
     try:
@@ -97,10 +99,11 @@ def run_program(
 
 
 def run_with_input(argv: Sequence[str], sources: Iterable[Path]) -> int:
-    """Run a program with the concatenated content of files as its standard input. Return its exit status.
+    """Run the program `argv` with the concatenated content of the files `sources` as its standard input.
 
-    Its output is discarded. It may end before it has read everything. Raise `OSError` if the program can't be started
-    or a file can't be read.
+    Return the program's exit status (minus the signal's number if a signal ended it). Its output is discarded. It is no
+    error if the program ends before it has read everything. Raise `OSError` if the program can't be started or a file
+    can't be read.
     """
     process = subprocess.Popen(
         list(argv),
@@ -119,10 +122,10 @@ def run_with_input(argv: Sequence[str], sources: Iterable[Path]) -> int:
 
 @contextmanager
 def stopping_on_signals(stop: Stop) -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM set `stop`. A second one is handled as before, so that it ends the process.
+    """Within the block, set `stop` when the process receives its first SIGINT or SIGTERM.
 
-    If the signal was ignored before, the second one gets Python's default handler: a shell without job control starts
-    background commands with SIGINT ignored.
+    A second signal gets the handler from before the block, so that it ends the process. If the signal was ignored
+    before the block, the second one gets Python's default handler. The handlers are restored at the end of the block.
     """
     old: dict[signal.Signals, object] = {}
     defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
@@ -130,6 +133,7 @@ def stopping_on_signals(stop: Stop) -> Iterator[None]:
     def handle(number: int, _frame: FrameType | None) -> None:
         stop.set()
         received = signal.Signals(number)
+        # a shell without job control starts background commands with SIGINT ignored
         handler = defaults[received] if old[received] is signal.SIG_IGN else old[received]
         signal.signal(number, handler)  # type: ignore[arg-type]
 
@@ -145,7 +149,11 @@ def stopping_on_signals(stop: Stop) -> Iterator[None]:
 def _wait(
     process: subprocess.Popen[str], started: float, timeout: float | None, stop: Stop | None
 ) -> tuple[bool, bool]:
-    """Wait until the program ends, its time is over or `stop` is set. Return (timed out, cancelled)."""
+    """Wait until the program ends, its time limit is over or `stop` is set. The program is not stopped here.
+
+    `started` is the start of the program by `time.monotonic()`, and `timeout` the time limit in seconds (None: no
+    limit). Return two flags: the time limit is over, and `stop` is set. Both are False if the program ended by itself.
+    """
     while True:
         seconds = _POLL_SECONDS if timeout is None else min(_POLL_SECONDS, started + timeout - time.monotonic())
         if seconds <= 0:
@@ -160,7 +168,7 @@ def _wait(
 
 
 def _end(process: subprocess.Popen[str], grace: float) -> None:
-    """Send SIGTERM to the process group, then SIGKILL to whatever is left of it after `grace` seconds."""
+    """Stop all processes in the group of `process`: send SIGTERM, wait at most `grace` seconds, then send SIGKILL."""
     _signal(process, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=grace)
@@ -169,13 +177,14 @@ def _end(process: subprocess.Popen[str], grace: float) -> None:
 
 
 def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
-    """Send a signal to the process group, which has the id of its first process, even after that one ended."""
+    """Send the signal `number` to all processes in the group of `process`; do nothing if all have ended."""
     with suppress(ProcessLookupError):
+        # the group keeps the id of its first process, even after that process ended
         os.killpg(process.pid, number)
 
 
 def _read_output(stream: IO[str], log: Path | None, on_line: Callable[[str], None] | None) -> None:
-    """Append each line of a stream to the log, and pass it to `on_line`."""
+    """Append each line of `stream` to the file `log`, and pass it to `on_line` without its line end."""
     with stream, open(log or os.devnull, "a", encoding="utf-8") as file:
         for line in stream:
             file.write(line)
@@ -185,22 +194,29 @@ def _read_output(stream: IO[str], log: Path | None, on_line: Callable[[str], Non
 
 
 def this_process() -> str:
-    """Return an id of this process that is unique among machines and restarts: `host:pid:start time`."""
+    """Return an id of this process, `host:pid:start time`.
+
+    No other process has it, on any machine or after a restart.
+    """
     return f"{socket.gethostname()}:{os.getpid()}:{_start_time(os.getpid())}"
 
 
-def is_dead(process: str) -> bool:
-    """Return True if the process with an id of `this_process` has ended; False for a process of another machine."""
-    host, pid, start = process.rsplit(":", 2)
+def is_dead(process_id: str) -> bool:
+    """Return True if a process of this machine has ended. `process_id` is what `this_process` returned in that process.
+
+    Return False for a process of another machine, about which nothing is known here.
+    """
+    host, pid, start = process_id.rsplit(":", 2)
     return host == socket.gethostname() and _start_time(int(pid)) != start
 
 
 def _start_time(pid: int) -> str:
-    """Return when a process started, in clock ticks after boot (field 22 of `stat`, proc(5)); empty if it has ended."""
+    """Return when the process `pid` started, in clock ticks after boot; an empty string if it has ended."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
     # field 2 is the program's name in parentheses, which may itself have some: read after the last one
     state, *rest = stat.rsplit(")", 1)[1].split()
-    return "" if state == "Z" else rest[18]  # Z: a zombie has ended, only its parent has not noticed
+    # Z: a zombie has ended, only its parent has not noticed. rest[18] is field 22, the start time (proc(5)).
+    return "" if state == "Z" else rest[18]

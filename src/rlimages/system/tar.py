@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 def pack_tar(
     folders: Iterable[str], texts: Mapping[str, str], sources: Mapping[str, Path], pipes: Iterable[str] = ()
 ) -> IO[bytes]:
-    """Return an open archive to unpack at `/`, made of entries with absolute paths.
+    """Return an open temporary file with a tar archive to unpack at `/` of a container. The caller closes it.
 
-    `folders` are created empty, with mode 0777. `texts` are the contents of small files by path. `sources` are files or
-    folders of this machine by their path in the archive; their symbolic links are followed, as the SageMaker SDK does.
-    `pipes` are named pipes. Raise `FactoryError` if a source can't be read.
+    All paths are absolute paths in the container. `folders` are created empty, with mode 0777. `texts` maps the path of
+    a small file to its content. `sources` maps a path to the file or folder of this machine to copy there; symbolic
+    links are followed, as the SageMaker SDK does. `pipes` are created as named pipes. Raise `FactoryError` if a source
+    can't be read.
     """
     stream = tempfile.TemporaryFile()  # noqa: SIM115 - returned to the caller, who closes it
     try:
@@ -51,10 +52,11 @@ def pack_tar(
 
 
 def merge_tars(archives: Iterable[Iterable[bytes]], target: Path) -> None:
-    """Write the contents of several archives to one .tar.gz; of files with the same name, the first is kept.
+    """Write the entries of several tar archives to the new file `target`, a .tar.gz.
 
-    Each archive comes in chunks and holds one folder, as Docker exports it; names in the result are relative to that
-    folder. `target` appears only when it is complete.
+    Each archive is an iterable of chunks and holds one folder, as Docker exports it; names in the result are relative
+    to that folder. If several archives have a file of one name, the first is kept. `target` appears only when it is
+    complete.
     """
     part = target.with_name(f"{target.name}.part")
     names: set[str] = set()
@@ -73,9 +75,10 @@ def merge_tars(archives: Iterable[Iterable[bytes]], target: Path) -> None:
 
 
 def regular_files(chunks: Iterable[bytes]) -> Generator[tuple[str, tarfile.TarInfo, IO[bytes]]]:
-    """Yield the name below the first folder, the entry and the content of every regular file of an archive.
+    """Yield (name, entry, content) of every regular file in the tar archive that `chunks` contain.
 
-    The content can be read only until the next file is requested. Hard links are left out.
+    The name is relative to the one folder that the archive holds, as Docker exports it. The content can be read only
+    until the next file is requested. Hard links are left out.
     """
     with _open_stream(chunks) as archive:
         for entry in archive:
@@ -86,7 +89,10 @@ def regular_files(chunks: Iterable[bytes]) -> Generator[tuple[str, tarfile.TarIn
 
 
 def read_first_text(chunks: Iterable[bytes], characters: int) -> str:
-    """Return the first `characters` of the first file of an archive. Bytes that are not UTF-8 are replaced."""
+    """Return at most `characters` characters from the start of the first regular file in the tar archive in `chunks`.
+
+    Return an empty string if the archive has no regular file. Bytes that are not UTF-8 are replaced.
+    """
     with _open_stream(chunks) as archive:
         for entry in archive:
             file = archive.extractfile(entry) if entry.isreg() else None
@@ -98,7 +104,7 @@ def read_first_text(chunks: Iterable[bytes], characters: int) -> str:
 
 @contextmanager
 def closing_stream(chunks: Iterator[bytes]) -> Iterator[None]:
-    """Close a stream from Docker at the end of the block.
+    """Close the stream `chunks` from Docker at the end of the block, even if it was not read to its end.
 
     While it is open, Docker keeps the container locked, and other requests for that container wait.
     """
@@ -111,7 +117,10 @@ def closing_stream(chunks: Iterator[bytes]) -> Iterator[None]:
 
 @contextmanager
 def _open_stream(chunks: Iterable[bytes]) -> Iterator[tarfile.TarFile]:
-    """Open an archive that comes in chunks; at the end of the block without an error, read what is left of it."""
+    """Yield the tar archive that `chunks` contain, for reading from its beginning to its end.
+
+    At the end of a block without an error, the rest of `chunks` is read; then the stream is closed.
+    """
     stream = iter(chunks)
     with closing_stream(stream):
         with tarfile.open(fileobj=ChunkStream(stream), mode="r|") as archive:
@@ -120,28 +129,31 @@ def _open_stream(chunks: Iterable[bytes]) -> Iterator[tarfile.TarFile]:
 
 
 def _owned_by_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Make root the owner of an entry, and return the entry: users of this machine do not exist in the container."""
     entry.uid = entry.gid = 0
     entry.uname = entry.gname = "root"
     return entry
 
 
 def _without_first_folder(name: str) -> str:
+    """Return the part of an entry's `name` below its first folder; an empty string for that folder itself."""
     return name.strip("/").partition("/")[2]
 
 
 class ChunkStream(io.RawIOBase):
-    """A readable stream over chunks of bytes."""
+    """A readable binary stream whose content is a sequence of chunks, such as the response of the engine."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
+        """Create the stream of the bytes of all `chunks`, which are requested one by one while the stream is read."""
         self._chunks: Iterator[bytes] = iter(chunks)
         self._left = memoryview(b"")
 
     def readable(self) -> bool:
-        """Return True."""
+        """Return True: the stream can always be read."""
         return True
 
     def readinto(self, buffer: "Buffer", /) -> int:
-        """Copy as much of the current chunk as fits into the buffer. Return the number of bytes; 0 at the end."""
+        """Copy the next bytes of the current chunk into `buffer`, as many as fit. Return their number; 0 at the end."""
         while not self._left:
             chunk = next(self._chunks, None)
             if chunk is None:

@@ -15,14 +15,17 @@ _DURATION_UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
 def format_size(size: int) -> str:
-    """Format bytes in decimal units, as Docker prints them: `227 MB`, `1.93 GB`, `5 GB`."""
+    """Return a text for `size` bytes in decimal units, which Docker uses too: `227 MB`, `1.93 GB`, `5 GB`."""
     if size < 10**9:
         return f"{size / 10**6:.0f} MB"
     return f"{size / 10**9:.2f}".rstrip("0").rstrip(".") + " GB"
 
 
 def format_binary_size(size: int) -> str:
-    """Format bytes in binary units, in which AWS states its limits: `10.0 GiB`, `512.0 MiB`, `100 bytes`."""
+    """Return a text for `size` bytes in binary units: `10.0 GiB`, `512.0 MiB`, `100 bytes`.
+
+    AWS states its limits in them.
+    """
     for unit, factor in _BINARY_UNITS:
         if size >= factor:
             return f"{size / factor:.1f} {unit}"
@@ -30,9 +33,10 @@ def format_binary_size(size: int) -> str:
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes of a size such as `5GB`, `500 MiB` or `0`. Raise `UsageError` for any other text.
+    """Return the number of bytes for a size such as `5GB`, `500 MiB` or `0`.
 
-    `GB` is 10**9 bytes and `GiB` is 2**30; the `B` may be omitted, and case does not matter.
+    `GB` is 10**9 bytes and `GiB` is 2**30; the `B` may be omitted, and case does not matter. Raise `UsageError` if
+    `text` is not a size.
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None:
@@ -41,7 +45,7 @@ def parse_size(text: str) -> int:
 
 
 def format_duration(seconds: float) -> str:
-    """Format seconds: `0.4 s`, `41 s`, `2 min 05 s`, `1 h 02 min`."""
+    """Return a text for a number of seconds: `0.4 s`, `41 s`, `2 min 05 s`, `1 h 02 min`."""
     if seconds < 9.95:  # from here on one decimal would be rounded to 10.0
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -51,7 +55,10 @@ def format_duration(seconds: float) -> str:
 
 
 def parse_duration(text: str) -> timedelta:
-    """Return the duration of `36h`, `30d` or `8w`. Raise `UsageError` for any other text."""
+    """Return the duration for a text such as `36h` (hours), `30d` (days) or `8w` (weeks).
+
+    Raise `UsageError` if `text` has another form.
+    """
     match = _DURATION.fullmatch(text)
     if match is None:
         raise UsageError(f"'{text}' is not a duration; write it as 36h, 30d or 8w")
