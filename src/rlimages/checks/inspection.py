@@ -116,8 +116,8 @@ def read_remote_facts(
 
     If `reference` names an index (list of manifests), the facts are those of its entry for a platform of the first of
     `profiles`, or else of its first image. Only files that rules of `profiles` need are looked up. `context` gets a
-    note and can stop the reading. Raises `RegistryError` if `reference` does not exist, or if a layer has not the
-    digest or size that the manifest states.
+    note and can stop the reading. Raises `RegistryError` if `reference` does not exist, or if the content of a layer
+    does not match its digest or media type.
     """
     repository = reference.repository
     by_digest = reference.tag_or_digest.startswith("sha256:")

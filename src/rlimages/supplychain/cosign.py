@@ -1,8 +1,8 @@
-"""Command lines of cosign as pure functions, and parsers of its output. Nothing is run here.
+"""Compose the command lines of cosign and parse its output, with pure functions. Nothing is run here.
 
-Images are signed with the user's own keys. Signatures are stored as cosign 2 does: under the tags `sha256-<digest>.sig`
-and `.att`, here in a repository of their own. No server of Sigstore is asked, so a machine without internet access can
-sign and verify.
+Images are signed with the user's own keys. Signatures are stored in the format of cosign 2: under the tags
+`sha256-<digest>.sig` and `.att`, in a separate repository whose name ends with `-signatures`. No server of Sigstore is
+asked, so a machine without internet access can sign and verify.
 """
 
 import base64
@@ -18,6 +18,7 @@ from rlimages.errors import RegistryError
 from rlimages.registry.http import is_loopback
 
 REPOSITORY_SUFFIX = "-signatures"
+"""Suffix of a repository with the signatures and attestations of the images in the repository without it."""
 TAG_SUFFIXES = (".sig", ".att")
 """Suffixes of cosign's tags for the signature and the attestations of an image."""
 SBOM_TYPE = "https://cyclonedx.org/bom"
@@ -33,71 +34,80 @@ _IN_TOTO = "application/vnd.in-toto+json"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SignedImage:
-    """An image that is signed or verified: one manifest in one registry, by digest. A tag could move meanwhile."""
+    """An image to sign or verify: one manifest in one registry, named by its digest, because a tag could move."""
 
     host: str
+    """`host[:port]` of the registry."""
     repository: str
     digest: str
+    """`sha256:…` of the manifest."""
 
     @property
     def reference(self) -> str:
-        """`host/repository@sha256:…`."""
+        """The reference of the image for cosign: `host/repository@sha256:…`."""
         return f"{self.host}/{self.repository}@{self.digest}"
 
     @property
     def signatures(self) -> str:
-        """`host/repository` of the repository that has its signatures."""
+        """`host/repository` of the repository in which the image's signatures and attestations are stored."""
         return f"{self.host}/{signature_repository(self.repository)}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageSignature:
-    """A signature that cosign verified."""
+    """A signature of an image that cosign verified with a public key."""
 
     digest: str
-    """Digest of the signed manifest."""
+    """`sha256:…` of the signed manifest."""
     annotations: Mapping[str, str]
     """Names and values that were signed together with the digest."""
 
 
 def signature_repository(repository: str) -> str:
-    """Return the repository with the signatures and attestations of a repository's images.
+    """Return the name of the repository for the signatures and attestations of the images in `repository`.
 
-    It is a separate one because its tags must be able to move: an attestation is added by writing its tag again.
+    It is a separate repository because its tags must be able to move: an attestation is added by writing its tag again.
     """
     return repository + REPOSITORY_SUFFIX
 
 
 def signed_digest(tag: str) -> str | None:
-    """Return the digest of the image that a tag in a repository of signatures belongs to; None for any other tag."""
+    """Return the digest of the image whose signature or attestations have `tag`, such as `sha256-<digest>.sig`.
+
+    Return None if `tag` is not a tag of cosign.
+    """
     name = next((tag.removesuffix(suffix) for suffix in TAG_SUFFIXES if tag.endswith(suffix)), "")
     return "sha256:" + name.removeprefix("sha256-") if name.startswith("sha256-") else None
 
 
 def public_key_argv(key: str) -> list[str]:
-    """Return the command that prints the public key of a private key (file or URI) as PEM."""
+    """Return the command that prints, as PEM, the public key of the private key `key` (file or URI)."""
     return ["cosign", "public-key", f"--key={key}"]
 
 
 def probe_argv(command: str, options: Sequence[str]) -> list[str]:
-    """Return a command that does nothing, and fails if a command of cosign does not have all of these options.
+    """Return a command that changes nothing, and fails if cosign's subcommand `command` does not know all `options`.
 
-    The options are passed and not searched for in the help text, because cosign's help does not list hidden options.
+    `options` are passed together with `--help`, and not searched for in the help text: it does not list hidden options.
     """
     return ["cosign", command, *(f"{option}=false" for option in options), "--help"]
 
 
 def sign_argv(image: SignedImage, key: str, annotations: Mapping[str, str], options: Sequence[str] = ()) -> list[str]:
-    """Return the command that signs a digest together with annotations.
+    """Return the command that signs the digest of `image` together with `annotations`, and pushes the signature.
 
-    `key` is a file or URI of a private key. `options` are those of `COSIGN_3_OPTIONS` that the installed cosign has.
+    `key` is a file or URI of a private key. `options` are those of `COSIGN_3_OPTIONS` that the installed cosign knows;
+    they are set to false.
     """
     stamps = [f"--annotations={name}={value}" for name, value in sorted(annotations.items())]
     return [*_write_argv("sign", image, key, options), *stamps, image.reference]
 
 
 def attest_argv(image: SignedImage, key: str, sbom: Path, options: Sequence[str] = ()) -> list[str]:
-    """Return the command that signs the statement that an image has this CycloneDX SBOM."""
+    """Return the command that attests (signs) that `image` has the SBOM in the CycloneDX file `sbom`, and pushes it.
+
+    An attestation of an earlier SBOM is replaced. `key` and `options` are as for `sign_argv`.
+    """
     # --replace: without it cosign keeps the SBOMs of earlier releases beside the new one.
     return [
         *_write_argv("attest", image, key, options),
@@ -109,12 +119,18 @@ def attest_argv(image: SignedImage, key: str, sbom: Path, options: Sequence[str]
 
 
 def verify_argv(image: SignedImage, key: str, options: Sequence[str] = ()) -> list[str]:
-    """Return the command that prints the valid signatures of a public key (file or URI) as JSON."""
+    """Return the command that prints, as JSON, the signatures of `image` that the public key `key` verifies.
+
+    `key` is a file or URI. `options` are as for `sign_argv`.
+    """
     return [*_verify_argv("verify", image, key, options), image.reference]
 
 
 def verify_attestation_argv(image: SignedImage, key: str, options: Sequence[str] = ()) -> list[str]:
-    """Return the command that prints the valid attestations of SBOMs of a public key (file or URI) as JSON."""
+    """Return the command that prints, as JSON, the attested SBOMs of `image` that the public key `key` verifies.
+
+    `key` is a file or URI. `options` are as for `sign_argv`.
+    """
     return [*_verify_argv("verify-attestation", image, key, options), "--type=cyclonedx", image.reference]
 
 
@@ -136,14 +152,14 @@ def _common_options(image: SignedImage, options: Sequence[str]) -> list[str]:
 
 
 def remaining_options(error: str, options: Sequence[str]) -> tuple[str, ...]:
-    """Return the options that the error of a probe does not call unknown."""
+    """Return those of `options` that `error` does not call unknown; it is the message of a failed `probe_argv`."""
     return tuple(option for option in options if f"unknown flag: {option}" not in error)
 
 
 def parse_signatures(lines: Iterable[str], digest: str) -> tuple[ImageSignature, ...]:
-    """Return the signatures that `cosign verify` printed.
+    """Return the signatures in `lines`, the output of `cosign verify`; empty if there are none.
 
-    Raises `RegistryError` if one cannot be read or is for another digest.
+    Raises `RegistryError` if a signature cannot be parsed, or signs another digest than `digest`.
     """
     signatures = []
     for line in lines:
@@ -162,9 +178,10 @@ def parse_signatures(lines: Iterable[str], digest: str) -> tuple[ImageSignature,
 
 
 def parse_attested_sboms(lines: Iterable[str], digest: str) -> tuple[Mapping[str, Any], ...]:
-    """Return the SBOMs that `cosign verify-attestation` printed. Other attestations are ignored.
+    """Return the SBOMs (CycloneDX JSON) in `lines`, the output of `cosign verify-attestation`; empty if there are none.
 
-    Raises `RegistryError` if one cannot be read or is for another digest.
+    Attestations that are not SBOMs are ignored. Raises `RegistryError` if an attestation cannot be parsed, or is for
+    another digest than `digest`.
     """
     sboms, digests = [], []
     for line in lines:
@@ -187,7 +204,7 @@ def parse_attested_sboms(lines: Iterable[str], digest: str) -> tuple[Mapping[str
 
 
 def fingerprint(pem: str) -> str:
-    """Return `sha256:…` of the DER encoding of a public key. Raises `RegistryError` if the text is not a public key."""
+    """Return `sha256:…` of the DER encoding of the public key `pem`. Raises `RegistryError` if it is not one in PEM."""
     lines = [line.strip() for line in pem.strip().splitlines()]
     try:
         if lines[0] != "-----BEGIN PUBLIC KEY-----" or lines[-1] != "-----END PUBLIC KEY-----":
@@ -198,7 +215,10 @@ def fingerprint(pem: str) -> str:
 
 
 def cosign_error(lines: Iterable[str]) -> str:
-    """Return the reason of a failed command in one line: the first `Error: …` of its output, or else its last line."""
+    """Return one line with the reason why cosign failed; `lines` are its output.
+
+    It is the text after the first `Error: `, or else the last line that is not empty.
+    """
     output = [line.strip() for line in lines if line.strip()]
     errors = [line.partition("Error: ")[2] for line in output if "Error: " in line]
     return (errors or output or ["it failed and printed nothing"])[0 if errors else -1]

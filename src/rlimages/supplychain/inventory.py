@@ -14,11 +14,11 @@ from rlimages.engine.protocol import Engine
 from rlimages.errors import Interrupted, ToolError
 
 INVENTORY_PROGRAM = Path("templates/inventory/list_packages.py")
-"""Path in a project. The program runs on Python 3.5, the oldest of the images."""
+"""Path of the program that lists the packages, in a project. It runs on Python 3.5, the oldest in an image."""
 LINE_PREFIX = "rlimages-inventory: "
-"""Start of the program's lines. The entrypoint of an image may print other lines."""
+"""Start of each line that the program prints. The entrypoint of an image may print other lines."""
 INVENTORY_TIMEOUT = 300.0
-"""Seconds. Measured: 1.5 s for an image of 2 GB with a hundred Python packages, on two busy cores."""
+"""Seconds that the program may take. Measured: 1.5 s for an image of 2 GB with 100 Python packages, on 2 busy cores."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,17 +26,19 @@ class InstalledPackage:
     """A package that is installed in an image."""
 
     kind: str
-    """`deb`, `rpm`, `pypi`, or `generic` for Python itself if it is not a package of the system."""
+    """`deb`, `rpm`, `pypi`, or `generic` for a Python interpreter that no deb or rpm package installed."""
     name: str
     version: str
     licenses: tuple[str, ...] = ()
-    """From the package's own metadata: one SPDX expression, or several names."""
+    """Licences in the package's own metadata: one SPDX expression, or several names; empty if it has none."""
     arch: str = ""
+    """Architecture of a deb or rpm package, such as `amd64`; empty for other packages."""
     epoch: str = ""
+    """Epoch of the version of an rpm package; empty if it has none."""
     source: str = ""
-    """For deb and rpm: the source package, with `@version` if its version differs."""
+    """Source package of a deb or rpm package, with `@version` if its version differs; may be empty."""
     folders: tuple[str, ...] = ()
-    """For pypi and generic: where it is installed. The same version may be in several folders."""
+    """Folders in which a `pypi` or `generic` package is installed. One version may be in several folders."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,15 +48,18 @@ class PackageInventory:
     os: str
     """`ID` of os-release(5), such as `debian` or `amzn`; empty if the image has no such file."""
     os_version: str
+    """`VERSION_ID` of os-release(5), such as `12`; empty if the image has no such file."""
     packages: tuple[InstalledPackage, ...]
     unreadable: tuple[str, ...] = ()
     """Folders that the image's user cannot read, so that packages there are not listed."""
 
 
 def take_inventory(image: str, interpreter: str, engine: Engine, *, root: Path, folder: Path) -> PackageInventory:
-    """Return what is installed in a local image, given by id. `root` is the project; `folder` gets the log.
+    """Return the packages that are installed in a local image, by running `list_packages.py` in a container.
 
-    Raises `ToolError` if `interpreter` does not exist in the image or the program fails.
+    `image` is the image's id, `interpreter` the Python in the image that runs the program, and `root` the folder of the
+    project that has the program. The log and a copy of the program are written to `folder`. Raises `ToolError` if
+    `interpreter` does not exist in the image or the program fails, and `Interrupted` if the user stops it.
     """
     mounted, log = folder / "inventory", folder / "inventory.log"
     mounted.mkdir(parents=True, exist_ok=True)
@@ -72,7 +77,10 @@ def take_inventory(image: str, interpreter: str, engine: Engine, *, root: Path, 
 
 
 def parse_inventory(lines: Iterable[str], image: str) -> PackageInventory:
-    """Parse the output of the program. Raises `ToolError` that names `image` if a part of it is missing."""
+    """Return the packages in `lines`, the output of `list_packages.py`.
+
+    Raises `ToolError` if a line cannot be parsed or the end of the output is missing; the message names `image`.
+    """
     try:
         records: list[dict[str, Any]] = [
             json.loads(line.removeprefix(LINE_PREFIX)) for line in lines if line.startswith(LINE_PREFIX)
@@ -129,7 +137,10 @@ def _system_package(record: Mapping[str, Any], source: str) -> InstalledPackage:
 
 
 def _source_of_deb(record: Mapping[str, Any]) -> str:
-    """Return the source package as `name` or `name@version`; empty if it has the name and version of the package."""
+    """Return the source package of the deb package `record` as `name`, or `name@version` if the versions differ.
+
+    Return an empty text if the source package has the name and version of the deb package.
+    """
     if (record["source"], record["source_version"]) == (record["name"], record["version"]):
         return ""
     same_version = record["source_version"] == record["version"]
@@ -137,7 +148,10 @@ def _source_of_deb(record: Mapping[str, Any]) -> str:
 
 
 def _python_licenses(record: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the licences from the most precise metadata field: License-Expression, License, or the classifiers."""
+    """Return the licences of the Python package `record`, from the most precise metadata field that is not empty.
+
+    The fields are License-Expression, License and the classifiers, in this order.
+    """
     if record["expression"]:
         return (str(record["expression"]),)
     return tuple(record["licenses"]) or tuple(record["classifiers"])

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 IMAGE_PROPERTY = "rlimages:image"
-"""Property of the described component: the image's id, which is the digest of its configuration."""
+"""Name of the property with the id of the image that an SBOM describes. The id is the digest of its configuration."""
 LOCATION_PROPERTY = "rlimages:location"
-"""Property of Python and its packages: the folder in which they are installed."""
+"""Name of the property with the folder in which Python or a Python package is installed."""
 _SERIAL_NAMESPACE = uuid.UUID("5d7b1a4e-6a0c-5b8e-9f3d-2f6f1c1f0a11")
 """Namespace of the serial numbers (UUID version 5). Another value would change the SBOM of every image."""
 _NO_LICENSE = ("", "UNKNOWN", "OSI Approved")
@@ -39,18 +39,22 @@ class SbomSubject:
     """The image that an SBOM describes."""
 
     id: str
-    """`sha256:…` of its configuration."""
+    """`sha256:…` of the image's configuration."""
     name: str
+    """Title in the image's labels, or `image`."""
     version: str
+    """Version in the image's labels; empty if it has none."""
     created: str
-    """RFC 3339; empty if the image has no date."""
+    """Creation time of the image, RFC 3339; empty if the image has none."""
 
 
 def local_image_sbom(argument: str, interpreter: str | None, *, matrix: Path | None, stop: Stop) -> str:
-    """Return the CycloneDX JSON of the local image that an argument means: a cell's image, or any other with Python.
+    """Return the SBOM (CycloneDX JSON text) of the local image that `argument` names, by running a container from it.
 
-    `interpreter` is the Python of the image; by default that of the cell, or else python3. Raises `FactoryError` if
-    there is no such image.
+    `argument` is the name or id of a local image that contains Python, or the id of a cell. `interpreter` is the Python
+    in the image; None means that of the image's cell, or `python3` if it has no cell. `matrix` is the path of the build
+    matrix; None searches it upwards from the working folder. Raises `FactoryError` if there is no project or no image,
+    or if the packages of the image cannot be listed.
     """
     project = load_project(matrix, Path.cwd())
     engine = DockerEngine(run=f"sbom-{os.getpid()}", stop=stop)
@@ -67,9 +71,10 @@ def local_image_sbom(argument: str, interpreter: str | None, *, matrix: Path | N
 
 
 def image_sbom(image: InspectedImage, interpreter: str, engine: Engine, *, root: Path, folder: Path) -> str:
-    """Return the SBOM of a local image as CycloneDX JSON. The same image always gives the same text.
+    """Return the SBOM (CycloneDX JSON text) of the local image `image`. An image always has the same SBOM.
 
-    `root` is the project; `folder` gets the log. Raises `ToolError` if the packages cannot be listed.
+    `interpreter` is the Python in the image that lists the packages. `root` is the folder of the project, and the log
+    is written to `folder`. Raises `ToolError` if the packages cannot be listed.
     """
     subject = SbomSubject(
         id=image.image.id,
@@ -81,9 +86,9 @@ def image_sbom(image: InspectedImage, interpreter: str, engine: Engine, *, root:
 
 
 def compose_sbom(inventory: PackageInventory, image: SbomSubject) -> str:
-    """Return the SBOM of an image as CycloneDX JSON.
+    """Return the SBOM (CycloneDX JSON text) of `image`, with the packages in `inventory`.
 
-    Serial number and time are derived from the image, so that an SBOM that was attested before equals a new one.
+    Serial number and time are derived from `image`, so that a new SBOM equals one that was attested before.
     """
     from cyclonedx.model import Property
     from cyclonedx.model.bom import Bom, BomMetaData
@@ -115,7 +120,10 @@ def compose_sbom(inventory: PackageInventory, image: SbomSubject) -> str:
 
 
 def sbom_image_id(sbom: Mapping[str, Any]) -> str:
-    """Return the id of the image that an SBOM describes; empty if the SBOM is not ours and has none."""
+    """Return the id of the image that `sbom` (CycloneDX JSON) describes.
+
+    Return an empty text if `sbom` does not have the property `rlimages:image`, because another program made it.
+    """
     component = sbom.get("metadata", {}).get("component", {})
     values = [
         entry.get("value", "") for entry in component.get("properties", ()) if entry.get("name") == IMAGE_PROPERTY
@@ -124,7 +132,7 @@ def sbom_image_id(sbom: Mapping[str, Any]) -> str:
 
 
 def _parse_time(text: str) -> datetime:
-    """Return the time of an RFC 3339 text; the beginning of 1970 for any other text."""
+    """Return the time that `text` states in the format RFC 3339; the beginning of 1970 if it has another format."""
     try:
         # Engines write nanoseconds; Python drops what is smaller than a microsecond.
         return datetime.fromisoformat(text).astimezone(UTC)
@@ -149,7 +157,10 @@ def _component(package: InstalledPackage, inventory: PackageInventory) -> "Compo
 
 
 def _package_url(package: InstalledPackage, inventory: PackageInventory) -> "PackageURL":
-    """Return the package URL (purl) of a package, with the qualifiers that vulnerability scanners use."""
+    """Return the package URL (purl) of `package`, with the qualifiers by which vulnerability scanners find it.
+
+    The operating system that is part of the URL of a deb or rpm package is taken from `inventory`.
+    """
     from packageurl import PackageURL
 
     if package.kind in ("pypi", "generic"):
@@ -166,7 +177,11 @@ def _package_url(package: InstalledPackage, inventory: PackageInventory) -> "Pac
 
 
 def _licenses(names: tuple[str, ...]) -> "Iterator[License]":
-    """Yield one SPDX expression, or licences by SPDX id or name: CycloneDX does not allow both together."""
+    """Yield the CycloneDX licences for `names`, the licences in a package's metadata.
+
+    If `names` has only an SPDX expression, it is the result; else there is one licence for each name, with its SPDX id
+    if the name has one. CycloneDX allows no expression together with other licences.
+    """
     from cyclonedx.model.license import DisjunctiveLicense, LicenseExpression
     from cyclonedx.spdx import fixup_id, is_expression
 

@@ -1,7 +1,7 @@
 """Decide whether the findings of ECR's scanner stop a release, by a severity threshold and the project's waivers.
 
-Two scanners answer in two formats: ECR's basic scanner, which scans once, and Amazon Inspector (enhanced scanning),
-which scans again when new vulnerabilities become known.
+The findings have one of two formats: that of ECR's basic scanner, which scans once, or that of Amazon Inspector
+(enhanced scanning), which scans again when new vulnerabilities become known.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,8 +19,10 @@ from rlimages.errors import Interrupted, RegistryError
 from rlimages.system.process import Stop
 
 WAIVERS_FILE = "waivers.yaml"
+"""Name of the file of a project that lists the vulnerabilities that somebody accepted."""
 SCAN_TIMEOUT = 900.0
 """Seconds that a scan may take. Amazon Inspector needs minutes for an image of some GB."""
+# Seconds. The pause between two requests grows, so that a scan of several minutes causes few requests.
 _FIRST_PAUSE = 2.0
 _LONGEST_PAUSE = 30.0
 _PAUSE_FACTOR = 1.5
@@ -28,7 +30,10 @@ _DONE = ("COMPLETE", "ACTIVE")
 """Status of a scan with findings. A basic scan completes; an enhanced one stays active, and its findings may change."""
 _UNFINISHED = ("IN_PROGRESS", "PENDING", "FINDINGS_UNAVAILABLE")
 FetchScan = Callable[[], Mapping[str, Any] | None]
-"""Returns ECR's answer to DescribeImageScanFindings for one image, all pages joined; None if no scan was started."""
+"""Function that returns ECR's answer to DescribeImageScanFindings for one image; None if no scan was started.
+
+The findings of all pages are joined.
+"""
 
 
 class Severity(IntEnum):
@@ -44,7 +49,7 @@ class Severity(IntEnum):
 
     @property
     def label(self) -> str:
-        """The severity as `targets.yaml` and messages write it: `high`."""
+        """The severity in lower case, as in `targets.yaml` and in messages: `high`."""
         return self.name.lower()
 
 
@@ -53,12 +58,14 @@ class Vulnerability:
     """A vulnerability that a scanner found in one package of an image."""
 
     id: str
-    """`CVE-2024-3094`, or the name that the scanner gives it."""
+    """`CVE-2024-3094`, or another name that the scanner gives the vulnerability."""
     severity: Severity
     package: str
+    """Name of the package; `?` if the scanner does not state it."""
     version: str
+    """Installed version of the package; `?` if the scanner does not state it."""
     fixed: str = ""
-    """Version of the package that fixes it; empty if the scanner knows none."""
+    """Version of the package that fixes the vulnerability; empty if the scanner knows none."""
 
     def __str__(self) -> str:
         """Return the vulnerability in one phrase, for people."""
@@ -67,7 +74,7 @@ class Vulnerability:
 
 
 class RawWaiver(StrictModel):
-    """A waiver as `waivers.yaml` states it."""
+    """A waiver as it is written in `waivers.yaml`; its date is still text."""
 
     id: str = Field(pattern=r"^[A-Z0-9][A-Za-z0-9.:_-]+$", description="Name given by the scanner: CVE-2024-3094.")
     reason: str = Field(min_length=1)
@@ -76,7 +83,7 @@ class RawWaiver(StrictModel):
 
 
 class RawWaivers(StrictModel):
-    """The content of `waivers.yaml`."""
+    """The content of `waivers.yaml`: the list of waivers."""
 
     waivers: list[RawWaiver]
 
@@ -86,10 +93,13 @@ class Waiver:
     """The acceptance of one vulnerability, in all packages and images, until a date."""
 
     id: str
+    """Id of the vulnerability, as the scanner states it."""
     reason: str
+    """Why the vulnerability is accepted."""
     owner: str
+    """Person or team who accepted the vulnerability."""
     review_by: date
-    """The last day on which it is valid."""
+    """The last day on which the waiver is valid."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,21 +107,25 @@ class ScanResult:
     """The vulnerabilities of one image, compared with the threshold and the waivers."""
 
     blocking: tuple[Vulnerability, ...]
-    """At the threshold or above it, and not waived: these stop the release. The most severe first."""
+    """Vulnerabilities that stop the release: at the threshold or above it, and not waived. The most severe is first."""
     waived: tuple[tuple[Vulnerability, Waiver], ...]
+    """Vulnerabilities with a valid waiver, of any severity."""
     expired: tuple[tuple[Vulnerability, Waiver], ...]
-    """Vulnerabilities whose waiver is past its date, which therefore waives nothing."""
+    """Vulnerabilities whose waiver is no longer valid, because its date has passed; of any severity."""
     counts: Mapping[Severity, int]
     """Number of all vulnerabilities by severity, also of those that are waived or below the threshold."""
 
     @property
     def passed(self) -> bool:
-        """Return True if nothing stops the release."""
+        """Return whether no vulnerability stops the release."""
         return not self.blocking
 
 
 def parse_waivers(text: str, name: str = WAIVERS_FILE) -> tuple[Waiver, ...]:
-    """Return the waivers in the text of a file. Raises `ConfigError` with all mistakes and their places."""
+    """Return the waivers in `text`, the content of `waivers.yaml`; `name` is the name of the file in messages.
+
+    Raises `ConfigError` that lists all mistakes with line and column.
+    """
     document = load_yaml(text, name)
     raw = validate_document(document, name, RawWaivers)
     waivers: dict[str, Waiver] = {}
@@ -134,7 +148,10 @@ def parse_waivers(text: str, name: str = WAIVERS_FILE) -> tuple[Waiver, ...]:
 def evaluate_scan(
     vulnerabilities: Sequence[Vulnerability], waivers: Iterable[Waiver], *, fail_on: Severity, today: date
 ) -> ScanResult:
-    """Compare the vulnerabilities of one image with the threshold `fail_on` and the waivers."""
+    """Decide which vulnerabilities of one image stop a release: those of severity `fail_on` or higher without a waiver.
+
+    Those of `waivers` that are older than `today` are ignored and reported as expired.
+    """
     by_id = {waiver.id: waiver for waiver in waivers}
     ordered = sorted(vulnerabilities, key=lambda each: (-each.severity, each.id, each.package))
     with_waiver = [(each, by_id[each.id]) for each in ordered if each.id in by_id]
@@ -150,14 +167,17 @@ def evaluate_scan(
 
 
 def scan_summary(result: ScanResult) -> str:
-    """Format a result in one line."""
+    """Return one line for people with the number of findings of each severity, and of blocking and waived ones."""
     counts = ", ".join(f"{count} {severity.label}" for severity, count in result.counts.items() if count)
     decision = f"{len(result.blocking)} blocking, {len(result.waived)} waived"
     return f"{sum(result.counts.values())} findings ({counts}); {decision}" if counts else "no findings"
 
 
 def scan_lines(result: ScanResult) -> Iterator[str]:
-    """Format a result for people, one line for each vulnerability: first the blocking ones, then the waived ones."""
+    """Yield one line for people for each vulnerability that is blocking, waived, or has an expired waiver.
+
+    Blocking vulnerabilities come first, then waived ones. Other vulnerabilities below the threshold are left out.
+    """
     expired = {vulnerability: waiver for vulnerability, waiver in result.expired}
     for vulnerability in result.blocking:
         waiver = expired.get(vulnerability)
@@ -171,7 +191,10 @@ def scan_lines(result: ScanResult) -> Iterator[str]:
 
 
 def unused_waivers(waivers: Iterable[Waiver], vulnerabilities: Iterable[Vulnerability]) -> Iterator[str]:
-    """Yield a line for each waiver that is not needed, given the vulnerabilities of all images."""
+    """Yield a line for each of `waivers` that is not needed: no vulnerability in `vulnerabilities` has its id.
+
+    `vulnerabilities` are those of all images.
+    """
     found = {vulnerability.id for vulnerability in vulnerabilities}
     for waiver in waivers:
         if waiver.id not in found:
@@ -179,12 +202,13 @@ def unused_waivers(waivers: Iterable[Waiver], vulnerabilities: Iterable[Vulnerab
 
 
 def await_scan(
-    fetch: FetchScan, start: Callable[[], None], where: str, *, stop: Stop, timeout: float = SCAN_TIMEOUT
+    fetch: FetchScan, start: Callable[[], None], reference: str, *, stop: Stop, timeout: float = SCAN_TIMEOUT
 ) -> tuple[Vulnerability, ...]:
-    """Wait until an image is scanned, and return its vulnerabilities. Start a scan if there was none.
+    """Wait until an image is scanned, and return its vulnerabilities.
 
-    `fetch` asks ECR, `start` starts a scan, `timeout` is in seconds. Raises `RegistryError` that names `where` if the
-    scan failed, is not possible for this image, or is not finished in time: then nothing is known about the image.
+    `fetch` asks ECR for the findings; if no scan was started, `start` is called once. Raises `RegistryError` if the
+    scan failed, is not possible for this image, or is not finished after `timeout` seconds; the message names the image
+    by its `reference`. Raises `Interrupted` if `stop` is set.
     """
     waited, pause, started = 0.0, _FIRST_PAUSE, False
     while True:
@@ -197,9 +221,11 @@ def await_scan(
         if answer and status in _DONE:
             return parse_findings(answer)
         if status not in _UNFINISHED:
-            raise RegistryError(f"{where} was not scanned: {status}: {scan.get('description') or 'no reason given'}")
+            raise RegistryError(
+                f"{reference} was not scanned: {status}: {scan.get('description') or 'no reason given'}"
+            )
         if waited >= timeout:
-            raise RegistryError(f"{where}: its scan is {status} after {waited:.0f} s; try again later")
+            raise RegistryError(f"{reference}: its scan is {status} after {waited:.0f} s; try again later")
         seconds = min(pause, timeout - waited)
         if stop.wait(seconds):
             raise Interrupted("interrupted")
@@ -208,7 +234,10 @@ def await_scan(
 
 
 def parse_findings(answer: Mapping[str, Any]) -> tuple[Vulnerability, ...]:
-    """Return the vulnerabilities in an answer of DescribeImageScanFindings, of a basic or an enhanced scan."""
+    """Return the vulnerabilities in `answer`, ECR's answer to DescribeImageScanFindings; empty if it has no findings.
+
+    The answer may be that of a basic or of an enhanced scan.
+    """
     findings = answer.get("imageScanFindings") or {}
     basic = (_basic(entry) for entry in findings.get("findings") or ())
     return (*basic, *_enhanced(findings.get("enhancedFindings") or ()))
@@ -225,7 +254,7 @@ def _basic(entry: Mapping[str, Any]) -> Vulnerability:
 
 
 def _enhanced(entries: Iterable[Mapping[str, Any]]) -> Iterator[Vulnerability]:
-    """Yield a vulnerability for each package of a finding of Amazon Inspector."""
+    """Yield one vulnerability for each affected package of each active finding in `entries`, from Amazon Inspector."""
     for entry in entries:
         # SUPPRESSED: a suppression rule of the account hides it. CLOSED: it is fixed.
         if entry.get("status", "ACTIVE") != "ACTIVE":
@@ -243,5 +272,5 @@ def _enhanced(entries: Iterable[Mapping[str, Any]]) -> Iterator[Vulnerability]:
             )
 
 
-def _severity(word: str) -> Severity:
-    return Severity.__members__.get(word, Severity.UNDEFINED)
+def _severity(name: str) -> Severity:
+    return Severity.__members__.get(name, Severity.UNDEFINED)

@@ -39,7 +39,7 @@ COSIGN_REMEDY = 'install cosign 2 or newer, or: scripts/engine tools && eval "$(
 TIMEOUT = 180.0
 """Seconds for one command; cosign's own time limit is the same by default."""
 _UNSIGNED = ("no signatures found", "no matching signatures", "no matching attestations", "none of the attestations")
-"""Texts of cosign's errors for an image that the key did not sign. Any other error, as of the network, is raised."""
+"""Texts in cosign's errors for an image that the key did not sign. Any other error, as of the network, is raised."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,25 +47,32 @@ class SigningKey:
     """A private key of cosign."""
 
     name: str
-    """Path of a file, or the URI of a key management service: `awskms:///alias/…`."""
+    """Path of the key's file, or its URI in a key management service: `awskms:///alias/…`."""
     password: str = field(default="", repr=False)
-    """Password of the file; empty for a URI."""
+    """Password of the key's file; empty for a URI."""
 
 
 def signing_key(name: str, password_variable: str | None, environ: Mapping[str, str]) -> SigningKey:
-    """Return a key with the password from an environment variable. Raises `UsageError` if the variable is not set."""
+    """Return the private key `name` (file or URI), with its password from a variable of `environ`.
+
+    `password_variable` is the name of the variable; None means a key without a password. Raises `UsageError` if the
+    variable is not set.
+    """
     if password_variable is not None and password_variable not in environ:
         raise UsageError(f"the key {name} needs the password in {password_variable}, which is not set")
     return SigningKey(name=name, password=environ[password_variable] if password_variable else "")
 
 
 def is_key_uri(name: str) -> bool:
-    """Return whether a key is named by the URI of a key management service, and not by a file."""
+    """Return whether `name`, which names a key, is the URI of a key management service and not the path of a file."""
     return "://" in name
 
 
 def signature_repositories(images: RawRepositories) -> RawRepositories:
-    """Return the settings of the ECR repositories for signatures, derived from those for images."""
+    """Return the settings of the ECR repositories for signatures; `images` are those of the repositories for images.
+
+    The repositories for signatures have movable tags, no scan and no lifecycle policy. Other settings are equal.
+    """
     # Tags move, because an attestation is added by writing its tag again. There is nothing to scan. A lifecycle policy
     # that counts or ages images would delete signatures of images that stay.
     return images.model_copy(update={"immutable": False, "scan_on_push": False, "lifecycle": None})
@@ -73,20 +80,21 @@ def signature_repositories(images: RawRepositories) -> RawRepositories:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verification:
-    """A verified signature of an image, and the verified SBOM."""
+    """The verified signature of an image, and its verified SBOM."""
 
     image: SignedImage
     fingerprint: str
-    """`sha256:…` of the public key in DER."""
+    """`sha256:…` of the public key in DER encoding."""
     signed: str
     """Time of signing by the signer's clock, ISO 8601; empty if the signature has none."""
     annotations: Mapping[str, str]
+    """Names and values that were signed together with the image's digest."""
     sbom: Mapping[str, Any] | None
-    """The attested CycloneDX SBOM; None if it was not asked for."""
+    """The attested SBOM (CycloneDX JSON); None if only the signature was verified."""
 
 
 class Cosign:
-    """Runs cosign with the credentials of one `DOCKER_CONFIG`.
+    """A runner of the program cosign, with the registry credentials of one `DOCKER_CONFIG`.
 
     Every method raises `RegistryError` with cosign's own message if cosign fails, `ToolError` if cosign is not
     installed, and `Interrupted` if the user stops the command.
@@ -95,9 +103,10 @@ class Cosign:
     def __init__(
         self, docker_config: Path, *, context: RunContext, log: Path | None = None, timeout: float = TIMEOUT
     ) -> None:
-        """`docker_config` is the folder with the credentials, see `registry.auth.temporary_docker_config`.
+        """Run cosign with the credentials in the folder `docker_config` (see `registry.auth.temporary_docker_config`).
 
-        The output of `sign` and `attest` is appended to `log`. `timeout` is in seconds, for each command.
+        cosign gets the environment of `context`, and its stop signal ends a running cosign. The output of `sign` and
+        `attest` is appended to the file `log`; with None it is not kept. `timeout` is in seconds, for each command.
         """
         self._docker_config = docker_config
         self._context = context
@@ -106,35 +115,44 @@ class Cosign:
         self._options: dict[str, tuple[str, ...]] = {}
 
     def public_key(self, key: SigningKey) -> str:
-        """Return the public key of a private key, as PEM."""
+        """Return the public key of the private key `key`, as PEM text."""
         lines = self._run(public_key_argv(key.name), password=key.password)
         return "\n".join([*lines, ""])
 
     def sign(self, image: SignedImage, key: SigningKey, annotations: Mapping[str, str]) -> None:
-        """Sign an image, these annotations and the current time."""
+        """Sign the digest of `image` with `key`, together with `annotations` and the current time.
+
+        cosign pushes the signature to the repository `image.signatures`.
+        """
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         argv = sign_argv(image, key.name, {**annotations, SIGNED_ANNOTATION: now}, self._known_options("sign"))
         self._run(argv, image, password=key.password, log=self._log)
 
     def attest(self, image: SignedImage, key: SigningKey, sbom: Path) -> None:
-        """Sign the statement that an image has this CycloneDX SBOM. It replaces an earlier one."""
+        """Attest (sign) with `key` that `image` has the SBOM in the CycloneDX file `sbom`.
+
+        cosign pushes the attestation to the repository `image.signatures`, where it replaces that of an earlier SBOM.
+        """
         argv = attest_argv(image, key.name, sbom, self._known_options("attest"))
         self._run(argv, image, password=key.password, log=self._log)
 
     def signature(self, image: SignedImage, public_key: str) -> ImageSignature | None:
-        """Return the newest valid signature by a public key (file or URI); None if there is none."""
+        """Return the newest signature of `image` that `public_key` (file or URI) verifies; None if there is none."""
         lines = self._verify(verify_argv(image, public_key, self._known_options("verify")), image)
         signatures = parse_signatures(lines, image.digest)
         return max(signatures, key=lambda signature: signature.annotations.get(SIGNED_ANNOTATION, ""), default=None)
 
     def sbom(self, image: SignedImage, public_key: str) -> Mapping[str, Any] | None:
-        """Return the SBOM that a public key (file or URI) validly attests; None if there is none."""
+        """Return the SBOM (CycloneDX JSON) of `image` whose attestation `public_key` (file or URI) verifies.
+
+        Return None if there is no attested SBOM.
+        """
         argv = verify_attestation_argv(image, public_key, self._known_options("verify-attestation"))
         sboms = parse_attested_sboms(self._verify(argv, image), image.digest)
         return sboms[-1] if sboms else None
 
     def _verify(self, argv: Sequence[str], image: SignedImage) -> list[str]:
-        """Return the output of a verification; nothing if the key signed nothing."""
+        """Run the verification `argv` of `image`. Return the lines of its output; empty if the key did not sign it."""
         try:
             return self._run(argv, image)
         except _CosignError as error:
@@ -143,13 +161,16 @@ class Cosign:
             raise
 
     def _known_options(self, command: str) -> tuple[str, ...]:
-        """Return those of `COSIGN_3_OPTIONS` that a command of the installed cosign has. Probed once."""
+        """Return those of `COSIGN_3_OPTIONS` that the subcommand `command` of the installed cosign knows.
+
+        cosign is run to find out, once for each `command`.
+        """
         if command not in self._options:
             self._options[command] = self._probe(command, COSIGN_3_OPTIONS)
         return self._options[command]
 
     def _probe(self, command: str, options: tuple[str, ...]) -> tuple[str, ...]:
-        """Return those of these options that a command has."""
+        """Return those of `options` that cosign's subcommand `command` knows. Run cosign until no option is unknown."""
         try:
             self._run(probe_argv(command, options))
         except _CosignError as error:
@@ -163,7 +184,11 @@ class Cosign:
     def _run(
         self, argv: Sequence[str], image: SignedImage | None = None, *, password: str = "", log: Path | None = None
     ) -> list[str]:
-        """Run a command and return the lines of its output."""
+        """Run the command `argv` and return the lines of its output, which are also appended to the file `log`.
+
+        `image` is the image to sign or verify, whose repository of signatures cosign uses. `password` is that of the
+        private key. Raises `_CosignError` if cosign fails, and `RegistryError` if it takes too long.
+        """
         lines: list[str] = []
         # COSIGN_PASSWORD is always set: with an empty one, cosign does not ask a person for it.
         env = {**self._context.environ, "DOCKER_CONFIG": str(self._docker_config), "COSIGN_PASSWORD": password}
@@ -189,13 +214,13 @@ class Cosign:
 
 
 class _CosignError(RegistryError):
-    """cosign ended with an error."""
+    """The error of a cosign command that failed. Its text is cosign's own message."""
 
 
 def verification_key(cosign: Cosign, key: SigningKey, folder: Path) -> str:
-    """Return what verifies the signatures of a private key: its URI, or the path of its public key.
+    """Return the name of the key that verifies the signatures of the private key `key`.
 
-    The public key of a file is written to `cosign.pub` in `folder`.
+    It is the URI if `key` has one, or else the path of a new file `cosign.pub` in `folder` with the public key.
     """
     if is_key_uri(key.name):
         return key.name
@@ -213,10 +238,12 @@ def sign_image(
     annotations: Mapping[str, str],
     sbom: Path | None = None,
 ) -> Verification:
-    """Sign an image and attest its SBOM (a CycloneDX file), then verify both and return the result.
+    """Sign `image` with `key` and attest its SBOM, then verify both with `public_key` and return the verification.
 
-    What the key has signed already is not signed again, so an interrupted release can be repeated. `public_key` is the
-    path or URI that `verification_key` returns. Raises `RegistryError`.
+    `annotations` are signed together with the digest. `sbom` is a CycloneDX file; without it, only the signature is
+    made and verified. A signature or attestation that exists already is not made again, so an interrupted release can
+    be repeated. `public_key` is the path or URI that `verification_key` returns. Raises `RegistryError` if cosign fails
+    or the result is not valid.
     """
     if cosign.signature(image, public_key) is None:
         cosign.sign(image, key, annotations)
@@ -226,9 +253,9 @@ def sign_image(
 
 
 def verify_image(cosign: Cosign, image: SignedImage, public_key: str, *, with_sbom: bool = True) -> Verification:
-    """Verify the signature of an image, and its attested SBOM, with a public key (file or URI).
+    """Verify the signature of `image`, and its attested SBOM if `with_sbom`, with `public_key` (file or URI).
 
-    Raises `RegistryError` if the key did not sign the image, or attests no SBOM of it.
+    Raises `RegistryError` if the key did not sign the image, or if `with_sbom` and the key attests no SBOM of it.
     """
     signature = cosign.signature(image, public_key)
     if signature is None:
@@ -248,10 +275,11 @@ def verify_image(cosign: Cosign, image: SignedImage, public_key: str, *, with_sb
 def verify_references(
     references: Sequence[str], public_key: str, *, credentials: Credentials, context: RunContext
 ) -> Iterator[tuple[str, Verification | RegistryError]]:
-    """Verify the images that registries have under these references now, and yield a result for each reference.
+    """Verify the images that registries have under `references` now, with `public_key` (file or URI).
 
-    A reference that does not verify yields its error, and the others are still verified. The attested SBOM must be that
-    of the same image. Raises `ToolError` if cosign is not installed.
+    Yield each reference with its verification, or with the error if it is not valid; the other references are still
+    verified. The attested SBOM must describe the image that the reference names. `credentials` are those of the
+    registries. Raises `ToolError` if cosign is not installed, and `RegistryError` if a reference names no registry.
     """
     hosts = {parse_reference(reference).host for reference in references}
     login = RegistryLogin(credentials)
