@@ -14,20 +14,33 @@ from rlimages.system.files import read_data
 
 @dataclass(frozen=True, kw_only=True)
 class Accounts:
-    """The tables of AWS accounts that publish SageMaker's images. `accounts.yaml` names their source."""
+    """The AWS accounts that publish SageMaker's images, by region. Each table is for one group of images.
+
+    The file `accounts.yaml` of this package has the tables and names their source.
+    """
 
     domains: Mapping[str, str]
-    """Region prefix -> DNS suffix."""
+    """Region prefix -> DNS suffix of the AWS partition: `cn-` -> `amazonaws.com.cn`.
+
+    The empty prefix is for all others.
+    """
     default_region: str
+    """The region whose registries are used if no other region is given."""
     tables: Mapping[str, Mapping[str, str]]
-    """Table name -> region -> twelve-digit account."""
+    """Table name -> region -> twelve-digit AWS account."""
 
     def domain(self, region: str) -> str:
-        """Return the DNS suffix of a region: that of the longest matching prefix."""
+        """Return the DNS suffix of `region`, such as `amazonaws.com`.
+
+        The longest matching prefix in `domains` decides.
+        """
         return self.domains[max((prefix for prefix in self.domains if region.startswith(prefix)), key=len)]
 
     def account(self, table: str, region: str) -> str:
-        """Return the account that publishes a table's images in a region. Raise `UsageError` if there is none."""
+        """Return the AWS account that publishes the images of `table` in `region`.
+
+        Raise `UsageError` if the table has no account for this region.
+        """
         regions = self.tables[table]
         if region not in regions:
             hint = did_you_mean(region, regions) or f"; its regions are {', '.join(sorted(regions))}"
@@ -35,11 +48,18 @@ class Accounts:
         return regions[region]
 
     def host(self, table: str, region: str) -> str:
-        """Return the host of the registry that has a table's images in a region."""
+        """Return the host of the ECR registry that has the images of `table` in `region`.
+
+        Raise `UsageError` if the table has no account for this region.
+        """
         return ecr_host(self.account(table, region), region, self.domain(region))
 
     def build_arguments(self, table: str, region: str) -> dict[str, str]:
-        """Return the build arguments with which a Dockerfile's FROM line pulls its base image in a region."""
+        """Return the values of the build arguments `account`, `region` and `domain`.
+
+        A Dockerfile's FROM line makes the host of its base image from them. `table` is the table of the base image.
+        Raise `UsageError` if it has no account for this region.
+        """
         return {"account": self.account(table, region), "region": region, "domain": self.domain(region)}
 
 
@@ -50,12 +70,13 @@ def ecr_host(account: str, region: str, domain: str) -> str:
 
 @cache
 def load_accounts() -> Accounts:
-    """Read the account tables of this package; they are parsed once."""
+    """Return the account tables of this package. They are parsed once, and then read from the cache on disk."""
     text = read_data("accounts.yaml")
     return cached(text, Accounts, lambda: _parse(text), os.environ)
 
 
 def _parse(text: str) -> Accounts:
+    """Return the account tables in `text`, the content of `accounts.yaml`."""
     import yaml  # only needed when the cache does not have the tables
 
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -1,4 +1,4 @@
-"""The values of a build matrix. A `Cell` is one image, with every default applied. No file is read here."""
+"""The types of a parsed build matrix, and the selection of its cells. A `Cell` is one image. No file is read here."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +15,11 @@ DEFAULT_WORKDIR = "/opt/ml/code"
 DEFAULT_TIMEOUT = 3600
 """Time limit of one build, in seconds."""
 EMPTY: Mapping[str, str] = MappingProxyType({})
+"""An empty mapping that cannot be changed: the default of several fields."""
 
 
 def _empty_mapping() -> Mapping[str, str]:
+    """Return `EMPTY`: a dataclass field takes a mapping as its default only from a function."""
     return EMPTY
 
 
@@ -30,24 +32,27 @@ class Processor(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Framework:
-    """A deep learning framework, spelled as in the documented tags: `tf`, `torch`, `mxnet`."""
+    """A deep learning framework with its version."""
 
     name: str
+    """Its name in tags and ids: `tf`, `torch`, `mxnet`."""
     version: str
 
     def __str__(self) -> str:
+        """Return name and version for people: `torch 2.1.0`."""
         return f"{self.name} {self.version}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FrameworkName:
-    """The names of a framework outside this project."""
+    """The names that others use for a framework."""
 
     title: str
+    """Its name for people, as in descriptions of images: `TensorFlow`."""
     sdk: str
-    """Its name in the SageMaker SDK."""
+    """Its name in the SageMaker SDK: `tensorflow`."""
     distribution: str
-    """Its name on the Python package index."""
+    """Name of its distribution on the Python package index: `tensorflow`, `torch`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,57 +60,63 @@ class Base:
     """The base image of a cell, for one processor."""
 
     name: str
-    """Key in the matrix, or the id of the cell that is extended."""
+    """Its key under `bases` in the matrix; the id of the parent cell if the base image is another cell's image."""
     registry: str | None
-    """Key of the account table (`accounts.yaml`) for images in ECR; None when `image` is a plain reference."""
+    """Key of the account table (`accounts.yaml`) for images in ECR; None if `image` is a full reference."""
     image: str
-    """`repository:tag`; a full reference when `registry` is None."""
+    """`repository:tag` in the registry; a full reference if `registry` is None."""
     os: str
     """Distribution and release as tags spell it: `ubuntu18.04`, `debian12`, `amzn2023`."""
     packages: str
     """The package manager: `apt` or `dnf`."""
     python: str
-    """`X.Y` of the interpreter that the toolkit is installed for."""
+    """Version `X.Y` of the Python interpreter that the toolkit is installed for."""
     python_release: str
-    """The same version with its patch number, on which version bounds of packages may depend."""
+    """Version `X.Y.Z` of this interpreter, on which version bounds of packages may depend; `X.Y` if Z is not known."""
     platform: str
-    """The newest wheels that its C library can load: `manylinux2014`, `manylinux_2_28`."""
+    """The newest kind of wheels that the C library of the base can load: `manylinux2014`, `manylinux_2_28`."""
     interpreter: str
-    """Name of that interpreter in the base."""
+    """Name of the program that is this interpreter in the base: `python`, `python3.11`."""
     cuda: str | None
     """CUDA version `X.Y` of the base; None for cpu, and if Python wheels contain CUDA."""
     framework: Framework | None
-    """The framework that the base contains: it constrains the lock and is never installed again."""
+    """The framework that the base contains; None if it has none.
+
+    It constrains the lock and is never installed again.
+    """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PythonRequirements:
-    """The Python requirements of a cell. Its lock has the exact releases that meet them."""
+    """The Python requirements of a cell. Its lock (a requirements file) has the exact releases that meet them."""
 
     as_of: str
     """`YYYY-MM-DD`: the lock is resolved with the releases that existed at the start of this day (UTC)."""
     direct: tuple[str, ...]
-    """PEP 508 requirements of this cell."""
+    """PEP 508 requirements that the cell declares. The lock also has what these packages depend on."""
     overrides: tuple[str, ...] = ()
     """Requirements that replace those of packages (uv's --override), such as outdated bounds of old releases."""
     provided: tuple[str, ...] = ()
-    """Other packages that the base contains: they constrain the lock and are never installed."""
+    """Requirements for packages, other than the framework, that the base contains.
+
+    They constrain the lock and are never installed.
+    """
     build: tuple[str, ...] = ()
-    """Constraints on the build environment of source packages (uv's --build-constraints)."""
+    """Constraints on the packages with which source packages are built (uv's --build-constraints)."""
     verbatim: tuple[str, ...] = ()
-    """Lines that go into the lock unchanged: releases whose metadata no resolver reads any more."""
+    """Lines that go into the lock unchanged, for releases whose metadata resolvers can't read any more."""
     excluded: tuple[str, ...] = ()
     """Names of the packages that the parent cell's lock has as `verbatim` lines. They are not resolved."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SystemPackages:
-    """Packages of the Linux distribution."""
+    """Names of packages of the Linux distribution that a cell needs."""
 
     run: tuple[str, ...] = ()
     """Packages that stay in the image."""
     build: tuple[str, ...] = ()
-    """Compilers and headers, for the build stage only."""
+    """Packages, such as compilers and headers, that are installed only in the build stage of the Dockerfile."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,32 +124,41 @@ class Cell:
     """One image of the build matrix, with every default applied."""
 
     toolkit: str
+    """Name of the reinforcement learning toolkit: `ray`, `coach`, `vw`."""
     version: str
+    """Version of the toolkit."""
     framework: Framework | None
+    """The deep learning framework in the image, from the base or installed; None if there is none."""
     processor: Processor
     line: str
+    """The family of base images: SageMaker's (`sagemaker`), `debian`, `amzn2023` or `public`."""
     base: Base
     requirements: PythonRequirements
     system: SystemPackages
     repository: str
+    """Repository of the image, without a registry."""
     tag: str
+    """Versioned tag of the image."""
     aliases: tuple[str, ...] = ()
+    """Further tags, which move to a newer patch version when the matrix has one."""
     registry: str | None = None
     """Key of the account table under which SageMaker published this image; None if it never did."""
     env: Mapping[str, str] = field(default_factory=_empty_mapping, hash=False)
+    """Environment variables that the image sets."""
     workdir: str = DEFAULT_WORKDIR
+    """Working folder of the image."""
     display: bool = False
     """True if environments need an X display for rendering. The entrypoint then provides one."""
     inventory: Mapping[str, str] = field(default_factory=_empty_mapping, hash=False)
     """Python distribution name -> version that must be installed in the image."""
     options: Mapping[str, str] = field(default_factory=_empty_mapping, hash=False)
-    """Values for the toolkit's template beside the common keys."""
+    """Values for the toolkit's Dockerfile template, beside the keys that all toolkits have."""
     extends: str | None = None
     """Id of the cell whose image this one is built FROM; None if it is built FROM a base image."""
     timeout: int = DEFAULT_TIMEOUT
     """Time limit of one build, in seconds."""
     where: str = ""
-    """`file:line` of the row that declares the cell."""
+    """Position of the row that declares the cell, as `file:line` of the matrix."""
 
     @property
     def id(self) -> str:
@@ -148,22 +168,29 @@ class Cell:
 
     @property
     def _line_suffix(self) -> str:
+        """The last part of the cell's id: the name of its line, or an empty string for SageMaker's own base images."""
         return "" if self.line == SAGEMAKER_LINE else self.line
 
     @property
     def recipe(self) -> str:
-        """Return the path of its Dockerfile below the project root. The cpu and the gpu cell share one."""
+        """Return the path of the cell's Dockerfile below the project root.
+
+        The cpu and the gpu cell share one Dockerfile.
+        """
         name = ".".join(filter(None, ["Dockerfile", self.framework.name if self.framework else "", self._line_suffix]))
         return f"{self.toolkit}/docker/{self.version}/{name}"
 
     @property
     def template(self) -> str:
-        """Return the path of its template below `templates/`. All cells that extend another one share a template."""
+        """Return the path of the cell's Dockerfile template below `templates/`.
+
+        Each toolkit has a template, and all cells that extend another cell share one.
+        """
         return f"{'derived' if self.extends else self.toolkit}.Dockerfile.j2"
 
     @property
     def lock(self) -> str:
-        """Return the path of its lock below the project root."""
+        """Return the path of the cell's lock, the requirements file with exact versions, below the project root."""
         return f"{self.toolkit}/lock/{self.id}.txt"
 
     @property
@@ -173,12 +200,12 @@ class Cell:
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """Return the versioned tag, then the aliases."""
+        """Return all tags of the image: the versioned tag, then the aliases."""
         return (self.tag, *self.aliases)
 
     @property
     def local_name(self) -> str:
-        """Return the reference of its image in the local image store, as for `docker run`."""
+        """Return `repository:tag`, the reference of the cell's image in the local store (the engine's images)."""
         return f"{self.repository}:{self.tag}"
 
 
@@ -187,19 +214,24 @@ class Matrix:
     """The content of a build matrix."""
 
     name: str
-    """Name of the file."""
+    """Name of the matrix file."""
     cells: tuple[Cell, ...]
+    """All images, in the order of the file."""
     frameworks: Mapping[str, FrameworkName]
+    """Name of a framework in the matrix, such as `torch` -> the names that others use for it."""
     tools: Mapping[str, str]
-    """Exact versions of the tools that Dockerfiles install packages with."""
+    """Tool with which Dockerfiles install packages, such as `uv` -> its exact version."""
 
     def framework_name(self, name: str) -> str:
-        """Return the matrix's key of a framework that is named by this key or as in the SageMaker SDK (`pytorch`)."""
+        """Return the name that a framework has in the matrix (`torch`) for its `name` in the SageMaker SDK (`pytorch`).
+
+        Return `name` itself if it is no name of the SDK.
+        """
         return next((key for key, framework in self.frameworks.items() if name == framework.sdk), name)
 
 
 def select_cells(cells: Iterable[Cell], patterns: Sequence[str] = ("*",)) -> tuple[Cell, ...]:
-    """Return the cells whose id matches any pattern (`*`, `?`, `[…]`), in the order of the matrix.
+    """Return those of `cells` whose id matches any of `patterns` (with `*`, `?`, `[…]`), in the order of `cells`.
 
     Raise `SelectionError` if a pattern matches no cell: a run must not pass because a misspelt name selected nothing.
     """

@@ -1,4 +1,4 @@
-"""Find out what a cell has from its base image, or from the cell that it extends."""
+"""Derive the values that a cell inherits from its base image, or from the cell that it extends."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,11 @@ from rlimages.matrix.schema import RawBase
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inherited:
-    """The defaults of a cell, from its base image or from the cell that it extends."""
+    """The values that a cell inherits from its base image, or from its parent (the cell that it extends).
+
+    A field has the meaning of the field with its name in `Cell` or `PythonRequirements`. Fields with a default, except
+    `provided`, keep it for a cell that is built FROM a base image.
+    """
 
     base: Base
     line: str
@@ -30,7 +34,10 @@ class Inherited:
 
 
 def inherit_from_base(name: str, base: RawBase, processor: Processor, framework: Framework | None) -> Inherited:
-    """Return what a cell has from a base; `framework` is the row's, for a base that contains none."""
+    """Return the values that the cell for `processor` inherits from `base`, the base image with the key `name`.
+
+    `framework` is the one that the cell's row in the matrix installs; it is used only if the base contains none.
+    """
     contained = Framework(name=base.framework.name, version=base.framework.version) if base.framework else None
     return Inherited(
         base=Base(
@@ -53,10 +60,10 @@ def inherit_from_base(name: str, base: RawBase, processor: Processor, framework:
 
 
 def inherit_from_cell(parent: Cell) -> Inherited:
-    """Return what a cell has from the cell that it extends, whose image is its base image.
+    """Return the values that a cell inherits from `parent`, the cell whose image it is built FROM.
 
-    If SageMaker published the parent's image, the base is that image in ECR, else the parent's local image. The
-    parent's constraints on packages apply to the child too.
+    If SageMaker published the parent's image, the base image is the published image in ECR, else the parent's image in
+    the local store (the engine's images). The parent's constraints on Python packages apply to the child too.
     """
     base, requirements = parent.base, parent.requirements
     return Inherited(
@@ -88,9 +95,10 @@ def inherit_from_cell(parent: Cell) -> Inherited:
 
 
 def expected_packages(inherited: Inherited, direct: Iterable[str], distribution: str | None) -> dict[str, str]:
-    """Return the Python packages that the image must have: exact pins, the parent's packages, the base's framework.
+    """Return the Python packages that a cell's image must contain, as a mapping from distribution name to version.
 
-    `distribution` is the framework's name on the package index.
+    They are the parent's packages, the exact pins among the packages of the base and the requirements `direct`, and the
+    framework of the base. `distribution` is this framework's name on the package index, or None if the base has none.
     """
     packages = dict(inherited.inventory)
     for text in (*inherited.provided, *direct):
@@ -108,7 +116,7 @@ def expected_packages(inherited: Inherited, direct: Iterable[str], distribution:
 
 
 def _pin(requirement: Requirement) -> str | None:
-    """Return the version of an exact pin; None for any other requirement."""
+    """Return the version of a requirement that allows only one (`numpy==1.24.3`); None for any other requirement."""
     specifiers = list(requirement.specifier)
     if len(specifiers) != 1 or specifiers[0].operator not in ("==", "===") or specifiers[0].version.endswith(".*"):
         return None

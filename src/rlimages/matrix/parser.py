@@ -1,4 +1,4 @@
-"""Parse `build_matrix.yaml`: text in, cells out. No files are read, except through `read_parents`."""
+"""Parse the text of `build_matrix.yaml` into cells. No files are read, except through the function `read_parents`."""
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -24,20 +24,22 @@ from rlimages.matrix.inheritance import Inherited, expected_packages, inherit_fr
 from rlimages.matrix.schema import RawImage, RawMatrix, RawVersion
 
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-"""A tag of the OCI distribution specification: at most 128 characters."""
+"""The form of a tag according to the OCI distribution specification: at most 128 characters."""
 ReadParents = Callable[[str], tuple[Cell, ...]]
-"""Reads the cells of another matrix, by its path from this one."""
+"""A function that returns the cells of another matrix; its argument is the path from this matrix to the other one."""
 
 
 def _no_parents(path: str) -> tuple[Cell, ...]:
+    """Raise `FactoryError`: the default of `read_parents`, for a matrix without the key `parents`."""
     raise FactoryError(f"'{path}' cannot be read: this matrix is parsed without other files")
 
 
 def parse_matrix(text: str, name: str, tables: Collection[str], read_parents: ReadParents = _no_parents) -> Matrix:
-    """Return the matrix that a text declares.
+    """Return the matrix that `text`, the content of a matrix file, declares.
 
-    `name` is the file's name in messages, `tables` are the names of the account tables, and `read_parents` reads the
-    matrix of the key `parents`. Raise `ConfigError` with all mistakes, each as `file:line:column: path: message`.
+    `name` is the file's name in messages. `tables` are the names of the account tables that the matrix may use.
+    `read_parents` gets the value of the key `parents`, a path, and returns the cells of the matrix there. Raise
+    `ConfigError` with all mistakes, each as `file:line:column: path: message`.
     """
     document = load_yaml(text, name)
     raw = validate_document(document, name, RawMatrix)
@@ -58,23 +60,31 @@ def parse_matrix(text: str, name: str, tables: Collection[str], read_parents: Re
 
 
 class _MatrixReader:
-    """Turns the rows of the matrix into cells, and collects all mistakes."""
+    """A converter from the rows of one matrix file to cells. It collects all mistakes on the way."""
 
     def __init__(
         self, document: Document, raw: RawMatrix, name: str, tables: Collection[str], parents: tuple[Cell, ...]
     ) -> None:
+        """Prepare to convert `raw`, the validated content of `document`.
+
+        `name` is the file's name in messages, `tables` are the names of the account tables, and `parents` are the cells
+        of another matrix that this one may extend.
+        """
         self._document = document
         self._raw = raw
         self._name = name
         self._tables = tables
         self.problems: list[Problem] = []
         self.paths: dict[int, KeyPath] = {}
-        """Index of a cell in the result -> path of its row."""
+        """Index of a cell in the result of `cells` -> path of the cell's row in the document."""
         self._known = {cell.id: cell for cell in parents}
-        """The cells that a row may extend: those of the parents, and those of the rows above it."""
+        """Id -> cell that a row may extend: the cells of the parent matrix, and those of the rows above."""
 
     def cells(self) -> Iterator[Cell]:
-        """Yield the cells of all rows without a mistake."""
+        """Yield the cells of all rows, in the order of the file. The mistakes are in `problems` afterwards.
+
+        A row that can't be converted because of its mistakes has no cell.
+        """
         self._check_bases()
         count = 0
         for toolkit, versions in self._raw.toolkits.items():
@@ -82,7 +92,7 @@ class _MatrixReader:
                 for index, image in enumerate(row.images):
                     path: KeyPath = ("toolkits", toolkit, version, "images", index)
                     self._check_requirements(row, image, path)
-                    for processor, inherited in self._inherited(image, path):
+                    for processor, inherited in self._inherited_values(image, path):
                         cell = self._cell(toolkit, version, row, image, processor, inherited, path)
                         if cell is not None:
                             self.paths[count] = path
@@ -91,9 +101,11 @@ class _MatrixReader:
                             yield cell
 
     def _report(self, path: KeyPath, message: str) -> None:
+        """Record a mistake at `path` of the document."""
         self.problems.append(self._document.problem(path, message))
 
     def _check_bases(self) -> None:
+        """Record the mistakes in `bases`: unknown account tables and frameworks, and invalid requirements."""
         for name, base in self._raw.bases.items():
             path: KeyPath = ("bases", name)
             self._check_table(base.registry, (*path, "registry"))
@@ -103,17 +115,20 @@ class _MatrixReader:
                 self._check_requirement(requirement, (*path, "provides", index))
 
     def _check_table(self, table: str | None, path: KeyPath) -> None:
+        """Record a mistake at `path` if `table` is not None and is not the name of an account table."""
         if table is not None and table not in self._tables:
             hint = did_you_mean(table, self._tables) or f"; known are {', '.join(sorted(self._tables))}"
             self._report(path, f"'{table}' is not an account table{hint}")
 
     def _check_framework(self, name: str, path: KeyPath) -> None:
+        """Record a mistake at `path` if the matrix does not declare the framework `name`."""
         if name not in self._raw.frameworks:
             known = ", ".join(self._raw.frameworks)
             hint = did_you_mean(name, self._raw.frameworks)
             self._report(path, f"'{name}' is not one of the frameworks {known}{hint}")
 
     def _check_requirements(self, row: RawVersion, image: RawImage, path: KeyPath) -> None:
+        """Record each invalid Python requirement of `image`, which is at `path`, and of its version `row`."""
         for owner, build in ((path[:3], row), (path, image)):
             lists: list[tuple[KeyPath, list[str]]] = [
                 ((*owner, "pip"), build.pip),
@@ -126,14 +141,18 @@ class _MatrixReader:
                     self._check_requirement(item, (*list_path, index))
 
     def _check_requirement(self, text: str, path: KeyPath) -> None:
+        """Record a mistake at `path` if `text` is not a PEP 508 requirement."""
         try:
             Requirement(text)
         except InvalidRequirement as error:
             reason = str(error).splitlines()[0]
             self._report(path, f"'{text}' is not a requirement such as numpy==1.24.3: {reason}")
 
-    def _inherited(self, image: RawImage, path: KeyPath) -> list[tuple[Processor, Inherited]]:
-        """Return the processors of a row, and for each what its cell has from its base or parent."""
+    def _inherited_values(self, image: RawImage, path: KeyPath) -> list[tuple[Processor, Inherited]]:
+        """Return each processor of `image`, which is at `path`, with the values its cell inherits from base or parent.
+
+        Record a mistake and return an empty list if the image does not have one valid base or parent.
+        """
         if image.extends and image.base:
             self._report((*path, "base"), "an image has either 'base' or 'extends', not both")
             return []
@@ -149,19 +168,28 @@ class _MatrixReader:
         return list(inherited.items())
 
     def _from_base(self, name: str, image: RawImage, path: KeyPath) -> dict[Processor, Inherited]:
+        """Return the values that the cells of `image` inherit from the base `name`, by processor.
+
+        Record a mistake and return an empty mapping if the matrix does not declare this base.
+        """
         base = self._raw.bases.get(name)
         if base is None:
             self._report((*path, "base"), f"there is no base '{name}'{did_you_mean(name, self._raw.bases)}")
             return {}
         if image.framework and base.framework:
             self._report((*path, "framework"), f"base '{name}' already contains {base.framework.name}")
-        chosen = self._chosen(image, list(base.image), f"base '{name}' has no {{}} image", path)
+        processors = self._processors(image, list(base.image), f"base '{name}' has no {{}} image", path)
         return {
             processor: inherit_from_base(name, base, processor, self._own_framework(image, path))
-            for processor in chosen
+            for processor in processors
         }
 
     def _from_parents(self, name: str, image: RawImage, path: KeyPath) -> dict[Processor, Inherited]:
+        """Return the values that the cells of `image` inherit from the cells that they extend, by processor.
+
+        `name` is the parent's id, in which `{processor}` stands for the processor. Record a mistake and return an empty
+        mapping if no cell has this id.
+        """
         names = {processor: name.replace("{processor}", processor.value) for processor in Processor}
         parents = {p: self._known[names[p]] for p in Processor if names[p] in self._known}
         parents = {p: parent for p, parent in parents.items() if parent.processor is p}
@@ -173,21 +201,28 @@ class _MatrixReader:
             return {}
         if image.framework:
             self._report((*path, "framework"), f"the cell '{name}' already contains a framework")
-        chosen = self._chosen(image, list(parents), f"there is no {{}} cell '{name}'", path)
-        return {processor: inherit_from_cell(parents[processor]) for processor in chosen}
+        processors = self._processors(image, list(parents), f"there is no {{}} cell '{name}'", path)
+        return {processor: inherit_from_cell(parents[processor]) for processor in processors}
 
-    def _chosen(self, image: RawImage, available: list[Processor], lack: str, path: KeyPath) -> list[Processor]:
-        """Return the processors of a row; by default all that are available. `lack` is the message for others."""
-        chosen = image.processors or available
-        for index, processor in enumerate(chosen):
+    def _processors(
+        self, image: RawImage, available: list[Processor], missing_text: str, path: KeyPath
+    ) -> list[Processor]:
+        """Return the processors that `image`, which is at `path`, lists; all that are `available` if it lists none.
+
+        Record each processor that is not available, with the message `missing_text`, in which `{}` stands for the
+        processor. Record each one that is listed twice.
+        """
+        listed = image.processors or available
+        for index, processor in enumerate(listed):
             item_path = (*path, "processors", index)
             if processor not in available:
-                self._report(item_path, f"{lack.format(processor.value)}, only {', '.join(available)}")
-            elif processor in chosen[:index]:
+                self._report(item_path, f"{missing_text.format(processor.value)}, only {', '.join(available)}")
+            elif processor in listed[:index]:
                 self._report(item_path, f"'{processor.value}' is given twice")
-        return [processor for processor in dict.fromkeys(chosen) if processor in available]
+        return [processor for processor in dict.fromkeys(listed) if processor in available]
 
     def _own_framework(self, image: RawImage, path: KeyPath) -> Framework | None:
+        """Return the framework that `image` itself declares, or None; record a mistake if its name is unknown."""
         if image.framework is None:
             return None
         self._check_framework(image.framework.name, (*path, "framework", "name"))
@@ -203,6 +238,11 @@ class _MatrixReader:
         inherited: Inherited,
         path: KeyPath,
     ) -> Cell | None:
+        """Return the cell of `image`, which is at `path`, for one processor.
+
+        `row` has the values that all images of the `version` share, and `inherited` those of the base image or parent.
+        Record a mistake and return None if no date for the lock (`as_of`) is given.
+        """
         self._check_table(image.published, (*path, "published"))
         as_of = image.as_of or row.as_of or inherited.as_of
         if as_of is None:
@@ -248,13 +288,16 @@ class _MatrixReader:
         )
 
     def _distribution(self, inherited: Inherited) -> str | None:
-        """Return the name on the package index of the framework that the base contains."""
+        """Return the name on the package index of the framework in the base of `inherited`; None if it has none."""
         framework = inherited.base.framework
         known = self._raw.frameworks.get(framework.name) if framework else None
         return known.distribution if known else None
 
     def _tag(self, template: str, processor: Processor, path: KeyPath) -> str:
-        """Return the tag of a processor, and report it if registries would refuse it."""
+        """Return the tag that `template` gives for `processor`.
+
+        Record a mistake at `path` if registries would refuse it.
+        """
         tag = template.replace("{processor}", processor.value)
         if not _TAG.fullmatch(tag):
             self._report(path, f"'{tag}' is not a tag: write at most 128 letters, digits, '_', '.' and '-'")
@@ -264,9 +307,10 @@ class _MatrixReader:
 def _find_conflicts(
     cells: tuple[Cell, ...], paths: Mapping[int, KeyPath], document: Document, parents: Iterable[Cell] = ()
 ) -> Iterator[Problem]:
-    """Yield the cells with the same id or the same tag, also among the parents' cells, and aliases to old versions.
+    """Yield a problem for each cell whose id or tag another cell has, and for each alias of an old patch version.
 
-    `paths` has the position of each cell's row.
+    `paths` maps the index of a cell in `cells` to the path of its row in `document`. `parents` are the cells of the
+    parent matrix, whose ids and tags are taken too.
     """
     by_id = {cell.id: cell for cell in parents}
     by_tag = {(cell.repository, tag): cell for cell in by_id.values() for tag in cell.tags}
@@ -286,7 +330,10 @@ def _find_conflicts(
 def _aliases_to_old_versions(
     cells: tuple[Cell, ...], paths: Mapping[int, KeyPath], document: Document
 ) -> Iterator[Problem]:
-    """Yield the aliases of cells that are not the newest patch version of their minor version."""
+    """Yield a problem for each cell that has aliases but is not the newest patch version of its minor version.
+
+    `paths` maps the index of a cell in `cells` to the path of its row in `document`.
+    """
     newest: dict[tuple[object, ...], Cell] = {}
     for cell in cells:
         best = newest.setdefault(_minor_version(cell), cell)
@@ -302,6 +349,6 @@ def _aliases_to_old_versions(
 
 
 def _minor_version(cell: Cell) -> tuple[object, ...]:
-    """Return what the patch versions of one minor version have in common."""
+    """Return a key that is equal for two cells if they differ only in the patch version of their toolkit."""
     release = Version(cell.version).release[:2]
     return (cell.toolkit, release, cell.framework and cell.framework.name, cell.processor, cell.line, cell.repository)

@@ -1,4 +1,7 @@
-"""The keys of `build_matrix.yaml`, as pydantic models. Their descriptions are shown by editors."""
+"""The keys of `build_matrix.yaml`, as pydantic models.
+
+Editors show the descriptions of the keys, and these docstrings.
+"""
 
 from typing import Annotated, Literal
 
@@ -16,6 +19,7 @@ Version = Annotated[
 ]
 MinorVersion = Annotated[str, Field(pattern=r"^\d+\.\d+$", description="Major and minor version, in quotes: '3.11'.")]
 OnProcessor = Annotated[Processor, Field(strict=False)]
+"""A processor by its value `cpu` or `gpu`: strict models would accept only a member of the enum."""
 Requirement = Annotated[str, Field(min_length=1, description="A PEP 508 requirement: numpy==1.24.3")]
 LockLine = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+==[^ ]+( --hash=sha256:[0-9a-f]{64})+$")]
 Package = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+._:=~-]*$", description="A distribution package.")]
@@ -36,7 +40,7 @@ class RawFramework(StrictModel):
 
 
 class RawFrameworkName(StrictModel):
-    """The names of a framework outside this project."""
+    """The names that others use for a framework."""
 
     title: str
     sdk: str = Field(description="Its name in the SageMaker SDK.")
@@ -44,7 +48,7 @@ class RawFrameworkName(StrictModel):
 
 
 class RawBase(StrictModel):
-    """A base image for each processor."""
+    """A base image, with one reference for each processor."""
 
     line: Name = Field(
         default="sagemaker",
@@ -70,14 +74,17 @@ class RawBase(StrictModel):
 
 
 class RawPackages(StrictModel):
-    """Packages of the Linux distribution."""
+    """Names of packages of the Linux distribution."""
 
     run: list[Package] = Field(default=[], description="Packages that stay in the image.")
     build: list[Package] = Field(default=[], description="Packages of the build stage only.")
 
 
 class RawBuild(StrictModel):
-    """Keys of both a version and an image. An image's lists are appended; its single values override the version's."""
+    """Keys that both a version and each of its images may have.
+
+    The lists of an image are appended to those of its version; single values of an image override those of its version.
+    """
 
     as_of: Date | None = Field(
         default=None, description="The lock is resolved with the releases that existed at the start of this day (UTC)."
@@ -125,7 +132,7 @@ class RawImage(RawBuild):
 
 
 class RawVersion(RawBuild):
-    """One version of a toolkit."""
+    """One version of a toolkit, with its images."""
 
     images: list[RawImage] = Field(min_length=1)
 
@@ -148,7 +155,7 @@ class RawMatrix(StrictModel):
 
 
 def json_schema() -> str:
-    """Return the JSON schema of the matrix file, for editors."""
+    """Return the JSON schema of `build_matrix.yaml` as indented text. Editors use it to check and complete the file."""
     import json
 
     schema = RawMatrix.model_json_schema()

@@ -1,4 +1,4 @@
-"""Find the cell for a toolkit, version, framework and processor, and the registry of its image."""
+"""Find the cell for a toolkit, version, framework and processor, and the host of the registry with its image."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from rlimages.matrix.cell import Cell
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageQuery:
-    """The properties by which an image is looked up. None stands for any value."""
+    """The properties by which a cell is looked up. None stands for any value."""
 
     toolkit: str
     version: str | None
@@ -20,11 +20,13 @@ class ImageQuery:
     processor: str
     line: str
     published: bool = False
-    """Without a version, look only at the images that SageMaker published."""
+    """True: if no version is given, look only at the cells whose images SageMaker published."""
 
 
 def find_cell(cells: Iterable[Cell], query: ImageQuery) -> Cell:
-    """Return the cell for a query. A minor version means its newest patch version, no version means the newest.
+    """Return the one of `cells` that matches `query`, in its newest version.
+
+    A query for a minor version gets the newest patch version of it, and a query without a version the newest of all.
 
     The SageMaker RL documentation has this rule: "the latest supported patch version of that minor version".
     Raise `SelectionError` if no cell matches, or cells of several frameworks do.
@@ -47,9 +49,11 @@ def find_cell(cells: Iterable[Cell], query: ImageQuery) -> Cell:
 
 
 def registry_host(cell: Cell, accounts: Accounts, *, region: str, account: str | None, registry: str | None) -> str:
-    """Return the registry of a cell's image: `registry`, else that of `account`, else the one SageMaker publishes in.
+    """Return the host of the registry to pull a cell's image from: `registry` if it is given, which is a host.
 
-    Raise `SelectionError` if SageMaker never published the image, and `UsageError` if it did not in this region.
+    Else return the host of the ECR registry of the AWS account `account` in `region`; if that is not given, of the
+    account in which SageMaker published the image. Raise `SelectionError` if SageMaker never published the image, and
+    `UsageError` if it did not publish the image in this region.
     """
     if registry is not None:
         return registry
@@ -61,26 +65,39 @@ def registry_host(cell: Cell, accounts: Accounts, *, region: str, account: str |
 
 
 def _framework(cell: Cell) -> str:
+    """Return the name of the cell's framework, or `no framework`, for comparisons and messages."""
     return cell.framework.name if cell.framework else "no framework"
 
 
-def _matches_version(version: str, wanted: str) -> bool:
-    """Return True if a version is the wanted one or belongs to it: '0.11.1' to '0.11', but not to '0.1'."""
+def _matches_version(version: str, query_version: str) -> bool:
+    """Return True if `version` equals `query_version` or is a patch version of it.
+
+    `0.11.1` matches `0.11` and `0.11.1`, but not `0.1`. Nothing matches a query that is not a PEP 440 version.
+    """
     try:
-        release = Version(wanted).release
+        release = Version(query_version).release
     except InvalidVersion:
         return False
-    return Version(version) == Version(wanted) or (
+    return Version(version) == Version(query_version) or (
         len(release) < 3 and Version(version).release[: len(release)] == release
     )
 
 
-def _require_match(rows: list[Cell], key: str, wanted: str, values: list[str]) -> list[Cell]:
-    """Return the rows whose value is the wanted one; `values` has one value for each row."""
-    return [row for row, value in zip(rows, values, strict=True) if value == wanted] or _no_match(key, wanted, values)
+def _require_match(rows: list[Cell], key: str, query_value: str, values: list[str]) -> list[Cell]:
+    """Return the cells `rows` whose property `key` has the value `query_value`; `values` has the value of each row.
+
+    Raise `SelectionError`, which lists the known values, if there is none.
+    """
+    return [row for row, value in zip(rows, values, strict=True) if value == query_value] or _no_match(
+        key, query_value, values
+    )
 
 
-def _no_match(key: str, wanted: str, values: list[str]) -> list[Cell]:
+def _no_match(key: str, query_value: str, values: list[str]) -> list[Cell]:
+    """Raise `SelectionError`: no cell has `query_value` for the property `key`, only one of `values`.
+
+    The return type, a list, lets a caller write `matches or _no_match(…)`.
+    """
     known = list(dict.fromkeys(values))
-    hint = did_you_mean(wanted, known)
-    raise SelectionError(f"no matching image has the {key} '{wanted}', only {', '.join(known) or 'none'}{hint}")
+    hint = did_you_mean(query_value, known)
+    raise SelectionError(f"no matching image has the {key} '{query_value}', only {', '.join(known) or 'none'}{hint}")

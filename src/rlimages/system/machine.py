@@ -55,8 +55,8 @@ def free_disk(folder: Path) -> int | None:
 def _available_memory(root: Path) -> int:
     """Return the machine's available memory in bytes, from `proc/meminfo` below `root`.
 
-    Without that file (macOS), return the free memory, or the installed memory if the system does not report the free
-    one.
+    On a system without that file, return the free memory, or the installed memory if the system does not report the
+    free one.
     """
     match = re.search(r"^MemAvailable:\s+(\d+) kB$", _read_kernel_file(root / "proc/meminfo"), re.MULTILINE)
     if match:
