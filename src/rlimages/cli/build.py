@@ -1,4 +1,4 @@
-"""Commands that build: plan, build, smoke, run, bases."""
+"""Define the commands that build and check images: plan, build, smoke, run, bases."""
 
 import os
 import shlex
@@ -25,7 +25,7 @@ from rlimages.cli.common import (
 )
 
 CHANGES_EXIT_CODE = 10
-"""Exit code of `plan` if a run would do something. No error has this code."""
+"""Exit code of `plan` if a run would build, check or publish something. No error has this exit code."""
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""Parts that several commands share: options, output, loading the project, and running stages."""
+"""Provide the parts that several commands share: options, output, loading the project, and running stages."""
 
 import json
 import os
@@ -22,12 +22,17 @@ if TYPE_CHECKING:
 
 
 Command = Callable[..., Any]
+"""The function of a command, before or after click's decorators."""
 
 
 def combine(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Combine several options into one decorator. The help shows them in the given order."""
+    """Return one decorator that applies all of `options`, which are click's decorators for options and arguments.
+
+    The help of a command shows the options in the given order.
+    """
 
     def apply(command: Command) -> Command:
+        # The decorator that is applied last is shown first.
         for option in reversed(options):
             command = option(command)
         return command
@@ -36,7 +41,10 @@ def combine(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
 
 
 def _parse_size_option(_ctx: click.Context, param: click.Parameter, value: str) -> int:
-    """Return the bytes of an option's value. Raise `UsageError` with the name of the option."""
+    """Return the bytes that `value` states, such as `9 GiB`: click's callback for an option that is a size.
+
+    Raise `UsageError` with the name of the option `param` if `value` is not a size.
+    """
     try:
         return parse_size(value)
     except UsageError as error:
@@ -138,20 +146,26 @@ since_option = click.option(
 
 
 def require_one_target(options: dict[str, Any]) -> None:
-    """Raise `UsageError` unless exactly one of --to and --target is given."""
+    """Raise `UsageError` unless exactly one of --to and --target is given. `options` maps option names to values."""
     if bool(options["to"]) == bool(options["target"]):
         raise UsageError("name one registry to publish to: --to host[:port][/prefix], or --target with a name")
 
 
 def command_project(ctx: click.Context) -> "Project":
-    """Load the project of `--matrix`, or of the nearest folder that has a build matrix."""
+    """Load and return the project of the option `--matrix`, whose path is in `ctx.obj`.
+
+    Without the option, it is the project in the working folder, or in the nearest folder above it with a build matrix.
+    """
     from rlimages.project.project import load_project
 
     return load_project(ctx.obj, Path.cwd())
 
 
 def selected_cells(project: "Project", patterns: tuple[str, ...]) -> tuple["Cell", ...]:
-    """Return the cells that match the patterns of `--select`, or all cells if there are none."""
+    """Return the cells of `project` whose id matches one of `patterns`, the values of `--select`.
+
+    Without patterns, all cells are returned. Raise `SelectionError` if a pattern matches no cell.
+    """
     from rlimages.matrix.cell import select_cells
 
     return select_cells(project.cells, patterns or ("*",))
@@ -159,7 +173,10 @@ def selected_cells(project: "Project", patterns: tuple[str, ...]) -> tuple["Cell
 
 @contextmanager
 def command_context() -> Iterator["RunContext"]:
-    """Provide the run context of a command. Inside the block, SIGINT and SIGTERM set its `stop`."""
+    """Yield the run context (environment, stop signal and output for notes) of the command that is running.
+
+    Inside the block, SIGINT and SIGTERM set its `stop` instead of ending the process. Notes go to standard error.
+    """
     from rlimages.system.context import RunContext
     from rlimages.system.process import Stop, stopping_on_signals
 
@@ -169,12 +186,12 @@ def command_context() -> Iterator["RunContext"]:
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
-    """Print a value as JSON on standard output; without `indent`, in one line."""
+    """Print `value` as JSON on standard output, indented by `indent` spaces; in one line if `indent` is None."""
     click.echo(json.dumps(value, indent=indent, ensure_ascii=False))
 
 
 def print_lines(lines: Iterable[str]) -> int:
-    """Print each line as soon as it is available. Return the number of lines."""
+    """Print each of `lines` on standard output as soon as it is available, and return the number of lines."""
     count = 0
     for count, line in enumerate(lines, start=1):  # noqa: B007 - the count is the result
         click.echo(line)
@@ -182,12 +199,16 @@ def print_lines(lines: Iterable[str]) -> int:
 
 
 def print_note(line: str) -> None:
-    """Print a line for people on standard error, apart from the result."""
+    """Print `line`, a message for people, on standard error. Standard output has only the result of the command."""
     click.echo(f"rlimages: {line}", err=True)
 
 
 def run_options(stages: tuple[str, ...], **options: Any) -> "RunOptions":
-    """Return the options of a run, from those of the command that is running."""
+    """Return the options of a run as one value, with the name of the command that is running.
+
+    `stages` are names of stages: `build`, `smoke`, `publish`. `options` are the values of the command's options, under
+    the names of the fields of `RunOptions`.
+    """
     from rlimages.plan.step import RunOptions, Stage
 
     command = click.get_current_context().command_path.split()[-1]
@@ -197,7 +218,12 @@ def run_options(stages: tuple[str, ...], **options: Any) -> "RunOptions":
 def run_stages(
     ctx: click.Context, patterns: tuple[str, ...], stages: tuple[str, ...], since: str = "", **options: Any
 ) -> None:
-    """Run stages on the selected cells, show the progress, print the report and exit with its exit code."""
+    """Run `stages` on the selected cells, show the progress, print the report and exit with its exit code.
+
+    `patterns` are the values of `--select`, and `options` the other options of the command. If the commit `since` is
+    given, only cells whose build inputs or checks changed since that commit are selected; if there are none, nothing is
+    run and there is no report. The logs and the report are written to the folder of the run.
+    """
     from rlimages.cli.progress import progress_reporter
     from rlimages.run.report import report_exit_code, report_text
     from rlimages.run.run import run_cells

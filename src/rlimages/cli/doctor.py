@@ -1,4 +1,4 @@
-"""The command `doctor`: check this machine, and show how to fix each problem."""
+"""Define the command `doctor`: it checks this machine, and shows how to fix each problem."""
 
 import os
 import shutil
@@ -16,21 +16,21 @@ from rlimages.system.units import format_binary_size
 
 _GIB = 2**30
 _DISK_WANTED = 20 * _GIB
-"""Free disk for all Debian CPU images. The six images, their build cache and one rebuild of each take about 18 GiB."""
+"""Free disk in bytes for all Debian CPU images: six images, their build cache and one rebuild of each take 18 GiB."""
 _DISK_NEEDED = 9 * _GIB
-"""Free disk for one build: the default of --disk-floor, and the size expected of an image never built before."""
+"""Free disk in bytes for one build: the default of --disk-floor plus the expected size of an image never built before."""
 _MEMORY_WANTED = 4 * _GIB
-"""Memory for one build at a time and a training check beside it."""
+"""Memory in bytes for one build at a time and a training check beside it."""
 
 
 class Health(StrEnum):
-    """The state of one subject."""
+    """The state of one subject of `doctor`, such as the engine or the disk."""
 
     GOOD = "good"
     MISSING = "missing"
-    """Builds do not work without it."""
+    """Builds do not work, because the subject is missing or not sufficient."""
     OPTIONAL = "optional"
-    """Only some cells or commands need it."""
+    """The subject is missing or not sufficient, but only some cells or commands need it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,13 +38,21 @@ class Finding:
     """The result of one check of this machine."""
 
     subject: str
+    """Subject of the check: `engine`, `disk`, `AWS credentials`."""
     health: Health
     detail: str
+    """The state that was found, for people: a version, a size or a problem."""
     remedy: str = ""
+    """How to fix the problem; empty if there is none."""
 
 
 def examine(root: Path, registry: str, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Run all checks, and yield each finding. `root` is a folder on the disk of the project."""
+    """Check this machine, and yield the finding of each check when it has ended.
+
+    `root` is a folder of the project; the free space of its disk is checked if the engine is on another machine.
+    `registry` is the `host[:port]` to connect to. `environ` decides whether the metadata service is asked for AWS
+    credentials.
+    """
     for check in (_engine, _buildx, _gpu):
         yield check()
     yield _disk(root)
@@ -57,7 +65,7 @@ def examine(root: Path, registry: str, environ: Mapping[str, str]) -> Iterator[F
 
 
 def _program_output(argv: list[str]) -> str | None:
-    """Return the output of a program; None if it fails or does not exist."""
+    """Run the program `argv` for at most 20 seconds, and return its output; None if it fails or does not exist."""
     lines: list[str] = []
     try:
         result = run_program(argv, on_line=lines.append, timeout=20)
@@ -186,7 +194,7 @@ def _cosign() -> Finding:
 
 
 def finding_facts(finding: Finding) -> dict[str, str]:
-    """Return a finding as an object for JSON."""
+    """Return the fields of `finding` as a JSON object, for `doctor --json`."""
     return {
         "subject": finding.subject,
         "health": finding.health.value,
@@ -196,7 +204,7 @@ def finding_facts(finding: Finding) -> dict[str, str]:
 
 
 def findings_text(findings: Iterable[Finding]) -> Iterator[str]:
-    """Yield a line for each finding, and below it the remedy."""
+    """Yield the lines that show `findings` to people: one for each finding, and below it the remedy if it has one."""
     marks = {Health.GOOD: "ok      ", Health.MISSING: "missing ", Health.OPTIONAL: "optional"}
     for finding in findings:
         yield f"{marks[finding.health]} {finding.subject}: {finding.detail}"

@@ -1,4 +1,4 @@
-"""Commands that run images as SageMaker would: train, serve, invoke, transform."""
+"""Define the commands that run images locally, as SageMaker would: train, serve, invoke, transform."""
 
 import sys
 from pathlib import Path
@@ -60,7 +60,7 @@ instance_options = combine(
     region_option,
 )
 _INSTANCE_OPTIONS = ("image", "model", "environment", "gpus", "bind_to", "startup", "region")
-"""The parameters of `instance_options`."""
+"""The names of the parameters that `instance_options` adds to a command."""
 
 
 @click.command()
@@ -223,7 +223,8 @@ def invoke(
 
     FILE may be - for standard input, which is JSON unless --content-type says otherwise.
 
-    The exit code is 0 for an answer with a status of 2xx, and 1 for any other or if none comes within 60 seconds.
+    The exit code is 0 for an answer with a status of 2xx. It is 1 for another status, or if no answer comes within 60
+    seconds.
     """
     from rlimages.emulator.endpoint import find_content_type
     from rlimages.emulator.invoke import invoke_endpoint, read_body, response_facts

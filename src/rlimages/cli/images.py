@@ -1,4 +1,4 @@
-"""Commands that examine images: accept, sbom, verify, reproduce, show --layers."""
+"""Define the commands that examine images: accept, sbom, verify, reproduce, show --layers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -148,6 +148,7 @@ def _verification_lines(facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 LEVELS = ("digest", "files", "packages")
+"""The values of `reproduce --level`, the strictest first: how much of two images must be equal."""
 _SHOWN_DIFFERENCES = 20
 """Number of differences of each kind that are printed; --json prints all."""
 
@@ -260,9 +261,10 @@ def _difference_facts(differences: "Sequence[Difference]") -> list[dict[str, str
 
 
 def show_layers(arguments: Sequence[str], matrix: Path | None, *, as_json: bool) -> None:
-    """Print the layers of local images: `show --layers`.
+    """Print the layers of local images on standard output, for `show --layers`; as JSON if `as_json`.
 
-    An argument is the name of a local image or a pattern of cell ids. Raise `FactoryError` if it means no image.
+    Each of `arguments` is the name or id of a local image, or a pattern of cell ids. `matrix` is the path of the build
+    matrix; None searches it upwards from the working folder. Raise `FactoryError` if an argument names no image.
     """
     from rlimages.oci.history import layer_facts, layer_lines
 
@@ -274,7 +276,10 @@ def show_layers(arguments: Sequence[str], matrix: Path | None, *, as_json: bool)
 
 
 def _read_layers(arguments: Sequence[str], matrix: Path | None) -> "Iterator[LayerStack]":
-    """Yield the layers of each image, with the cells that share them."""
+    """Yield the layers of each local image that `arguments` name, with the ids of the other cells that share a layer.
+
+    `arguments` and `matrix` are as for `show_layers`. An image that two arguments name is yielded once.
+    """
     from rlimages.engine.docker import DockerEngine
     from rlimages.oci.history import explain_layers
     from rlimages.project.lookup import find_project, find_subjects
@@ -295,7 +300,10 @@ def _read_layers(arguments: Sequence[str], matrix: Path | None) -> "Iterator[Lay
 
 
 def _built_cells(ids: Mapping[str, str], engine: "DockerEngine") -> "Mapping[str, StoredImage]":
-    """Return the local image of each cell that has one. `ids` is local name -> cell id."""
+    """Return cell id -> layers and history of the cell's local image; cells that are not built are left out.
+
+    `ids` maps the name of a cell's image in the local store of `engine` to the id of the cell.
+    """
     local_images = engine.local_images()
     images = {cell_id: engine.read_layers(name) for name, cell_id in ids.items() if local_images.find(name)}
     return {cell_id: image for cell_id, image in images.items() if image is not None}

@@ -1,4 +1,4 @@
-"""The command `rlimages`: it finds a command by name, and prints an error and exits with its exit code."""
+"""Define the program `rlimages`: it imports and runs the command that is named, and turns errors into exit codes."""
 
 import os
 from importlib import import_module
@@ -21,7 +21,7 @@ COMMANDS = {
         "list": "matrix", "show": "matrix", "uri": "matrix", "render": "matrix", "lock": "matrix", "doctor": "doctor",
     },
 }  # fmt: skip
-"""The commands of each group of the help, and the module of this package that has them."""
+"""Title of the group in the help -> (name of the command -> module of `rlimages.cli` that defines it)."""
 _MODULES = {name: module for group in COMMANDS.values() for name, module in group.items()}
 _EXIT_CODES = """
 \b
@@ -41,14 +41,14 @@ Exit codes:
 
 
 class RlimagesGroup(click.Group):
-    """The group of all commands. A command's module is imported when it is called, so that start-up stays fast."""
+    """The group of all commands. The module of a command is imported when it is called, so that start-up stays fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands, sorted."""
         return sorted(_MODULES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the module of a command and return the command; None if there is no such command."""
+        """Import the module that defines the command `cmd_name` and return the command; None if none has this name."""
         module = _MODULES.get(cmd_name)
         if module is None:
             return None
@@ -56,7 +56,7 @@ class RlimagesGroup(click.Group):
         return next(value for value in values if isinstance(value, click.Command) and value.name == cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands in groups, in the order of their use."""
+        """Write the list of commands for the help to `formatter`, in the groups and the order of `COMMANDS`."""
         # as in click's own list: two columns with a margin, the first as wide as the longest name
         limit = formatter.width - 6 - max(len(name) for name in _MODULES)
         for title, names in COMMANDS.items():
@@ -71,7 +71,10 @@ class RlimagesGroup(click.Group):
                 )
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command. Print the text of a `FactoryError` on standard error and exit with its exit code."""
+        """Run the command that the arguments name, and return its result.
+
+        If it raises a `FactoryError`, print the error's text on standard error and exit with the error's exit code.
+        """
         try:
             return super().invoke(ctx)
         except FactoryError as error:

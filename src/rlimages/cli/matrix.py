@@ -1,4 +1,4 @@
-"""Commands on the matrix and the files that are generated from it: list, show, uri, render, lock."""
+"""Define the commands on the matrix and the files that are generated from it: list, show, uri, render, lock."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from rlimages.matrix.cell import Cell
 
 
 def cell_summary(cell: Cell) -> dict[str, Any]:
-    """Return the properties of a cell that `list --json` prints."""
+    """Return the JSON object that `list --json` prints for `cell`: its image, base image, Dockerfile and lock."""
     return {
         "id": cell.id,
         "repository": cell.repository,
@@ -24,7 +24,7 @@ def cell_summary(cell: Cell) -> dict[str, Any]:
 
 
 def cell_facts(cell: Cell) -> dict[str, Any]:
-    """Return the properties of a cell that `show --json` prints."""
+    """Return the JSON object that `show --json` prints for `cell`: all its properties."""
     requirements = cell.requirements
     return {
         **cell_summary(cell),
@@ -60,7 +60,10 @@ def _framework(cell: Cell) -> dict[str, str] | None:
 
 
 def cell_lines(cells: Iterable[Cell], *, wide: bool = False) -> str:
-    """Return the table of `list`, with columns of the width of their longest value. `wide` adds two columns."""
+    """Return the text of the table that `list` prints, with one line for each of `cells` below a line of titles.
+
+    `wide` adds columns with the paths of the Dockerfile and the lock. A column is as wide as its longest value.
+    """
     head = ("CELL", "IMAGE", "ALIASES", "BASE", "DOCKERFILE", "LOCK")
     rows = [head]
     for cell in cells:
@@ -71,7 +74,10 @@ def cell_lines(cells: Iterable[Cell], *, wide: bool = False) -> str:
 
 
 def cell_page(facts: Mapping[str, Any]) -> str:
-    """Return the page of `show`: one property in each line, and lists below their name."""
+    """Return the text that `show` prints for a cell: one property in each line, and the items of lists below its name.
+
+    `facts` are the cell's properties, as `cell_facts` returns them. Empty properties are left out.
+    """
     text = f"{facts['id']}\n"
     for name, value in facts.items():
         if name != "id" and value not in (None, [], {}):

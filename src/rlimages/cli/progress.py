@@ -1,4 +1,4 @@
-"""Show the progress of a run: a live view on a terminal, plain lines otherwise."""
+"""Show the progress of a run: in a table that is updated on a terminal, and in plain lines elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +28,11 @@ _STYLE = {
 
 @contextmanager
 def progress_reporter(stream: TextIO, *, live: bool) -> Iterator[Callable[[Event], None]]:
-    """Provide a function that shows an event on `stream`: in a live view if `live`, else as a plain line."""
+    """Yield a function that shows an event of a run on `stream`.
+
+    If `live`, events update a table on the terminal, which is removed at the end of the block; else each start and end
+    of a stage is a plain line.
+    """
     if not live:
         yield lambda event: _print(stream, event)
         return
@@ -54,9 +58,9 @@ def _live_reporter(stream: TextIO) -> Iterator["_View"]:
 
 
 def event_line(event: Event) -> str:
-    """Return the line for the start or the end of a stage: `[ 3/12] ray-… built in 41 s`.
+    """Return the line that shows `event`, the start or the end of a stage: `[ 3/12] ray-… built in 41 s`.
 
-    It is empty for events in between.
+    Return an empty text for an event between the start and the end of a stage.
     """
     count = f"[{event.done:{len(str(event.total))}}/{event.total}]"
     detail = f": {event.detail}" if event.detail else ""
@@ -77,19 +81,20 @@ def _print(stream: TextIO, event: Event) -> None:
 class _Row:
     stage: Stage
     started: float
-    """In the seconds of `time.monotonic`."""
+    """Time at which the stage started, in seconds of `time.monotonic`."""
     detail: str
+    """The current action of the stage; empty at its start."""
 
 
 class _View:
-    """A table of the running stages, below the lines of those that have ended."""
+    """A table on a terminal with the stages that run now; stages that have ended are plain lines above the table."""
 
     def __init__(self, console: "Console") -> None:
         self.console = console
         self._rows: dict[str, _Row] = {}
 
     def show(self, event: Event) -> None:
-        """Update the row of a cell, or replace it by a line when its stage has ended."""
+        """Update the row of the cell of `event`; if its stage has ended, replace the row by a plain line."""
         if event.outcome is None:
             started = time.monotonic() - event.seconds
             self._rows[event.cell] = _Row(stage=event.stage, started=started, detail=event.detail)
@@ -98,7 +103,7 @@ class _View:
             self.console.print(event_line(event), style=_STYLE[event.outcome], markup=False, highlight=False)
 
     def table(self) -> "Table":
-        """Return the table of the running stages, as of now."""
+        """Return the current table, with one row for each running stage: cell, stage, elapsed time and action."""
         from rich.spinner import Spinner
         from rich.table import Table
         from rich.text import Text

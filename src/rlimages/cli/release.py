@@ -1,4 +1,4 @@
-"""Commands that work on registries: publish, promote, gc, sdk-config."""
+"""Define the commands that work on registries: publish, promote, gc, sdk-config."""
 
 import json
 from collections.abc import Sequence
@@ -67,7 +67,10 @@ def publish(
 
 
 def _resume(ctx: click.Context, name: str, *, allow_older: bool) -> None:
-    """Resume a release. Print the result of each registry."""
+    """Resume the release `name` (`latest` is the newest), print the result of each registry, and exit.
+
+    If `allow_older`, tags may move to older images.
+    """
     from rlimages.release.results import release_exit_code, release_lines
     from rlimages.release.resume import resume_release
 
@@ -78,7 +81,10 @@ def _resume(ctx: click.Context, name: str, *, allow_older: bool) -> None:
 
 
 def _roll_back(ctx: click.Context, name: str) -> None:
-    """Roll a release back. Print the result of each registry."""
+    """Move the tags of the release `name` (`latest` is the newest) back to their previous images.
+
+    The result of each registry is printed, and the process exits with the exit code of the results.
+    """
     from rlimages.release.results import release_exit_code, release_lines
     from rlimages.release.resume import roll_back_release
 
@@ -104,7 +110,7 @@ def promote(ctx: click.Context, /, patterns: tuple[str, ...], target: str, sourc
     """Copy images from one target to another.
 
     The images are copied from registry to registry, byte for byte. Only images with a record of passed checks are
-    copied; if one of them has none, nothing is.
+    copied; if one image has none, no image is copied.
     """
     from rlimages.release.promote import promote
     from rlimages.release.results import release_exit_code, release_lines

@@ -95,7 +95,7 @@ class Waiver:
     id: str
     """Id of the vulnerability, as the scanner states it."""
     reason: str
-    """Why the vulnerability is accepted."""
+    """Reason why the vulnerability is accepted."""
     owner: str
     """Person or team who accepted the vulnerability."""
     review_by: date
