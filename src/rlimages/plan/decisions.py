@@ -16,10 +16,11 @@ from rlimages.plan.step import Action, BuildPlan, BuildStep
 def decide_actions(
     plan: BuildPlan, root: Path, local_images: LocalImages, *, bases: Mapping[str, str] = EMPTY, no_cache: bool = False
 ) -> BuildPlan:
-    """Return the plan with the action, the reason, the digests and the locked base image of each step.
+    """Return `plan` with the action, the reason, the digests and the locked base image of each step.
 
-    A step is built only if the local store has no image with its build digest. `root` is the project root. `bases` has
-    the locked digests of base images, by the name in the matrix. With `no_cache`, every step is built without cache.
+    A step is built only if `local_images` has no image with its build digest (the digest of all its build inputs). A
+    step that is skipped stays skipped. The inputs are read from files below the project folder `root`. `bases` maps
+    each locked base image, as the matrix names it, to its digest. With `no_cache`, all steps are built, without cache.
     """
     reader = InputReader(root)
     build_digests: dict[str, str] = {}
@@ -39,7 +40,11 @@ def decide_actions(
 
 
 def add_input_labels(plan: BuildPlan, root: Path, labels: Mapping[str, str] = EMPTY) -> BuildPlan:
-    """Return the plan with the labels of each image that is built: `labels`, and those that describe its inputs."""
+    """Return `plan` with more labels in the build request of each step that is built; other steps are unchanged.
+
+    The new labels are `labels` (name -> value) and those that describe the step's inputs: source digest, build digest
+    and the digest of each input. The inputs are read from files below the project folder `root`.
+    """
     reader = InputReader(root)
     steps = []
     for step in plan.steps:
@@ -52,7 +57,7 @@ def add_input_labels(plan: BuildPlan, root: Path, labels: Mapping[str, str] = EM
 
 
 def reused_result(step: BuildStep) -> BuildResult:
-    """Return the result of a step whose image already exists."""
+    """Return a passed result, of 0 seconds and without log, for a `step` whose image exists already (REUSE, RETAG)."""
     return BuildResult(
         cell=step.cell,
         outcome=Outcome.PASSED,
@@ -66,12 +71,13 @@ def reused_result(step: BuildStep) -> BuildResult:
 def _base_digests(
     step: BuildStep, build_digests: Mapping[str, str], local_images: LocalImages, bases: Mapping[str, str]
 ) -> Mapping[str, str]:
-    """Return what the image is built FROM, with its digest: one entry `base <reference>` or `parent <cell id>`.
+    """Return a mapping with one entry: what the image of `step` is built FROM -> its digest, empty if not known.
 
-    `build_digests` has the build digests of earlier steps. The digest of a parent in the plan is its build digest; of
-    another parent, the build digest in the labels of its local image, or else the image's id. The digest of a base
-    image is the locked one; without lock, or with a base override, it is the id of the local image. It is empty if
-    there is no such image.
+    The key is `parent <cell id>` for a cell that extends another cell, else `base <reference>`. `build_digests` maps
+    the cell ids of earlier steps to their build digests, and `bases` maps locked base images to their digests. The
+    digest of a parent in `build_digests` is taken from there; of another parent, from the label of its image in
+    `local_images`, or else it is that image's id. The digest of a base image is the locked one; without lock, or with
+    a base override, it is the id of the base image in `local_images`.
     """
     cell = step.cell
     override = dict(step.request.contexts).get(step.base, "").removeprefix("docker-image://")
@@ -87,7 +93,11 @@ def _base_digests(
 
 
 def _pin_base(step: BuildStep, bases: Mapping[str, str]) -> BuildStep:
-    """Return the step with its base image replaced by the locked digest, unless an override replaces it already."""
+    """Return `step` with a named context that replaces its base image by the locked digest.
+
+    `bases` maps locked base images to their digests. The step is returned unchanged if its base image is not locked, is
+    the image of another cell, or is replaced already by a base override.
+    """
     digest = bases.get(step.cell.base.image)
     if not digest or step.cell.extends or step.base in dict(step.request.contexts):
         return step
@@ -96,6 +106,10 @@ def _pin_base(step: BuildStep, bases: Mapping[str, str]) -> BuildStep:
 
 
 def _decide_step(step: BuildStep, inputs: CellInputs, local_images: LocalImages) -> BuildStep:
+    """Return `step` with its action (BUILD, REUSE or RETAG), the reason, and the image in `local_images` to use.
+
+    An image is used only if it was built from the build digest of `inputs`.
+    """
     if step.request.no_cache:
         return replace(step, reason="--no-cache rebuilds every cell")
     if inputs.unknown:
@@ -113,7 +127,10 @@ def _decide_step(step: BuildStep, inputs: CellInputs, local_images: LocalImages)
 
 
 def _changes(named: LocalImage | None, inputs: CellInputs) -> Iterator[str]:
-    """Yield one sentence for each input that changed since the image with the cell's name was built."""
+    """Yield one sentence for each input that differs between `inputs` and the labels of the image `named`.
+
+    `named` is the local image with the cell's name. Nothing is yielded if it is None or has no readable input labels.
+    """
     try:
         before = json.loads(named.labels[INPUTS_LABEL]) if named else {}
     except (KeyError, ValueError):
@@ -123,6 +140,7 @@ def _changes(named: LocalImage | None, inputs: CellInputs) -> Iterator[str]:
 
 
 def _build_reason(step: BuildStep, named: LocalImage | None, changes: tuple[str, ...]) -> str:
+    """Return a clause that says why `step` is built. `named` is the local image with the cell's name, if any."""
     if named is None:
         return f"there is no image {step.request.tag} in the local store"
     if changes:

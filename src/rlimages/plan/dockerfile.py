@@ -12,27 +12,32 @@ _MOUNT = re.compile(r"--mount=(\S+)")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Instruction:
-    """One instruction of a Dockerfile, without comments; its lines joined by newlines."""
+    """One instruction of a Dockerfile."""
 
     line: int
-    """Number of its first line, from 1."""
+    """Line number, from 1, of the instruction's first line in the Dockerfile."""
     text: str
+    """The instruction without comments. Its lines are joined by newlines, without the backslashes at their ends."""
 
     @property
     def keyword(self) -> str:
-        """Its keyword in capitals: `RUN`, `COPY` and so on."""
+        """The first word of the instruction in capitals: `FROM`, `RUN`, `COPY` and so on."""
         return self.text.split(None, 1)[0].upper()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ParsedDockerfile:
-    """The part of a Dockerfile that one image is built from: the last stage and all stages that it uses."""
+    """The part of a Dockerfile that one image is built from.
+
+    It is the last stage, and every stage that the last stage is built from or copies or mounts files from.
+    """
 
     instructions: tuple[Instruction, ...]
+    """The instructions before the first FROM and those of the used stages, in the order of the Dockerfile."""
     bases: tuple[str, ...]
-    """References after FROM that are no stages. Arguments without a known value stay as `${name}`."""
+    """References after FROM that name an image, not a stage. A variable without a known value stays as `${name}`."""
     sources: tuple[str, ...]
-    """Files and folders below the build context that are copied or mounted."""
+    """Files and folders that COPY, ADD or RUN read: paths below the build context, without those of other stages."""
 
 
 @dataclass(slots=True)
@@ -42,7 +47,10 @@ class _Stage:
 
 
 def parse_dockerfile(text: str, arguments: Mapping[str, str]) -> ParsedDockerfile:
-    """Parse a Dockerfile for a build with these arguments, without comments and stages that the build does not use."""
+    """Parse the Dockerfile `text`, without comments and without stages that the last stage does not use.
+
+    `arguments` are the build arguments (name -> value) that fill in variables after FROM and in paths.
+    """
     head, stages = _parse_stages(text)
     used = _stages_to(list(stages)[-1], stages, arguments) if stages else {}
     bodies = [instruction for stage in used.values() for instruction in stage.instructions]
@@ -57,7 +65,10 @@ def parse_dockerfile(text: str, arguments: Mapping[str, str]) -> ParsedDockerfil
 
 @lru_cache(maxsize=8)  # the cells of both processors share a Dockerfile, and are read one after the other
 def _parse_stages(text: str) -> tuple[Sequence[Instruction], Mapping[str, _Stage]]:
-    """Return the instructions before the first FROM, and the stages by name; a stage without name has its number."""
+    """Split the Dockerfile `text` into the instructions before the first FROM, and a mapping from name to stage.
+
+    The name of a stage without `AS` is its number as text, from `0`.
+    """
     head: list[Instruction] = []
     stages: dict[str, _Stage] = {}
     current = head
@@ -87,7 +98,11 @@ def _instructions(text: str) -> Iterator[Instruction]:
 
 
 def _stages_to(last: str, stages: Mapping[str, _Stage], arguments: Mapping[str, str]) -> dict[str, _Stage]:
-    """Return the last stage and all stages that it uses, in the order of the file."""
+    """Return the stage named `last` and every stage that it is built from or copies or mounts files from.
+
+    The result maps names to stages, in the order of the Dockerfile. `stages` are all stages by name. `arguments` are
+    the build arguments that fill in variables of FROM and `--from=`.
+    """
     used: set[str] = set()
     waiting = [last]
     while waiting:
@@ -104,13 +119,13 @@ def _stages_to(last: str, stages: Mapping[str, _Stage], arguments: Mapping[str, 
 
 
 def _copied_stages(instruction: Instruction) -> Iterator[str]:
-    """Yield the stages that an instruction copies or mounts files from."""
+    """Yield the name after `--from=` or `from=` of each stage (or image) whose files `instruction` copies or mounts."""
     yield from re.findall(r"--from=(\S+)", instruction.text) if instruction.keyword in ("COPY", "ADD") else ()
     yield from (mount["from"] for mount in _mounts(instruction) if "from" in mount)
 
 
 def _sources(instruction: Instruction) -> Iterator[str]:
-    """Yield the paths below the build context that an instruction reads."""
+    """Yield the paths below the build context that `instruction` copies or mounts; variables are not filled in."""
     if instruction.keyword in ("COPY", "ADD") and "--from=" not in instruction.text:
         yield from (word.rstrip("/") for word in instruction.text.split()[1:-1] if not word.startswith("--"))
     for mount in _mounts(instruction):
@@ -119,6 +134,7 @@ def _sources(instruction: Instruction) -> Iterator[str]:
 
 
 def _mounts(instruction: Instruction) -> Iterator[dict[str, str]]:
+    """Yield the options of each `--mount` of a RUN as option name -> value; nothing for any other instruction."""
     if instruction.keyword == "RUN":
         for options in _MOUNT.findall(instruction.text):
             yield dict(option.partition("=")[::2] for option in options.split(","))

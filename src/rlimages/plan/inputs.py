@@ -1,4 +1,4 @@
-"""Read the inputs of an image, compute their digests, and explain how they changed since an image was built."""
+"""Read the build inputs of a cell, compute their digests, and explain how they changed since an image was built."""
 
 import hashlib
 import json
@@ -14,56 +14,73 @@ from rlimages.plan.dockerfile import Instruction, ParsedDockerfile, parse_docker
 from rlimages.system.files import read_text
 
 IGNORED = (".gitkeep", "__pycache__")
-"""File and folder names that are no inputs: `.dockerignore` leaves them out of the build context."""
+"""Names of files and folders that are not inputs, because `.dockerignore` keeps them out of the build context."""
 _COMMENTS = re.compile(" #.*"), re.compile("\n#.*")
-"""Two patterns that begin with fixed text: much faster than one for both."""
+"""Two patterns for comments in a lock. Each begins with fixed text, which is much faster than one pattern for both."""
 _INSTRUCTIONS = "recipe"
-"""Entry with the digests of all Dockerfile instructions. The name is part of the labels and digests of every image."""
+"""Name of the input with the digests of all Dockerfile instructions.
+
+It is part of the labels and build digests of every image, so another name would rebuild all of them.
+"""
 _ORDER = {kind: number for number, kind in enumerate(("parent", "base", "argument", _INSTRUCTIONS, "lock", "file"))}
-"""Changes are listed in this order: what explains most comes first."""
+"""Kind of input -> its position in the list of changes. A kind that explains more, such as a new base, comes first."""
 _DIGEST = re.compile("[0-9a-f]{64}")
 _SHORT = 12
-"""Digits of a digest in the label `rlimages.inputs`: enough to find what changed. Reuse compares whole digests."""
+"""Number of digits of each digest in the label `rlimages.inputs`.
+
+They only serve to list what changed. Whether an image is reused is decided by its whole build digest.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CellInputs:
-    """Everything that decides the content of one cell's image."""
+    """The build inputs of one cell: everything that decides the content of its image."""
 
     cell: Cell
     dockerfile: ParsedDockerfile
+    """The stages and files of the cell's Dockerfile that its image is built from."""
     files: Mapping[str, str]
-    """Path below the root -> digest, of every file that the Dockerfile copies or mounts, except the lock."""
+    """Path below the project folder -> SHA-256, for every file that the Dockerfile copies or mounts, except the lock.
+
+    `.dockerignore` is included. The digest of an executable file ends with `+x`.
+    """
     lock: str
-    """The lines of the lock without comments; empty if the Dockerfile does not use it."""
+    """Text of the cell's lock without comments; empty if the Dockerfile does not use the lock."""
     base_digests: Mapping[str, str]
-    """`base <reference>` or `parent <cell id>` -> digest; an empty digest is not known."""
+    """What the image is built FROM, `base <reference>` or `parent <cell id>` -> its digest; empty if not known."""
 
     @cached_property
     def source(self) -> str:
-        """The source digest: hexadecimal SHA-256 of the project's own inputs."""
+        """The source digest: hexadecimal SHA-256 of the inputs in the project (Dockerfile, lock, files), without base."""
         return _digest_of({**self._source_entries(), "lock": _sha256(self.lock.encode())})
 
     @cached_property
     def build(self) -> str:
-        """The build digest: hexadecimal SHA-256 of the source digest and the base digests."""
+        """The build digest: hexadecimal SHA-256 of all inputs, that is, of the source digest and `base_digests`."""
         return _digest_of({"source": self.source, **self.base_digests})
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """The base image or parent whose digest is not known. An image with an unknown base is never up to date."""
+        """The keys of `base_digests` whose digest is not known; empty if all are known.
+
+        An image whose base has no known digest is never up to date.
+        """
         return tuple(name for name, value in self.base_digests.items() if not value)
 
     @cached_property
     def entries(self) -> Mapping[str, str]:
-        """Every input by name, with short digests: the content of the label `rlimages.inputs`."""
+        """Name of each input -> its short digest or value: the content of the label `rlimages.inputs`.
+
+        Names are, for example, `recipe` (the Dockerfile's instructions), `lock numpy`, `file ray/start.sh` and
+        `base debian:bookworm-slim`.
+        """
         packages = {f"lock {name}": value for name, value in lock_entries(self.lock).items()}
         entries = {**self._source_entries(), **packages, **self.base_digests}
         return {name: " ".join(_shorten(part) for part in value.split(" ")) for name, value in entries.items()}
 
     @property
     def labels(self) -> Mapping[str, str]:
-        """The labels of an image that is built from these inputs."""
+        """The labels of an image built from these inputs: source digest, build digest, and the digests of all inputs."""
         return {
             SOURCE_LABEL: self.source,
             BUILD_LABEL: self.build,
@@ -71,6 +88,7 @@ class CellInputs:
         }
 
     def _source_entries(self) -> dict[str, str]:
+        """Return name -> whole digest or value of each input in the project except the lock."""
         instructions = " ".join(_sha256(each.text.encode()) for each in self.dockerfile.instructions)
         return {
             _INSTRUCTIONS: instructions,
@@ -81,13 +99,18 @@ class CellInputs:
 
 @dataclass(frozen=True)
 class InputReader:
-    """A reader of the inputs of cells below one root. Files that several cells share are read only once."""
+    """A reader of the build inputs of a project's cells. Files and folders that cells share are read only once."""
 
     root: Path
+    """The project folder, which is the build context."""
     _files: dict[str, Mapping[str, str]] = field(default_factory=dict)
 
     def read(self, cell: Cell, base_digests: Mapping[str, str] = EMPTY) -> CellInputs:
-        """Read the inputs of a cell from disk; `base_digests` becomes the field of this name."""
+        """Read the Dockerfile, the lock and the files of `cell`, and return its inputs.
+
+        `base_digests` is what the image is built FROM -> its digest, and becomes the field of this name. A file that
+        does not exist counts as empty.
+        """
         dockerfile = self._parse_dockerfile(cell)
         # .dockerignore decides which files a COPY of a folder copies, so it is an input of every image.
         files: dict[str, str] = dict(self._digests(".dockerignore"))
@@ -103,20 +126,23 @@ class InputReader:
         )
 
     def _parse_dockerfile(self, cell: Cell) -> ParsedDockerfile:
-        """Parse the Dockerfile stages that the image of a cell is built from."""
+        """Parse the Dockerfile of `cell` for its processor; a Dockerfile that does not exist counts as empty."""
         text = read_text(self.root / cell.recipe) or ""
         return parse_dockerfile(text, {"processor": cell.processor.value})
 
     def _digests(self, source: str) -> Mapping[str, str]:
+        """Return path -> digest of the file `source`, or of all files below the folder `source`, both below `root`."""
         if source not in self._files:
             self._files[source] = dict(_digest_tree(self.root, source))
         return self._files[source]
 
 
 def lock_entries(lock: str) -> Mapping[str, str]:
-    """Parse a lock without comments: distribution -> version, and digest of the whole requirement with its hashes.
+    """Parse the text of a lock without comments. Return canonical distribution name -> `<version> <digest>`.
 
-    If a distribution occurs several times, for different environments, its entries are joined by spaces.
+    The digest is the SHA-256 of the whole requirement with its hashes and conditions. The version is `?` if it is not
+    pinned with `==`. If a distribution occurs several times, for different environments, its entries are joined by
+    spaces.
     """
     from packaging.utils import canonicalize_name
 
@@ -139,21 +165,25 @@ def _without_comments(lock: str) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InputChange:
-    """One input that changed."""
+    """One build input that differs from the input of an earlier image."""
 
     kind: str
-    """`instruction` (of the Dockerfile), `file`, `lock`, `argument`, `base` or `parent`."""
+    """Kind of input: `instruction` (of the Dockerfile), `file`, `lock`, `argument`, `base` or `parent`."""
     name: str
-    """Name of the input; `path:line` for an instruction."""
+    """Name of the input: a path, a distribution, a reference or a cell id; `path:line` for an instruction."""
     detail: str
-    """How it changed, for people."""
+    """The change as a clause for people, such as `1.2.0 → 1.3.0` or `removed`."""
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}: {self.detail}"
 
 
 def explain_changes(before: Mapping[str, str], inputs: CellInputs) -> Iterator[InputChange]:
-    """Yield the changes from `before`, the entries in an image's label `rlimages.inputs`, to the inputs of now."""
+    """Yield each change from an image's inputs to the current `inputs` of its cell.
+
+    `before` has the inputs of the image: the content of its label `rlimages.inputs`, input name -> short digest or
+    value.
+    """
     after = inputs.entries
     for name in sorted({*before, *after}, key=lambda name: (_ORDER.get(name.partition(" ")[0], 9), name)):
         old, new = before.get(name), after.get(name)
@@ -167,6 +197,7 @@ def explain_changes(before: Mapping[str, str], inputs: CellInputs) -> Iterator[I
 
 
 def _detail(kind: str, old: str | None, new: str | None) -> str:
+    """Return a clause about the change of one input from the entry `old` to `new`; None is an input that is missing."""
     if old is None:
         return f"new: {(new or '').partition(' ')[0]}" if kind in ("lock", "argument") else "new"
     if new is None:
@@ -180,7 +211,11 @@ def _detail(kind: str, old: str | None, new: str | None) -> str:
 
 
 def _changed_instructions(before: str, inputs: CellInputs) -> Iterator[InputChange]:
-    """Compare the digests of Dockerfile instructions; a removed one is named by the instruction after it."""
+    """Yield the changes between the Dockerfile instructions of an image and those of the current `inputs`.
+
+    `before` has the short digests of the image's instructions, separated by spaces. Removed instructions are reported
+    at the line of the instruction that follows them.
+    """
     from difflib import SequenceMatcher
 
     instructions = inputs.dockerfile.instructions
@@ -202,13 +237,20 @@ def _instruction_change(cell: Cell, instruction: Instruction, detail: str) -> In
 
 
 def _summary(instruction: Instruction) -> str:
-    """Return the start of an instruction without its mounts, which come first and are much the same everywhere."""
+    """Return the first 72 characters of `instruction`, on one line and without its `--mount` options.
+
+    Mounts come first and are almost alike in all instructions, so they do not help to recognize one.
+    """
     text = " ".join(word for word in instruction.text.split() if not word.startswith("--mount="))
     return text if len(text) <= 72 else f"{text[:71]}…"
 
 
 def _digest_tree(root: Path, source: str) -> Iterator[tuple[str, str]]:
-    """Yield path and digest of a file, or of every file below a folder. A link counts by its target's path."""
+    """Yield (path below `root`, SHA-256) of the file `source`, or of every file below the folder `source`.
+
+    The digest of a symbolic link is that of its target's path, not of the target's content. `+x` is appended to the
+    digest of an executable file. Files in `IGNORED` are left out. A missing `source` yields nothing.
+    """
     top = root / source
     paths: Iterable[Path] = sorted(top.rglob("*")) if top.is_dir() and not top.is_symlink() else [top]
     for path in paths:
@@ -232,6 +274,6 @@ def _digest_of(entries: Mapping[str, str]) -> str:
 
 
 def _shorten(text: str) -> str:
-    """Return the first digits of a digest, and any other text unchanged."""
+    """Return the first 12 digits of `text` if it is a SHA-256 digest (with its `+x`, if any), else `text` unchanged."""
     digits, plus, flag = text.removeprefix("sha256:").partition("+")
     return f"{digits[:_SHORT]}{plus}{flag}" if _DIGEST.fullmatch(digits) else text

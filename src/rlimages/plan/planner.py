@@ -1,4 +1,4 @@
-"""Make a plan: order the cells, and compose the build request of each."""
+"""Make a plan: put the cells in build order, and compose the build request of each."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,20 +19,24 @@ if TYPE_CHECKING:
 
 
 _CACHE_REGISTRY = re.compile(r"[\w.-]+(:\d+)?(/[a-z0-9]+([._/-]+[a-z0-9]+)*)?")
-"""`host[:port][/prefix]`, where the prefix is the start of a repository's path."""
+"""Pattern of `host[:port][/prefix]`, where the prefix is the start of a repository's path."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BaseOverride:
-    """A rule that replaces base images: every base whose reference matches the pattern becomes `reference`."""
+    """A rule that replaces base images: images are built FROM `reference` in place of each base that matches."""
 
     pattern: re.Pattern[str]
-    """Searched in the reference of the base image after account, region and domain are filled in."""
+    """Regular expression, searched in the base image's reference after account, region and domain are filled in."""
     reference: str
+    """Reference of the image that replaces the base image."""
 
 
 def parse_override(text: str) -> BaseOverride:
-    """Parse `REGEX=REFERENCE`, split at the last `=`. Raises `UsageError` with the mistake."""
+    """Parse `text`, a base override `REGEX=REFERENCE`, which is split at the last `=`.
+
+    Raises `UsageError` if one of the two parts is missing or REGEX is not a regular expression.
+    """
     pattern, equals, reference = text.rpartition("=")
     if not equals or not pattern or not reference:
         raise UsageError(f"--base-override '{text}': write it as REGEX=REFERENCE")
@@ -54,11 +58,13 @@ def make_plan(
     jobs: int,
     timeout: int | None = None,
 ) -> BuildPlan:
-    """Return a plan that builds every cell, parents first. `plan.decisions` then decides what need not be built.
+    """Return a plan that builds every cell of `cells`, parents first; `plan.decisions` then finds images to reuse.
 
-    `registries` has, by account table (`cell.base.registry`), the build arguments `account`, `region`, `domain`.
-    `skip` has, by cell id, the reason not to build it. `caches` are registries (`host[:port][/prefix]`) whose image of
-    the same cell serves as layer cache. `timeout`, in seconds for each build, replaces the timeout of the matrix.
+    `registries` maps account tables (`cell.base.registry`) to the build arguments `account`, `region`, `domain`.
+    Of `overrides`, the first that matches a base image replaces it. `labels` are set on every image. `skip` maps the
+    ids of cells that are not built to the reason. `caches` are registries (`host[:port][/prefix]`) whose image of
+    a cell serves as layer cache for that cell. With `inline_cache`, cache metadata is written into the images. `jobs`
+    is the number of builds at the same time. `timeout`, in seconds for each build, replaces the timeout of the matrix.
 
     Raises `ConfigError` if cells extend one another in a circle, and `UsageError` for an override that matches no base
     image and for a cache that is not a registry.
@@ -96,9 +102,10 @@ def make_plan(
 
 
 def add_host_contexts(plan: BuildPlan, folders: Mapping[str, Path]) -> BuildPlan:
-    """Return the plan with the named context `buildhost`: this machine's certificates, pip settings and wheels.
+    """Return `plan` with the named context `buildhost` in the build request of each cell in `folders`.
 
-    `folders` has the folder of each context by cell id (`build.host_context.prepare_contexts`).
+    `folders` maps cell ids to folders with this machine's certificates, pip settings and wheels, which
+    `build.host_context.prepare_contexts` writes.
     """
     return replace(
         plan,
@@ -112,11 +119,12 @@ def add_host_contexts(plan: BuildPlan, folders: Mapping[str, Path]) -> BuildPlan
 
 
 def longest_first(steps: Sequence[BuildStep], history: "History") -> tuple[str, ...]:
-    """Return the cell ids in the order in which builds should start: the longest chain of dependent builds first.
+    """Return the cell ids of `steps` in the order in which builds should start: the longest chain of builds first.
 
-    The length of a chain is the seconds of the cell itself and of the longest chain of cells that extend it. A chain
-    with a cell that was never measured comes before all others, because it may be the longest. Cells with equal chains
-    keep the order of the plan. `steps` must have parents before children.
+    The length of a cell's chain is the time of its own build and checks, estimated from `history`, plus that of the
+    longest chain of cells that extend it. A chain with a cell that was never measured comes before all others, because
+    it may be the longest. Cells with chains of equal length keep the order of `steps`, which has parents before
+    children.
     """
     chains: dict[str, tuple[bool, float]] = {step.cell.id: (False, 0.0) for step in steps}
     for step in reversed(steps):
@@ -135,13 +143,19 @@ def longest_first(steps: Sequence[BuildStep], history: "History") -> tuple[str, 
 
 
 def _guess_seconds(cell: Cell) -> float:
-    """Return a rough duration of a build that was never measured. It only serves to order such builds."""
+    """Return a rough duration in seconds of a build of `cell` that was never measured.
+
+    It only serves to put such builds in order, and is never shown.
+    """
     # Cells with build packages compile, which takes longest.
     return 15.0 * len(cell.system.build) + 5.0 * len(cell.requirements.direct)
 
 
 def _parents_first(selected: Mapping[str, Cell]) -> list[Cell]:
-    """Return the cells in the order of the matrix, but each after the cell that it extends."""
+    """Return the cells of `selected` (cell id -> cell) in their order, but each after the cell that it extends.
+
+    Raises `ConfigError` if cells extend one another in a circle.
+    """
     parents = {
         cell.id: [cell.extends] if cell.extends and cell.extends in selected else [] for cell in selected.values()
     }
@@ -157,7 +171,12 @@ def _base_contexts(
     registries: Mapping[str, Mapping[str, str]],
     overrides: Sequence[BaseOverride],
 ) -> Iterable[tuple[str, str]]:
-    """Yield the named context that replaces the base image: the first matching override, or the parent's image."""
+    """Yield the named context (base image, `docker-image://<reference>`) that replaces the base image of `cell`.
+
+    The replacement is the first matching one of `overrides`, else the local image of `parent`, the cell that `cell`
+    extends. `registries` maps account tables to the build arguments in the base's reference. Nothing is yielded if the
+    base is not replaced.
+    """
     base = image_reference(cell.base, registries)
     replacements = [override.reference for override in overrides if override.pattern.search(base)]
     if parent is not None and parent.local_name != base:
@@ -167,12 +186,14 @@ def _base_contexts(
 
 
 def _require_cache_registries(caches: Sequence[str]) -> None:
+    """Raise `UsageError` for the first of `caches` that is not `host[:port][/prefix]`."""
     for registry in caches:
         if not _CACHE_REGISTRY.fullmatch(registry):
             raise UsageError(f"--cache-from '{registry}': write it as host[:port][/prefix], without tag")
 
 
 def _require_used_overrides(overrides: Sequence[BaseOverride], bases: Sequence[str]) -> None:
+    """Raise `UsageError` for the first of `overrides` whose pattern matches none of the references `bases`."""
     for override in overrides:
         if not any(override.pattern.search(base) for base in bases):
             known = ", ".join(sorted(set(bases)))

@@ -1,4 +1,4 @@
-"""Results of builds, checks and releases as values."""
+"""The results of builds, checks, target requirements and pushes, and the reports of cells and runs that hold them."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -10,7 +10,10 @@ from rlimages.matrix.cell import Cell
 
 
 class Outcome(StrEnum):
-    """The outcome of a stage. Only `passed` is a success; `skipped` and `not applicable` are counted separately."""
+    """The outcome of a build, a check, a requirement or a push, and of a whole cell or run.
+
+    Only `passed` is a success; `skipped` and `not applicable` are counted separately.
+    """
 
     PASSED = "passed"
     FAILED = "failed"
@@ -19,7 +22,7 @@ class Outcome(StrEnum):
 
 
 class FailureKind(StrEnum):
-    """The class of a build failure, as far as the log shows it."""
+    """The class of a build failure, found in the lines of its log; `unknown` if no line shows the cause."""
 
     NETWORK = "network"
     REGISTRY = "registry"
@@ -36,12 +39,13 @@ class FailureKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
-    """The class of a failure and the log lines that show it."""
+    """The class of a build failure, and the log lines that show it."""
 
     kind: FailureKind
     evidence: tuple[str, ...]
+    """The log lines that show the cause, shortened; empty if the build was not started or was interrupted."""
     attempts: int = 1
-    """Number of attempts. Only failures that may not occur again, such as network errors, are retried."""
+    """Number of attempts that failed. Only transient failures, such as network errors, are tried again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,14 +55,17 @@ class BuildResult:
     cell: Cell
     outcome: Outcome
     reason: str
-    """One sentence about a failure, a skip or a reused image; empty for a build that passed."""
+    """Why the build failed or was skipped, or why an image is reused; empty if it passed at the first attempt."""
     seconds: float
+    """Duration of all attempts and of the waits between them."""
     log: str
-    """Path of the log file; empty if nothing was run."""
+    """Path of the log file; empty if no build was started."""
     image: BuiltImage | None = None
+    """The image that was built or reused; None if the build failed or was skipped."""
     failure: Failure | None = None
+    """The class of the failure; None if the build did not fail."""
     work_seconds: float = 0.0
-    """Seconds of the successful attempt if it executed a `RUN`; 0 if all came from the builder's cache."""
+    """Seconds of the successful attempt if at least one `RUN` was executed; 0 if all came from the builder's cache."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,57 +74,64 @@ class SmokeResult:
 
     cell: Cell
     check: str
-    """Name of the program without `check_` and `.py`."""
+    """Name of the check: its program's file name without `check_` and `.py`."""
     outcome: Outcome
     reason: str
-    """The last line that the check printed."""
+    """The last line that the check printed, or why it has no result."""
     seconds: float
     log: str
+    """Path of the log file; empty if the result is from the check cache."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishResult:
-    """The result of publishing one cell under one tag."""
+    """The result of publishing the image of one cell under one tag in one registry."""
 
     cell: Cell
     reference: str
-    """`registry/repository:tag`."""
+    """The published name: `registry/repository:tag`."""
     outcome: Outcome
     reason: str
+    """One sentence about the outcome."""
     digest: str
-    """Manifest digest that the registry gave after the push; empty unless it passed."""
+    """Manifest digest that the registry returned after the push; empty unless the push passed."""
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RequirementResult:
-    """The result of one requirement of a target for one image, checked before its tags are moved."""
+    """The result of checking one requirement of a target for one cell's image, before the image's tags are moved."""
 
     cell: Cell
     requirement: str
-    """`scan`, `signature` or `contents`."""
+    """Name of the requirement: `scan`, `signature` or `contents`."""
     registry: str
+    """Name of the registry in which the requirement was checked."""
     outcome: Outcome
     reason: str
-    """The findings of the scan, or the signer."""
+    """What the check found, such as the findings of the scan or the signer."""
     seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CellReport:
-    """The results of one cell in a run."""
+    """All results of one cell in a run."""
 
     cell: Cell
     build: BuildResult | None = None
+    """None if the run has no build stage and the cell's image exists."""
     smoke: tuple[SmokeResult, ...] = ()
+    """One result for each check of the cell."""
     publish: tuple[PublishResult, ...] = ()
+    """One result for each tag in each registry of the target."""
     requirements: tuple[RequirementResult, ...] = ()
+    """One result for each requirement of the target in each of its registries."""
     image: BuiltImage | None = None
     """The image that was built or reused; None if there is none."""
 
     @property
     def outcome(self) -> Outcome:
-        """The worst outcome of its stages; skipped if there is none."""
+        """The worst outcome of the build, checks, requirements and pushes; `skipped` if the cell has no results."""
         built = [self.build.outcome] if self.build else []
         checks, pushes = [check.outcome for check in self.smoke], [push.outcome for push in self.publish]
         return worst([*built, *checks, *(result.outcome for result in self.requirements), *pushes])
@@ -125,28 +139,30 @@ class CellReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunReport:
-    """The results of one run."""
+    """The results of all cells in one run."""
 
     run: str
     """Name of the run, from its start time and process id."""
     command: str
+    """Name of the `rlimages` command that made the run, such as `build`."""
     started: str
-    """ISO 8601, UTC."""
+    """Date and time of the start: ISO 8601, UTC."""
     seconds: float
+    """Duration of the run."""
     cells: tuple[CellReport, ...]
     notes: tuple[str, ...] = field(default=())
-    """One sentence for each thing that was removed, prepared or overridden."""
+    """Sentences for people about the run, such as images that were removed or base images that were fetched."""
 
     @property
     def outcome(self) -> Outcome:
-        """The worst outcome of its cells."""
+        """The worst outcome of all cells; `skipped` if there are none."""
         return worst(cell.outcome for cell in self.cells)
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
-    """Return the worst outcome: failed, then skipped, then passed.
+    """Return the worst of `outcomes`: `failed` if any failed, else `skipped` if any was skipped, else `passed`.
 
-    Skipped is returned for no outcomes at all, and if all are `not applicable`.
+    If `outcomes` is empty or all are `not applicable`, `skipped` is returned.
     """
     seen = set(outcomes)
     for outcome in (Outcome.FAILED, Outcome.SKIPPED, Outcome.PASSED):
@@ -159,7 +175,10 @@ Result = BuildResult | SmokeResult | RequirementResult | PublishResult
 
 
 def tally(results: Iterable[Result | CellReport]) -> str:
-    """Return the number of each outcome, the worst first: `5 passed, 1 not applicable`."""
+    """Return how many `results` have each outcome, the worst first, such as `5 passed, 1 not applicable`.
+
+    Return `nothing` if there are no results.
+    """
     counts = Counter(result.outcome for result in results)
     order = (Outcome.FAILED, Outcome.SKIPPED, Outcome.PASSED, Outcome.NOT_APPLICABLE)
     return ", ".join(f"{counts[outcome]} {outcome}" for outcome in order if counts[outcome]) or "nothing"
