@@ -62,7 +62,7 @@ def _split_step(step: str) -> tuple[str, list[tuple[str, str]], str]:
     """Split `step`, an entry of an image's history, into an instruction, variables and the remaining text.
 
     The instruction is `ENV` or `ARG`, or empty. Build arguments that are recorded in a RUN step are returned as `ARG`,
-    with the command as the remaining text. The variables are pairs of name and value.
+    with the command as the remaining text. The variables are pairs of name and value. The text of a LABEL is empty.
     """
     instruction, _, text = step.partition(" ")
     if instruction in ("ENV", "ARG"):

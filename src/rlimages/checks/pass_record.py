@@ -93,7 +93,7 @@ def make_record(image: str, programs: Sequence[Path], results: Sequence[SmokeRes
 
 
 def parse_record(content: bytes, source: str) -> PassRecord:
-    """Parse the content of a stored pass record.
+    """Return the pass record in `content`, the bytes of a file or of a blob in a registry.
 
     Raises `RegistryError` if it is not a pass record; `source` is the file or reference that the message names.
     """
@@ -148,7 +148,7 @@ def attach_record(record: PassRecord, subject: Manifest, registry: RegistryClien
 def find_record(
     image: str, suite: str, *, registry: RegistryClient, repository: str, folder: Path
 ) -> PassRecord | None:
-    """Return the pass record of an image and a suite; None if there is none.
+    """Return the pass record of an image and a suite; None if there is none, or if it states other digests than these.
 
     `image` is the image's id, `suite` the digest of its check programs. The record is searched in `folder` on this
     machine, then in `repository`, the image's repository in `registry`. Raises `RegistryError` if the stored record

@@ -18,7 +18,7 @@ _GIB = 2**30
 _DISK_WANTED = 20 * _GIB
 """Free disk in bytes for all Debian CPU images: six images, their build cache and one rebuild of each take 18 GiB."""
 _DISK_NEEDED = 9 * _GIB
-"""Free disk in bytes for one build: the default of --disk-floor plus the expected size of an image never built before."""
+"""Free disk in bytes for one build: the default of --disk-floor plus the expected size of an image not built yet."""
 _MEMORY_WANTED = 4 * _GIB
 """Memory in bytes for one build at a time and a training check beside it."""
 

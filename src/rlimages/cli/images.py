@@ -278,7 +278,8 @@ def show_layers(arguments: Sequence[str], matrix: Path | None, *, as_json: bool)
 def _read_layers(arguments: Sequence[str], matrix: Path | None) -> "Iterator[LayerStack]":
     """Yield the layers of each local image that `arguments` name, with the ids of the other cells that share a layer.
 
-    `arguments` and `matrix` are as for `show_layers`. An image that two arguments name is yielded once.
+    Each of `arguments` is the name or id of a local image, or a pattern of cell ids; `matrix` is the path of the build
+    matrix, or None. An image that two arguments name is yielded once.
     """
     from rlimages.engine.docker import DockerEngine
     from rlimages.oci.history import explain_layers

@@ -106,7 +106,8 @@ def sign_argv(image: SignedImage, key: str, annotations: Mapping[str, str], opti
 def attest_argv(image: SignedImage, key: str, sbom: Path, options: Sequence[str] = ()) -> list[str]:
     """Return the command that attests (signs) that `image` has the SBOM in the CycloneDX file `sbom`, and pushes it.
 
-    An attestation of an earlier SBOM is replaced. `key` and `options` are as for `sign_argv`.
+    An attestation of an earlier SBOM is replaced. `key` is a file or URI of a private key. `options` are those of
+    `COSIGN_3_OPTIONS` that the installed cosign knows; they are set to false.
     """
     # --replace: without it cosign keeps the SBOMs of earlier releases beside the new one.
     return [
@@ -121,7 +122,8 @@ def attest_argv(image: SignedImage, key: str, sbom: Path, options: Sequence[str]
 def verify_argv(image: SignedImage, key: str, options: Sequence[str] = ()) -> list[str]:
     """Return the command that prints, as JSON, the signatures of `image` that the public key `key` verifies.
 
-    `key` is a file or URI. `options` are as for `sign_argv`.
+    `key` is a file or URI. `options` are those of `COSIGN_3_OPTIONS` that the installed cosign knows; they are set to
+    false.
     """
     return [*_verify_argv("verify", image, key, options), image.reference]
 
@@ -129,7 +131,8 @@ def verify_argv(image: SignedImage, key: str, options: Sequence[str] = ()) -> li
 def verify_attestation_argv(image: SignedImage, key: str, options: Sequence[str] = ()) -> list[str]:
     """Return the command that prints, as JSON, the attested SBOMs of `image` that the public key `key` verifies.
 
-    `key` is a file or URI. `options` are as for `sign_argv`.
+    `key` is a file or URI. `options` are those of `COSIGN_3_OPTIONS` that the installed cosign knows; they are set to
+    false.
     """
     return [*_verify_argv("verify-attestation", image, key, options), "--type=cyclonedx", image.reference]
 

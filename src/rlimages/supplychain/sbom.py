@@ -71,7 +71,7 @@ def local_image_sbom(argument: str, interpreter: str | None, *, matrix: Path | N
 
 
 def image_sbom(image: InspectedImage, interpreter: str, engine: Engine, *, root: Path, folder: Path) -> str:
-    """Return the SBOM (CycloneDX JSON text) of the local image `image`. An image always has the same SBOM.
+    """Return the SBOM (CycloneDX JSON text) of the local image `image`. The text is always equal for one image.
 
     `interpreter` is the Python in the image that lists the packages. `root` is the folder of the project, and the log
     is written to `folder`. Raises `ToolError` if the packages cannot be listed.

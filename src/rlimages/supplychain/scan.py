@@ -148,9 +148,10 @@ def parse_waivers(text: str, name: str = WAIVERS_FILE) -> tuple[Waiver, ...]:
 def evaluate_scan(
     vulnerabilities: Sequence[Vulnerability], waivers: Iterable[Waiver], *, fail_on: Severity, today: date
 ) -> ScanResult:
-    """Decide which vulnerabilities of one image stop a release: those of severity `fail_on` or higher without a waiver.
+    """Return which of the `vulnerabilities` of one image stop a release, are waived, or have an expired waiver.
 
-    Those of `waivers` that are older than `today` are ignored and reported as expired.
+    A vulnerability stops a release if its severity is `fail_on` or higher and it has no valid waiver. A waiver is
+    valid if `today` is not after its `review_by`.
     """
     by_id = {waiver.id: waiver for waiver in waivers}
     ordered = sorted(vulnerabilities, key=lambda each: (-each.severity, each.id, each.package))
