@@ -18,39 +18,46 @@ from rlimages.errors import FactoryError, RegistryError
 from rlimages.system.process import is_dead, this_process
 
 CONFIG_PREFIX = "rlimages-login-"
-"""Prefix of the temporary folders with credentials; the id of the process that created one follows."""
+"""Name prefix of the temporary folders with credentials; the id of the process that created the folder follows it."""
 _DEFAULT_TOKEN_SECONDS = 60
 """Validity of a token without `expires_in`, according to the token protocol of the distribution registry."""
 _RENEW_SECONDS = 20
-"""A token is not used in the last seconds of its validity, so that it does not expire on the way."""
+"""Seconds before the end of its validity from which a token is not used, so that it does not expire on the way."""
 _HELPER_TIMEOUT = 60
 """Seconds for a credential helper. It may ask the user to unlock a key store."""
 _TOKEN_TIMEOUT = 30.0
-"""Seconds for a token server."""
+"""Seconds for a token server to connect, or to send or accept the next bytes."""
 Clock = Callable[[], float]
+"""Returns the current time in seconds."""
 
 
 class Credentials:
-    """A source of user names and passwords for registries."""
+    """A source of user names and passwords for registries: the interface of the classes that read them."""
 
     def find(self, host: str) -> tuple[str, str] | None:
-        """Return user and password for a host; None if there are none."""
+        """Return user name and password for the registry at `host`; None if this source has none for it."""
         raise NotImplementedError
 
     def forget(self, host: str) -> bool:
-        """Drop a password that a registry refused. Return False if the next lookup would give the same one."""
+        """Drop the password for `host`, which the registry refused.
+
+        Return True if the next `find` may give another one. This implementation keeps none, so it returns False.
+        """
         return False
 
 
 class DockerCredentials(Credentials):
-    """The credentials that `docker login` stored, in `config.json` or in the credential helper that it names."""
+    """The credentials that `docker login` stored, in Docker's `config.json` or in the credential helper named there."""
 
     def __init__(self, folder: Path) -> None:
-        """Read `config.json` in this folder: DOCKER_CONFIG, or `.docker` in the home folder."""
+        """Read `config.json` in `folder`, which is the folder of Docker's configuration, at each lookup."""
         self._file = folder / "config.json"
 
     def find(self, host: str) -> tuple[str, str] | None:
-        """Return user and password for a host. Raise `RegistryError` if the file or the helper is broken."""
+        """Return user name and password for the registry at `host`; None if `docker login` stored none.
+
+        Raise `RegistryError` if `config.json` cannot be read, or if the credential helper gives no valid answer.
+        """
         try:
             config: dict[str, Any] = json.loads(self._file.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -66,21 +73,25 @@ class DockerCredentials(Credentials):
 
 
 class RegistryLogin:
-    """The authorization headers for requests to registries, by host and scope.
+    """The login for registries with authentication: it makes the header `Authorization` of each request.
 
-    Basic authentication is used until a registry asks for a bearer token, as the distribution's token protocol has it.
+    It sends user name and password (basic authentication) until a registry asks for a bearer token. It keeps one token
+    for each host and scope (a text such as `repository:<name>:pull,push`). May be used by several threads.
     """
 
     def __init__(self, credentials: Credentials, *, clock: Clock = time.monotonic) -> None:
-        """Log in with these credentials. `clock` returns seconds."""
+        """Take user names and passwords from `credentials`. `clock` returns the time by which tokens expire."""
         self._credentials = credentials
         self._clock = clock
         self._tokens: dict[tuple[str, str], tuple[str, float]] = {}
-        """Token and the time until which it is valid, by host and scope."""
+        """Host and scope -> the token and the time of `clock` at which it expires."""
         self._lock = Lock()
 
     def headers(self, host: str, scope: str) -> Mapping[str, str]:
-        """Return the header `Authorization` for a request; no header if there are no credentials."""
+        """Return the header `authorization` for a request to `host` with `scope`; empty if there are no credentials.
+
+        Raise `RegistryError` if the source of the credentials is broken.
+        """
         with self._lock:
             token, expires = self._tokens.get((host, scope), ("", 0.0))
             if token and self._clock() < expires - _RENEW_SECONDS:
@@ -89,9 +100,11 @@ class RegistryLogin:
             return {"authorization": _basic_auth(*found)} if found else {}
 
     def renew(self, host: str, scope: str, challenge: str) -> bool:
-        """Get a token if the challenge names a token server; otherwise drop the password that was refused.
+        """Get new credentials for `host` and `scope` after the registry refused a request.
 
-        Return whether a second attempt may succeed. Raise `RegistryError` if the token server gives no token.
+        `challenge` is the WWW-Authenticate header of its response. If it names a token server, a token is fetched there
+        and kept. If it names none, the refused password is dropped. Return whether a second attempt may succeed. Raise
+        `RegistryError` if the token server gives no token.
         """
         with self._lock:
             self._tokens.pop((host, scope), None)
@@ -102,7 +115,12 @@ class RegistryLogin:
             return self._credentials.forget(host)
 
     def _fetch_token(self, host: str, parameters: Mapping[str, str], scope: str) -> tuple[str, float]:
-        """Return a token and the time until which it is valid; `parameters` are those of the challenge."""
+        """Return a new bearer token, and the time of `clock` at which it expires.
+
+        `parameters` are those of the registry's challenge: `realm` (the URL of the token server), `service` and
+        `scope`. The argument `scope` is used if the challenge has none. Raise `RegistryError` if the server gives no
+        token.
+        """
         import httpx
 
         query = {"service": parameters.get("service", ""), "scope": parameters.get("scope", scope)}
@@ -130,10 +148,12 @@ class RegistryLogin:
 def temporary_docker_config(
     credentials: Credentials, hosts: Iterable[str], environ: Mapping[str, str]
 ) -> Iterator[Path]:
-    """Write the credentials for `hosts` to a temporary `DOCKER_CONFIG`, and yield its folder, for a subprocess.
+    """Write the credentials for `hosts` to a `config.json` in a new temporary folder, and yield the folder.
 
-    The folder has mode 0700, the file 0600. It is deleted at the end of the block. Folders that killed processes left
-    behind are deleted at the beginning. Raise `FactoryError` if the file cannot be written.
+    It is meant as `DOCKER_CONFIG` of a subprocess. Hosts without credentials are left out. The folder has mode 0700,
+    the file 0600; both are deleted at the end of the `with` block. `environ` decides where the folder is created: see
+    `secrets_folder`. Folders that killed processes left there are deleted first. Raise `FactoryError` if folder or file
+    cannot be written, and `RegistryError` if the source of the credentials is broken.
     """
     parent = secrets_folder(environ)
     remove_stale_configs(parent)
@@ -153,7 +173,11 @@ def temporary_docker_config(
 
 
 def secrets_folder(environ: Mapping[str, str]) -> Path:
-    """Return the parent of the temporary folders with credentials: in memory if possible, so that no disk has them."""
+    """Return the folder in which temporary folders with credentials are created.
+
+    It is XDG_RUNTIME_DIR of `environ` or /dev/shm, which are in memory, so that no secret reaches a disk. If neither
+    can be written, it is the system's folder for temporary files.
+    """
     for name in (environ.get("XDG_RUNTIME_DIR", ""), "/dev/shm"):
         if name and os.access(name, os.W_OK):
             return Path(name)
@@ -161,7 +185,7 @@ def secrets_folder(environ: Mapping[str, str]) -> Path:
 
 
 def remove_stale_configs(parent: Path) -> None:
-    """Delete the temporary folders with credentials whose process is dead."""
+    """Delete the temporary folders with credentials in `parent` that were created by processes that no longer run."""
     for folder in parent.glob(f"{CONFIG_PREFIX}*-*"):
         process = folder.name.removeprefix(CONFIG_PREFIX).rpartition("-")[0]
         if process.count(":") >= 2 and is_dead(process):
@@ -170,16 +194,20 @@ def remove_stale_configs(parent: Path) -> None:
 
 
 def docker_folder(environ: Mapping[str, str]) -> Path:
-    """Return the folder of Docker's configuration, where `docker login` stores credentials."""
+    """Return the folder of Docker's configuration: DOCKER_CONFIG of `environ`, or else `.docker` in the home folder."""
     return Path(environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
 
 
 def _basic_auth(user: str, password: str) -> str:
+    """Return the value of the header `Authorization` for basic authentication."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 def _ask_helper(name: str, host: str) -> tuple[str, str] | None:
-    """Return user and password from Docker's credential helper `docker-credential-<name>`; None if it has none."""
+    """Return user name and password for `host` from the program `docker-credential-<name>`; None if it has none.
+
+    Raise `RegistryError` if the program cannot be run, does not answer in time, or gives no valid answer.
+    """
     program = f"docker-credential-{name}"
     try:
         # The helpers' protocol: the host on standard input, JSON on standard output.
@@ -198,6 +226,7 @@ def _ask_helper(name: str, host: str) -> tuple[str, str] | None:
 
 
 def _write_private(path: Path, text: str) -> None:
+    """Create the file `path`, which only its owner can read. Raise `FactoryError` if it exists or cannot be written."""
     try:
         # Created with this mode, and not changed to it later: there is no moment at which others can open the file.
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -24,18 +24,22 @@ if TYPE_CHECKING:
 
 
 _CHUNK_SIZE = 1 << 20
+"""Bytes of a blob that are read at a time."""
 _TAGS_PER_PAGE = 1000
+"""Tags that a registry is asked for in one request. It may send fewer, and then names the next page."""
 PARALLEL_UPLOADS = 4
 """Blobs of one image that are uploaded to a registry at the same time."""
 Chunks = Callable[[], Iterator[bytes]]
-"""Returns the content of a blob from its beginning; called again if an upload is repeated."""
+"""Returns the content of a blob in pieces, from its beginning. It is called again if an upload is repeated."""
 
 
 class RegistryClient:
-    """A client of one registry. Each request is repeated while the registry is busy, until the patience ends.
+    """A client of one registry: reads, uploads and deletes manifests, blobs and tags.
 
-    All methods raise `RegistryError` if the registry cannot be reached, refuses the request, or sends content with
-    another digest. May be used by several threads.
+    A request is repeated while the registry is busy or unreachable, until the patience (a number of seconds) ends. The
+    argument `repository` of the methods is a path in the registry, such as `team/image`. All methods raise
+    `RegistryError` if the registry cannot be reached, refuses the request, or sends content with another digest. May be
+    used by several threads.
     """
 
     def __init__(
@@ -46,24 +50,31 @@ class RegistryClient:
         counter: RequestCounter | None = None,
         patience: float = PATIENCE,
     ) -> None:
-        """Connect to `host[:port]` with the first request. `counter` counts all requests."""
+        """Use the registry at `host[:port]`; the first request opens the connection.
+
+        `login` makes the authorization headers; without it, requests have none. `counter` counts all requests and
+        uploaded bytes. `patience` is the number of seconds for all attempts of one request.
+        """
         self.host = host
         self._http = RegistryHttp(host, login=login, counter=counter, patience=patience)
 
     def close(self) -> None:
-        """Close the connection. The next request opens a new one."""
+        """Close the connection to the registry. A later request opens a new one."""
         self._http.close()
 
     def __enter__(self) -> "RegistryClient":
-        """Return the client, which is closed at the end of the `with` block."""
+        """Return this client, which is closed at the end of the `with` block."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the connection."""
+        """Close the connection to the registry."""
         self.close()
 
     def read_manifest(self, repository: str, tag_or_digest: str) -> Manifest | None:
-        """Return the manifest or index under a tag or digest; None if there is none."""
+        """Return the manifest or index that `repository` has under `tag_or_digest`; None if it has none.
+
+        Raise `RegistryError` if the content has another digest than the registry announced, or than was requested.
+        """
         name = f"{self.host}/{repository}:{tag_or_digest}"
         response = self._http.request(
             "GET",
@@ -84,7 +95,11 @@ class RegistryClient:
         return parse_manifest(response.content, response.headers.get("content-type", ""), name)
 
     def put_manifest(self, repository: str, tag_or_digest: str, manifest: Manifest) -> None:
-        """Store a manifest under a tag or its digest. Its blobs must be in the repository already."""
+        """Store `manifest` in `repository`, under a tag or its own digest. A tag that exists is moved.
+
+        Its blobs must be in the repository already. Raise `RegistryError` if the registry refuses it, or stores it
+        under another digest.
+        """
         response = self._http.request(
             "PUT",
             f"{repository}/manifests/{tag_or_digest}",
@@ -99,14 +114,17 @@ class RegistryClient:
             )
 
     def delete_manifest(self, repository: str, tag_or_digest: str) -> bool:
-        """Delete a tag, or a manifest with all its tags. Return False if the registry does not allow deletes."""
+        """Delete a tag of `repository`; or, given a digest, the manifest with all its tags.
+
+        Return False if the registry does not allow deletes; True if it is deleted now, or did not exist.
+        """
         response = self._http.request(
             "DELETE", f"{repository}/manifests/{tag_or_digest}", expected=(202, 200, 404, 405, 400)
         )
         return response.status_code not in (405, 400)
 
     def list_tags(self, repository: str) -> tuple[str, ...]:
-        """Return all tags of a repository, sorted; none if the repository does not exist."""
+        """Return all tags of `repository`, sorted; an empty tuple if the repository does not exist."""
         tags: list[str] = []
         path: str = f"{repository}/tags/list?n={_TAGS_PER_PAGE}"
         while path:
@@ -118,11 +136,14 @@ class RegistryClient:
         return tuple(sorted(set(tags)))
 
     def has_blob(self, repository: str, digest: str) -> bool:
-        """Return whether a repository has a blob."""
+        """Return whether `repository` has the blob with this digest."""
         return self._http.request("HEAD", f"{repository}/blobs/{digest}", expected=(200, 404)).status_code == 200
 
     def read_blob(self, repository: str, digest: str) -> bytes:
-        """Return the content of a small blob, such as an image configuration."""
+        """Return the whole content of a blob, in memory: only for small ones, such as an image configuration.
+
+        Raise `RegistryError` if the repository does not have it, or if the content has another digest.
+        """
         content = self._http.request("GET", f"{repository}/blobs/{digest}", expected=(200,)).content
         if sha256_digest(content) != digest:
             raise RegistryError(
@@ -131,16 +152,19 @@ class RegistryClient:
         return content
 
     def stream_blob(self, repository: str, digest: str) -> Iterator[bytes]:
-        """Yield the content of a blob. The caller must check its digest."""
+        """Yield the content of a blob in pieces. The caller must check that it has this digest.
+
+        The request is not repeated. Raise `RegistryError` if the repository does not have the blob.
+        """
         with self._http.stream(f"{repository}/blobs/{digest}", repository) as response:
             # iter_raw: the bytes as stored. httpx must not decompress them, because the digest is that of these bytes.
             yield from response.iter_raw(_CHUNK_SIZE)
 
     def upload_blob(self, repository: str, blob: Blob, chunks: Chunks, *, sources: tuple[str, ...] = ()) -> bool:
-        """Make sure that a repository has a blob. Return True if its bytes were sent.
+        """Upload a blob to `repository`, unless it is there already. Return True if its bytes were sent.
 
-        Nothing is sent if the repository has the blob, or if the registry can mount it from one of `sources`, other
-        repositories of the same registry. An upload that breaks is repeated from its beginning.
+        `chunks` is called for its content. `sources` are other repositories of this registry: if the registry can mount
+        the blob from one of them, its bytes are not sent. An upload that breaks is repeated from its beginning.
         """
         if self.has_blob(repository, blob.digest):
             return False
@@ -164,9 +188,9 @@ class RegistryClient:
         return True
 
     def _complete_upload(self, repository: str, blob: Blob, location: str) -> None:
-        """Turn the sent bytes into a blob.
+        """Ask the registry to store the bytes sent to the upload URL `location` as `blob` of `repository`.
 
-        This is repeated apart from the upload: after a lost response, the bytes need not be sent again.
+        This request is repeated apart from the upload: after a lost response, the bytes need not be sent again.
         """
         separator = "&" if urlsplit(location).query else "?"
         for attempt in self._http.attempts():
@@ -186,6 +210,7 @@ class RegistryClient:
                     )
 
     def _location(self, response: "httpx.Response") -> str:
+        """Return the absolute URL at which an upload continues, from the header Location of `response`."""
         location = str(response.headers.get("location", ""))
         if not location:
             raise RegistryError(f"{self.host} sends no address for an upload; a proxy may have removed it")
@@ -193,7 +218,11 @@ class RegistryClient:
 
 
 def resolve_reference(reference: str, *, login: Login | None = None, patience: float = PATIENCE) -> Manifest | None:
-    """Return the manifest or index that a reference names; None if there is none. Raise `RegistryError`."""
+    """Return the manifest or index that an image reference names in its registry; None if there is none.
+
+    `login` and `patience` are those of `RegistryClient`. Raise `RegistryError` if the reference names no registry, or
+    if the registry cannot be reached or refuses the request.
+    """
     parsed = parse_reference(reference)
     with RegistryClient(parsed.host, login=login, patience=patience) as registry:
         return registry.read_manifest(parsed.repository, parsed.tag_or_digest)
@@ -202,9 +231,11 @@ def resolve_reference(reference: str, *, login: Login | None = None, patience: f
 def upload_image(
     content: PackedContent, repository: str, registry: RegistryClient, *, stop: Stop, sources: tuple[str, ...] = ()
 ) -> None:
-    """Upload the blobs of an image that a repository lacks. `sources` are repositories that they can be mounted from.
+    """Upload the blobs of the image `content` that `repository` of `registry` lacks, several at a time.
 
-    Raise `RegistryError` if an upload fails, and `Interrupted` when `stop` is set. No manifest and no tag is written.
+    No manifest and no tag is written. `sources` are other repositories of this registry; blobs that one of them has are
+    mounted instead of sent. Raise `RegistryError` if an upload fails, and `Interrupted` if `stop` is set before the
+    last upload starts.
     """
 
     def upload(blob: Blob) -> None:

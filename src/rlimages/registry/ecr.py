@@ -20,32 +20,41 @@ if TYPE_CHECKING:
 MAX_DELETED = 100
 """Images that one call of BatchDeleteImage accepts."""
 _RENEW_SECONDS = 15 * 60
-"""A password is renewed this long before it expires, after 12 hours, so that it does not expire during an upload."""
+"""Seconds before it expires at which a password is renewed, so that it does not expire during an upload."""
 _NOT_FOUND_CODES = ("RepositoryNotFoundException", "ScanNotFoundException")
+"""AWS's names of the errors about a repository or scan that does not exist."""
 _ECR_HOST = re.compile(r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.")
 Clock = Callable[[], float]
+"""Returns the current time in seconds since 1970."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EcrAddress:
-    """The account and region of an ECR registry."""
+    """The AWS account and region of an ECR registry."""
 
     account: str
     region: str
 
     @property
     def host(self) -> str:
-        """Return the host, `<account>.dkr.ecr.<region>.<DNS suffix of the region's AWS partition>`."""
+        """Return the host of the registry, `<account>.dkr.ecr.<region>.<DNS suffix of the region's AWS partition>`."""
         return ecr_host(self.account, self.region, load_accounts().domain(self.region))
 
 
 class EcrClient:
-    """A client of ECR's API in one region. All methods raise `RegistryError` with the message of AWS."""
+    """A client of ECR's API for the registry of one account in one region.
+
+    The argument `repository` of the methods is a path in that registry, such as `team/image`. All methods raise
+    `RegistryError` if there are no credentials, or if AWS refuses the call (with its message) or does not answer.
+    """
 
     def __init__(
         self, session: Any, region: str, account: str | None = None, counter: RequestCounter | None = None
     ) -> None:
-        """Use a session of boto3. Without `account`, the account of the session's credentials is used."""
+        """Call the API with the boto3 session `session`. `counter` counts the calls.
+
+        Without `account`, the registry of the account that the session's credentials belong to is used.
+        """
         self._session = session
         self._region = region
         self._counter = counter or RequestCounter()
@@ -53,16 +62,17 @@ class EcrClient:
         self.address = EcrAddress(account=account or self._own_account(), region=region)
 
     def get_password(self) -> tuple[str, str, float]:
-        """Return user, password, and the time in seconds since 1970 at which the password expires."""
+        """Return user name, a new password, and the time in seconds since 1970 at which the password expires."""
         with self._api_call("GetAuthorizationToken"):
             (data,) = self._ecr.get_authorization_token()["authorizationData"]
         user, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
         return user, password, data["expiresAt"].timestamp()
 
     def ensure_repository(self, repository: str, settings: "RawRepositories", floating: Sequence[str]) -> bool:
-        """Create a repository if it does not exist. Return True if it was created.
+        """Create `repository` with `settings` if it does not exist. Return True if it was created.
 
-        `floating` are the patterns of the tags that may move. The settings of an existing repository are not changed.
+        `floating` has the patterns of the tags that may move. An existing repository is not changed. Raise
+        `RegistryError` for more patterns than ECR accepts.
         """
         from rlimages.registry.repository_settings import mutability_arguments
 
@@ -85,7 +95,10 @@ class EcrClient:
         return True
 
     def _put_lifecycle_policy(self, repository: str, policy: Mapping[str, Any]) -> None:
-        """Set the lifecycle policy of a new repository; delete the repository if ECR refuses the policy."""
+        """Set the lifecycle policy of a new repository; `policy` is in ECR's own format.
+
+        If ECR refuses it, delete the repository and raise `RegistryError`.
+        """
         arguments = {"registryId": self.address.account, "repositoryName": repository}
         try:
             with self._api_call("PutLifecyclePolicy"):
@@ -98,15 +111,19 @@ class EcrClient:
             raise
 
     def delete_tag(self, repository: str, tag: str) -> bool:
-        """Delete one tag and return True. With its last tag, ECR deletes the image too."""
+        """Delete one tag of `repository` and return True. If it is the last tag of an image, ECR deletes the image too.
+
+        A tag that does not exist counts as deleted. Raise `RegistryError` with ECR's reason if it was not deleted.
+        """
         for reason in self.delete_images(repository, [tag]).values():
             raise RegistryError(f"{self.address.host}/{repository}:{tag} was not removed: {reason}")
         return True
 
     def delete_images(self, repository: str, names: Sequence[str]) -> dict[str, str]:
-        """Delete images by digest, and tags by name. Return the names that were not deleted, with ECR's reason.
+        """Delete images and tags of `repository`. Return name -> ECR's reason for those that were not deleted.
 
-        With its last tag, ECR deletes the image too. An image that does not exist counts as deleted.
+        Each of `names` is a digest, which deletes the image, or a tag, which deletes the tag and, if it is the last tag
+        of its image, the image too. A name that does not exist counts as deleted.
         """
         failed = {}
         for start in range(0, len(names), MAX_DELETED):
@@ -122,7 +139,10 @@ class EcrClient:
         return failed
 
     def describe_images(self, repository: str) -> Iterable[Mapping[str, Any]]:
-        """Return ECR's `imageDetails` of all images of a repository; none if the repository does not exist."""
+        """Return ECR's description of each image of `repository`: the entries `imageDetails` of DescribeImages.
+
+        Return an empty list if the repository does not exist.
+        """
         try:
             with self._api_call("DescribeImages"):
                 pages = self._ecr.get_paginator("describe_images").paginate(
@@ -133,7 +153,10 @@ class EcrClient:
             return []
 
     def scan_findings(self, repository: str, digest: str) -> Mapping[str, Any] | None:
-        """Return ECR's scan findings of an image, all pages merged into one; None if it was never scanned."""
+        """Return ECR's answer to DescribeImageScanFindings for the image `digest` of `repository`.
+
+        The findings of all its pages are merged. Return None if the image was never scanned.
+        """
         merged: dict[str, Any] = {}
         # Basic scanning fills the first list, enhanced scanning (Amazon Inspector) the second.
         findings: dict[str, list[Any]] = {"findings": [], "enhancedFindings": []}
@@ -153,13 +176,14 @@ class EcrClient:
         return {**merged, "imageScanFindings": {**merged.get("imageScanFindings", {}), **findings}}
 
     def start_scan(self, repository: str, digest: str) -> None:
-        """Start a scan of an image. ECR allows one a day for each image."""
+        """Start a scan of the image `digest` of `repository`. Raise `RegistryError` at the second scan of a day."""
         with self._api_call("StartImageScan"):
             self._ecr.start_image_scan(
                 registryId=self.address.account, repositoryName=repository, imageId={"imageDigest": digest}
             )
 
     def _has_repository(self, repository: str) -> bool:
+        """Return whether `repository` exists in the registry."""
         try:
             with self._api_call("DescribeRepositories"):
                 self._ecr.describe_repositories(registryId=self.address.account, repositoryNames=[repository])
@@ -168,12 +192,16 @@ class EcrClient:
         return True
 
     def _own_account(self) -> str:
+        """Return the id of the account that the session's credentials belong to."""
         with self._api_call("GetCallerIdentity"):
             return str(_boto_client(self._session, "sts", self._region).get_caller_identity()["Account"])
 
     @contextmanager
     def _api_call(self, name: str) -> Iterator[None]:
-        """Count a call of the API, and turn the errors of boto3 into `RegistryError`."""
+        """Count one call of the API operation `name`; turn errors of boto3 in the `with` block into `RegistryError`.
+
+        A missing repository or scan becomes a `_NotFoundError`.
+        """
         from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
         self._counter.count_call(name)
@@ -193,10 +221,10 @@ class EcrClient:
 
 
 class _NotFoundError(RegistryError):
-    """A repository or a scan does not exist."""
+    """An answer of ECR that a repository or a scan does not exist."""
 
     def __init__(self, message: str, code: str) -> None:
-        """`code` is the name that AWS gives the error."""
+        """Take the text of the error, and `code`, the name that AWS gives it, such as `ScanNotFoundException`."""
         super().__init__(message)
         self.code = code
 
@@ -204,7 +232,12 @@ class _NotFoundError(RegistryError):
 def open_ecr(
     region: str, *, account: str | None = None, profile: str | None = None, counter: RequestCounter | None = None
 ) -> EcrClient:
-    """Return a client of ECR in one region. Raise `RegistryError` if the AWS profile or the credentials are missing."""
+    """Return a client of ECR in `region`, with the AWS credentials of this machine.
+
+    `profile` is the name of an AWS profile; without it, boto3 searches credentials in its usual order. Without
+    `account`, the registry of the credentials' own account is used. `counter` counts the calls. Raise `RegistryError`
+    if the profile does not exist, or if the account is asked for and there are no credentials.
+    """
     import boto3
     from botocore.exceptions import BotoCoreError
 
@@ -216,6 +249,7 @@ def open_ecr(
 
 
 def _boto_client(session: Any, service: str, region: str) -> Any:
+    """Return a boto3 client of `service`, such as `ecr`, that repeats refused calls at a lower rate."""
     from botocore.config import Config
 
     # adaptive: boto3 lowers its own rate of calls when AWS answers that there are too many. ECR's quotas count for the
@@ -225,51 +259,62 @@ def _boto_client(session: Any, service: str, region: str) -> Any:
 
 
 class EcrCredentials(Credentials):
-    """The password of an ECR registry. It is valid for 12 hours, and renewed before it expires."""
+    """The credentials for one ECR registry. A password is valid for 12 hours, and is renewed before it expires."""
 
     def __init__(self, ecr: EcrClient, *, clock: Clock = time.time) -> None:
-        """Get passwords from this client. `clock` returns seconds since 1970."""
+        """Get passwords from the registry's client `ecr`, the first one when it is needed."""
         self._ecr = ecr
         self._clock = clock
         self._password: tuple[str, str, float] | None = None
-        """User, password, and the time at which it expires."""
+        """User name, password, and the time at which it expires; None before the first, and after `forget`."""
         self._fetched_at = 0.0
 
     def find(self, _host: str) -> tuple[str, str]:
-        """Return user and password."""
+        """Return user name and password of the registry. Raise `RegistryError` if AWS gives no new password.
+
+        The host is not looked at: this object belongs to one registry.
+        """
         now = self._clock()
         if self._password is None or self._is_due(self._password[2], now):
             self._password, self._fetched_at = self._ecr.get_password(), now
         return self._password[:2]
 
     def _is_due(self, expires: float, now: float) -> bool:
+        """Return whether a password that expires at the time `expires` must be renewed."""
         # The second condition limits the calls to one in 15 minutes if AWS or the clock of this machine gives a time of
         # expiry that has passed already.
         return now > expires - _RENEW_SECONDS and now > self._fetched_at + _RENEW_SECONDS
 
     def forget(self, _host: str) -> bool:
-        """Drop the password and return True: ECR answers 403 to an expired one, and a new one helps."""
+        """Drop the password and return True: the registry refused it because it expired, and the next one is new."""
         self._password = None
         return True
 
 
 class HostCredentials(Credentials):
-    """The credentials of `docker login`; for ECR hosts without such credentials, those of boto3."""
+    """The credentials for any registry: those of `docker login`, or for an ECR host without a login, those of AWS."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        """Use the Docker configuration that this environment names."""
+        """Read the Docker configuration in the folder DOCKER_CONFIG of `environ`, or else in `~/.docker`."""
         self._docker = DockerCredentials(docker_folder(environ))
         self._ecr: dict[str, EcrCredentials] = {}
 
     def find(self, host: str) -> tuple[str, str] | None:
-        """Return user and password for a host; None if there are none. Raise `RegistryError` if AWS gives none."""
+        """Return user name and password for the registry at `host`; None if there are none.
+
+        Raise `RegistryError` if AWS gives no password for an ECR host, or if Docker's configuration is broken.
+        """
         return self._credentials(host).find(host)
 
     def forget(self, host: str) -> bool:
-        """Drop a password that a registry refused. Return False if the next lookup would give the same one."""
+        """Drop the password for `host`, which the registry refused.
+
+        Return True if the next `find` may give another one.
+        """
         return self._credentials(host).forget(host)
 
     def _credentials(self, host: str) -> Credentials:
+        """Return the source of the credentials for `host`: AWS for an ECR host without `docker login`, else Docker."""
         address = _ECR_HOST.match(host)
         if address is None or self._docker.find(host) is not None:
             return self._docker

@@ -1,4 +1,4 @@
-"""Send HTTP requests to a registry: login, retries while it is busy, and errors in its own words."""
+"""Send HTTP requests to a registry: log in, repeat requests while it is busy, and report its error messages."""
 
 import ipaddress
 import json
@@ -22,27 +22,28 @@ _FIRST_WAIT = 0.1
 _TIMEOUT = 30.0
 """Seconds for a registry to connect, or to send or accept the next bytes."""
 _REACHABLE_TIMEOUT = 5.0
-"""Seconds for the first answer of a registry when it is only asked whether it is there."""
+"""Seconds for a registry to answer the request that only finds out whether it can be reached."""
 
 
 class Login(Protocol):
-    """The credentials for the requests to a registry."""
+    """The interface of the objects that make the authorization headers for the requests to a registry."""
 
     def headers(self, host: str, scope: str) -> Mapping[str, str]:
-        """Return the headers for a request with a scope such as `repository:<name>:pull,push`."""
+        """Return the authorization headers for a request to `host`; `scope` is like `repository:<name>:pull,push`."""
 
     def renew(self, host: str, scope: str, challenge: str) -> bool:
-        """Get other credentials after a 401 or 403. Return False if a second attempt would use the same ones.
+        """Get other credentials for `host` and `scope` after the registry answered 401 or 403.
 
-        `challenge` is the WWW-Authenticate header of the response.
+        `challenge` is the WWW-Authenticate header of the response. Return True if a second attempt may succeed, False
+        if there are no other credentials.
         """
 
 
 class AnonymousLogin:
-    """The login for registries without authentication."""
+    """The login for registries without authentication: it adds no headers to requests."""
 
     def headers(self, _host: str, _scope: str) -> Mapping[str, str]:
-        """Return no headers."""
+        """Return an empty mapping: no authorization header is sent."""
         return {}
 
     def renew(self, _host: str, _scope: str, _challenge: str) -> bool:
@@ -53,11 +54,16 @@ class AnonymousLogin:
 class RegistryHttp:
     """The HTTP connection to one registry. May be used by several threads.
 
-    A path is relative to `/v2/`, or an absolute path or URL that the registry returned.
+    The argument `path` of the methods is relative to `/v2/`, such as `team/image/tags/list`, or an absolute path or URL
+    that the registry returned.
     """
 
     def __init__(self, host: str, *, login: Login | None, counter: RequestCounter | None, patience: float) -> None:
-        """Connect to `host[:port]` with the first request. `patience` is in seconds, as for `PATIENCE`."""
+        """Use the registry at `host[:port]`; the first request opens the connection.
+
+        `login` makes the authorization headers; None stands for no authentication. `counter` counts all requests; None
+        stands for a new counter. `patience` is the number of seconds for all attempts of one request.
+        """
         self.host = host
         self.counter = counter or RequestCounter()
         self._login = login or AnonymousLogin()
@@ -66,7 +72,7 @@ class RegistryHttp:
         self._lock = Lock()
 
     def close(self) -> None:
-        """Close the connection. The next request opens a new one."""
+        """Close the connection to the registry. A later request opens a new one."""
         with self._lock:
             if self._open_client is not None:
                 self._open_client.close()
@@ -81,9 +87,10 @@ class RegistryHttp:
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
     ) -> "httpx.Response":
-        """Send a request until its status is one of `expected`; repeat it while the registry is busy or unreachable.
+        """Send a request and return its response, whose status is one of `expected` and whose body is read.
 
-        Raise `RegistryError` for any other status, or if the patience ends.
+        `content` is the request's body. The request is repeated while the registry is unreachable or answers 429 or
+        5xx. Raise `RegistryError` for any other status, or if the patience ends.
         """
         for attempt in self.attempts():
             with attempt, self._send(method, path, _scope(_repository(path)), headers or {}, content) as response:
@@ -100,9 +107,11 @@ class RegistryHttp:
         headers: Mapping[str, str] | None = None,
         content: Any = None,
     ) -> "httpx.Response":
-        """Send a request without repeating it; the body may be an iterator of bytes.
+        """Send a request once and return its response, whose status is one of `expected` and whose body is read.
 
-        Raise `RegistryError` if the status is not one of `expected`. In a block of `attempts`, the block is repeated.
+        `repository` decides the scope of the login. `content` is the request's body: bytes, an iterator of bytes, or
+        None. Raise `RegistryError` for any other status or an unreachable registry. In a block of `attempts`, the error
+        of a busy registry repeats the block.
         """
         with self._send(method, path, _scope(repository), headers or {}, content) as response:
             response.read()
@@ -110,12 +119,20 @@ class RegistryHttp:
 
     @contextmanager
     def stream(self, path: str, repository: str) -> Iterator["httpx.Response"]:
-        """Send a GET request once, and yield the response before its body is read."""
+        """Send a GET request once; yield the response, with status 200, before its body is read.
+
+        `repository` decides the scope of the login. Raise `RegistryError` for any other status.
+        """
         with self._send("GET", path, _scope(repository), {}, None) as response:
             yield self._require_status(response, (200,), path)
 
     def attempts(self) -> Iterator[Any]:
-        """Yield contexts for `with` blocks; a block is repeated while the registry is busy and the patience lasts."""
+        """Yield one context for each attempt; the caller's `with` block runs in it.
+
+        The iteration ends after a block that succeeds. A block that raises the error of a busy or unreachable registry
+        is followed by another attempt, after a wait. Any other error, and any error after the patience, is raised. The
+        number of an attempt is its attribute `num`, from 1.
+        """
         import stamina
         from stamina.instrumentation import set_on_retry_hooks
 
@@ -126,9 +143,10 @@ class RegistryHttp:
         return iter(stamina.retry_context(on=self._retry_wait, attempts=None, timeout=self._patience, **waits))
 
     def _retry_wait(self, error: Exception) -> bool | float:
-        """Return the seconds before the next attempt: what the registry asks for, but no more than the patience.
+        """Return the seconds to wait after `error`: what the registry asks for, but no more than the patience.
 
-        True stands for stamina's own back-off, and False for no further attempt.
+        Return True for a wait that doubles with each attempt, and False for no further attempt. This is the protocol of
+        the retry library, stamina.
         """
         if not isinstance(error, _BusyError):
             return False
@@ -138,7 +156,11 @@ class RegistryHttp:
     def _send(
         self, method: str, path: str, scope: str, headers: Mapping[str, str], content: Any
     ) -> Iterator["httpx.Response"]:
-        """Send a request, and once more with new credentials after a 401 or 403."""
+        """Send a request and yield its response; after 401 or 403, send it once more with new credentials.
+
+        `scope` is that of the login, and `content` is the request's body. Raise `_BusyError` if the registry cannot be
+        reached, or if a body that is an iterator must be sent again. Raise `RegistryError` if the host name is invalid.
+        """
         import httpx
 
         client, url = self._client(), self._url(path)
@@ -168,7 +190,10 @@ class RegistryHttp:
             raise RegistryError(f"cannot reach the registry {self.host} ({error}); check the name") from error
 
     def _require_status(self, response: "httpx.Response", expected: tuple[int, ...], path: str) -> "httpx.Response":
-        """Return the response if its status is expected; otherwise raise `RegistryError`."""
+        """Return `response` if its status is one of `expected`; raise `RegistryError` about `path` for any other.
+
+        For 429 and 5xx, the error is a `_BusyError`, which repeats the request.
+        """
         status = response.status_code
         if status in expected:
             return response
@@ -185,11 +210,13 @@ class RegistryHttp:
         raise RegistryError(f"{self.host} answered {status} to {request}{message}")
 
     def _url(self, path: str) -> str:
+        """Return the URL for `path`, which is relative to `/v2/`, an absolute path, or a URL already."""
         if path.startswith(("http:", "https:")):
             return path
         return f"{base_url(self.host)}{path if path.startswith('/') else f'/v2/{path}'}"
 
     def _client(self) -> "httpx.Client":
+        """Return the open HTTP client, or open one."""
         import httpx
 
         with self._lock:
@@ -204,22 +231,25 @@ class RegistryHttp:
 
 
 class _BusyError(RegistryError):
-    """A failure that may pass without any change here: a busy or unreachable registry."""
+    """The error for a busy or unreachable registry: a later attempt may succeed."""
 
     def __init__(self, message: str, wait: float | None) -> None:
-        """`wait` is the number of seconds that the registry asks for; None if it asks for none."""
+        """Take the text of the error, and `wait`, the seconds that the registry asks to wait, or None."""
         super().__init__(message)
         self.wait = wait
 
 
 def _retry_after(response: "httpx.Response") -> float | None:
-    """Return the seconds in the header Retry-After. The other form of that header, a date, is not used."""
+    """Return the seconds in the header Retry-After; None if it is missing or has its other form, a date."""
     value = response.headers.get("retry-after", "")
     return float(value) if value.isdigit() else None
 
 
 def _error_message(response: "httpx.Response") -> str:
-    """Return the first error in the body of a response, such as `: TOOMANYREQUESTS rate exceeded`; or nothing."""
+    """Return `: ` and the first error in the body of `response`, such as `TOOMANYREQUESTS rate exceeded`.
+
+    Return an empty string if the body has no error in the format of the registry protocol.
+    """
     try:
         first = json.loads(response.read())["errors"][0]
         return f": {first['code']} {first.get('message', '')}".rstrip()
@@ -228,11 +258,15 @@ def _error_message(response: "httpx.Response") -> str:
 
 
 def _exception_message(error: Exception) -> str:
+    """Return the message of `error` in one line, or the name of its class if it has none."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def _repository(path: str) -> str:
-    """Return the repository in a path such as `team/image/blobs/sha256:…`."""
+    """Return the repository in a path such as `team/image/blobs/sha256:…`, here `team/image`.
+
+    Return an empty string if the path names none.
+    """
     for resource in ("/manifests/", "/blobs/", "/tags/"):
         name, found, _ = path.removeprefix("/v2/").partition(resource)
         if found:
@@ -241,11 +275,12 @@ def _repository(path: str) -> str:
 
 
 def _scope(repository: str) -> str:
+    """Return the scope that a bearer token needs for reading and writing `repository`."""
     return f"repository:{repository}:pull,push"
 
 
 def is_reachable(host: str) -> bool:
-    """Return whether a registry answers at a host, even if it requires a login."""
+    """Return whether a registry answers at `host[:port]` within five seconds, also if it requires a login."""
     import httpx
 
     try:
@@ -258,12 +293,12 @@ def is_reachable(host: str) -> bool:
 
 
 def base_url(host: str) -> str:
-    """Return the URL of a registry: https, but plain http on loopback, as Docker does."""
+    """Return the URL of the registry at `host[:port]`: https, but plain http on loopback, as Docker does."""
     return f"{'http' if is_loopback(host) else 'https'}://{host}"
 
 
 def is_loopback(host: str) -> bool:
-    """Return True for `localhost`, `127.0.0.0/8` and `[::1]`, with or without a port."""
+    """Return True if `host` is `localhost`, in `127.0.0.0/8`, or `[::1]`, with or without a port."""
     name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
     if name == "localhost":
         return True

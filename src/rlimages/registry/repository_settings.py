@@ -14,14 +14,14 @@ MAX_FILTERS = 5
 
 
 class RawEncryption(StrictModel):
-    """How ECR encrypts a new repository."""
+    """The key `encryption` of the repository settings: how ECR encrypts a new repository."""
 
     type: Literal["AES256", "KMS"] = "AES256"
     key: str | None = Field(default=None, description="ARN of a KMS key; by default ECR's own key.")
 
 
 class RawRepositories(StrictModel):
-    """Settings of new ECR repositories. Existing repositories are not changed."""
+    """The settings of new ECR repositories in `targets.yaml`. Existing repositories are not changed."""
 
     immutable: bool = Field(default=True, description="Tags cannot move, except those that `floating` matches.")
     scan_on_push: bool = True
@@ -31,9 +31,10 @@ class RawRepositories(StrictModel):
 
 
 def mutability_arguments(floating: Sequence[str], *, immutable: bool) -> dict[str, Any]:
-    """Return the arguments of CreateRepository for immutable tags, except those that `floating` patterns match.
+    """Return the arguments of ECR's CreateRepository that decide which tags of a repository may move.
 
-    Raise `RegistryError` for more patterns than ECR accepts.
+    If `immutable` is True, only tags that match one of the patterns `floating` may move; if False, all tags. Raise
+    `RegistryError` for more patterns than ECR accepts.
     """
     if len(floating) > MAX_FILTERS:
         raise RegistryError(
@@ -54,9 +55,10 @@ def mutability_arguments(floating: Sequence[str], *, immutable: bool) -> dict[st
 def fold_patterns(
     floating: Iterable[str], immutable: Iterable[str], processors: Sequence[str] = ("cpu", "gpu")
 ) -> tuple[str, ...]:
-    """Return fewer patterns for many floating tags: a processor's name in a tag becomes `*`.
+    """Return patterns that match all tags of `floating`, which may move: in each tag, a processor's name becomes `*`.
 
-    A tag is kept as it is if its pattern would match an immutable tag. ECR accepts few patterns: see `MAX_FILTERS`.
+    `processors` are these names. `2-cpu` and `2-gpu` become one pattern, `2-*`, because ECR accepts only `MAX_FILTERS`
+    patterns. A tag is kept as it is if its pattern would match a tag of `immutable`, which may not move.
     """
     fixed = tuple(immutable)
     patterns: dict[str, None] = {}
