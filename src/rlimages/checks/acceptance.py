@@ -39,7 +39,7 @@ class AcceptanceResult:
 
 
 def apply_profile(image: ImageFacts, profile: Profile) -> AcceptanceResult:
-    """Apply every acceptance rule to `image`, with the limits of `profile`. Return the results, also of broken rules."""
+    """Apply every acceptance rule to `image` with the limits of `profile`. Return all results, also of broken rules."""
     results = {name: rule(image, profile) for name, rule in RULES.items()}
     return AcceptanceResult(image=image, profile=profile, rules=results)
 
