@@ -32,7 +32,7 @@ TYPES = {"int": int, "float": float, "str": str, "bool": _boolean, "json": _json
 
 
 def parse_value(value):
-    """Return a hyperparameter's value with its JSON type: `"0.1"` becomes 0.1. Other text is returned unchanged.
+    """Return `value` parsed as JSON if it is such text: `"0.1"` becomes 0.1. Other values are returned unchanged.
 
     SageMaker passes all values as text; a tuning job has no other way to give a number.
     """
@@ -45,10 +45,11 @@ def parse_value(value):
 
 
 def overrides(hyperparameters, types=None):
-    """Return the settings that `rl.` hyperparameters name: a list of (name, path, value), sorted by name.
+    """Return the settings that names in `hyperparameters` give: a list of (name, path, value), sorted by name.
 
-    `types` adds to TYPES: a dictionary from type name to the function that converts a value. Raises HyperparameterError
-    for an unknown type, and for a value that cannot be converted.
+    Only names that begin with `rl.` count. `path` is the list of words between the dots after `rl.`. `types` adds to
+    TYPES: a dictionary from type name to the function that converts a value. Raises HyperparameterError for an unknown
+    type, and for a value that cannot be converted.
     """
     converters = dict(TYPES, **(types or {}))
     settings = []
@@ -75,7 +76,7 @@ def overrides(hyperparameters, types=None):
 
 
 def suggestion(word, words):
-    """Return `; did you mean 'x'?` with the word of `words` nearest to `word`, or an empty string."""
+    """Return `; did you mean 'x'?` with the text in `words` most similar to `word`, or an empty string if none is."""
     matches = difflib.get_close_matches(word, [known for known in words if isinstance(known, str)], 1)
     return "; did you mean {!r}?".format(matches[0]) if matches else ""
 
@@ -87,7 +88,11 @@ def _index(name, container, word):
 
 
 def _step(name, container, word):
-    """Return the setting `word` of `container`. In a dictionary, create an empty dictionary where there is none."""
+    """Return the setting `word` of `container`: one step along the path of the hyperparameter `name`.
+
+    In a dictionary, a missing setting is created as an empty dictionary. In a list or an object, it raises
+    HyperparameterError.
+    """
     if isinstance(container, dict):
         if container.get(word) is None:
             container[word] = {}
@@ -102,11 +107,10 @@ def _step(name, container, word):
 
 
 def set_value(root, name, path, value):
-    """Set the value that `path` leads to, starting at `root`.
+    """Set the setting at `path` to `value`. `path` is a list of names and indexes that starts at the container `root`.
 
-    A dictionary accepts new names; an object or a list does not.
-
-    Raises HyperparameterError, which begins with `name`, where the path leads nowhere.
+    A dictionary accepts new names; an object or a list does not. Raises HyperparameterError, whose message begins with
+    `name`, if `path` leads to no setting.
     """
     container = root
     for word in path[:-1]:

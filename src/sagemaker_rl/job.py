@@ -69,12 +69,12 @@ class Job:
         return folder if os.path.isdir(folder) else self.intermediate
 
     def channel(self, name):
-        """Return the folder of an input channel, or None."""
+        """Return the folder of the input channel `name`, or None if the job has no such channel."""
         path = self._environ.get("SM_CHANNEL_" + name.upper()) or os.path.join(self.base, "input", "data", name)
         return path if os.path.isdir(path) else None
 
     def fail(self, sentence):
-        """Write the reason of the failure to the file that SageMaker reads. An earlier reason there is kept."""
+        """Write `sentence`, the reason of the failure, to the file that SageMaker reads. An existing file is kept."""
         path = os.path.join(self.base, "output", "failure")
         if not os.path.exists(path):
             with open(path, "w") as stream:
@@ -82,7 +82,10 @@ class Job:
 
     @contextlib.contextmanager
     def reasons(self):
-        """Write an exception that leaves the block as the job's failure reason; older `train` programs write none."""
+        """Write an exception that leaves the block as the job's failure reason, and raise it again.
+
+        Older `train` programs write no reason.
+        """
         try:
             yield
         except Exception as error:
@@ -91,6 +94,6 @@ class Job:
 
 
 def _natural(host):
-    """Return a sort key that puts `algo-10` after `algo-2`."""
+    """Return the sort key of the name `host`, so that `algo-10` comes after `algo-2`."""
     stem = host.rstrip("0123456789")
     return stem, _number(host[len(stem) :], -1)

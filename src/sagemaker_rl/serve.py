@@ -1,4 +1,4 @@
-"""Run the model server as `python -m sagemaker_rl.serve MODULE`: another name of `sagemaker_rl.serving`."""
+"""Run the model server as `python -m sagemaker_rl.serve MODULE`: another name of the program `sagemaker_rl.serving`."""
 
 import sys
 

@@ -10,11 +10,10 @@ import numpy
 
 
 def read(space, value, name="observation"):
-    """Return a JSON value as a value of `space`: an array, an integer, or a dictionary or tuple of these.
+    """Return the JSON value `value` as a value of `space`: an array, an integer, or a dictionary or tuple of these.
 
-    Raises ValueError with what was expected and what was given; `name` is the place in the message. The bounds of a
-    Box are not checked, because environments exceed them. Whole fractions such as 2.0 count as integers: CSV has only
-    floats.
+    Raises ValueError with what was expected and what was given; the message begins with `name`. The bounds of a Box are
+    not checked, because environments exceed them. Whole fractions such as 2.0 count as integers: CSV has only floats.
     """
     names = [kind.__name__ for kind in type(space).__mro__]
     if "Dict" in names:
@@ -52,7 +51,7 @@ def read(space, value, name="observation"):
 
 
 def write(value):
-    """Return a space's value as JSON types: lists, numbers and dictionaries."""
+    """Return `value`, a value of a space, as JSON types: lists, numbers and dictionaries."""
     if isinstance(value, dict):
         return {str(name): write(member) for name, member in value.items()}
     if isinstance(value, (list, tuple)):
@@ -61,7 +60,7 @@ def write(value):
 
 
 def description(value):
-    """Return a short description of a value for messages: its kind and size, not its content."""
+    """Return a short description of the JSON value `value` for messages: a number itself, else the kind and size."""
     if isinstance(value, dict):
         return "an object with {}".format(", ".join(repr(name) for name in sorted(value, key=str)) or "nothing")
     if isinstance(value, bool) or value is None or isinstance(value, str):
@@ -91,10 +90,11 @@ def _members(spaces, value, name):
 
 
 def read_numbers(value, name, shape, whole=False):
-    """Return `value` as an array of that shape.
+    """Return `value`, a number or nested lists of numbers, as an array of `shape`.
 
     A flat list of the right length is accepted too, because a CSV row has no other form. `whole` requires whole
-    numbers. Raises ValueError.
+    numbers. Raises ValueError, whose message begins with `name`, for a value of another shape or with anything but
+    finite numbers.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # numpy warns about lists with rows of different lengths

@@ -26,9 +26,10 @@ HEADS = {"QHead": ["q_values"], "VHead": ["value"], "PPOVHead": ["value"]}
 
 
 def export(graph_manager, framework, model):
-    """Write the files that the framework offers to the model folder.
+    """Export the network of the agent in `graph_manager` to the folder `model`.
 
-    Returns the names of the files, and a sentence why something is missing, or an empty string.
+    `framework` is `mxnet` or `tensorflow`. Returns (names, reason): the names of what was written, relative to `model`,
+    and a sentence why something is missing, or an empty string. Only a graph of one agent is exported.
     """
     agents = [agent for level in graph_manager.level_managers for agent in level.agents.values()]
     if len(agents) != 1 or "main" not in getattr(agents[0], "networks", {}):
@@ -77,9 +78,10 @@ def _mxnet(agent, environment, model):
 
 
 def _frozen(agent):
-    """Return the agent's filters without parts that belong to this process.
+    """Return the filters of `agent` as a dictionary that can be pickled, with the keys `input`, `before` and `output`.
 
-    These are connections to Redis, over which the filters of several workers share their statistics.
+    The agent's own filters are changed: they lose their connections to Redis, over which the filters of several workers
+    share their statistics, and their filters of rewards.
     """
     agent_filters = {"input": agent.input_filter, "before": agent.pre_network_filter, "output": agent.output_filter}
     for name in ("input", "before"):
@@ -92,7 +94,7 @@ def _frozen(agent):
 
 
 def has_onnx():
-    """Return whether this image has the package `onnx`."""
+    """Return whether the package `onnx` can be imported in this image."""
     try:
         from onnx import checker  # noqa: F401
     except ImportError:
@@ -101,7 +103,7 @@ def has_onnx():
 
 
 def _onnx(network, number, path):
-    """Write one output of a network as ONNX, and check the file.
+    """Write the output with the index `number` of `network` as an ONNX file to `path`, and check the file.
 
     MXNet's exporter writes operators of version OPSET, but has them checked against the newest version that `onnx`
     knows. So the check is replaced during the export, and the version is corrected in the file.
@@ -125,7 +127,7 @@ def _onnx(network, number, path):
 
 @contextlib.contextmanager
 def _checked_as(opset):
-    """Let `onnx` check graphs against operators of this version while the block runs."""
+    """Make `onnx` check graphs against the operators of version `opset` while the block runs."""
     from onnx import checker
 
     context = checker.C.CheckerContext()
@@ -139,7 +141,11 @@ def _checked_as(opset):
 
 
 def _tensorflow(network, session, model):
-    """Write a SavedModel of TensorFlow 1: inputs named after embedders, outputs numbered in the order of heads."""
+    """Write `network`, with the variables of `session`, as a SavedModel of TensorFlow 1 below the folder `model`.
+
+    The inputs are named after the network's embedders, the outputs `output_0`, `output_1` and so on in the order of the
+    heads. Returns (names, reason) as `export` does.
+    """
     import tensorflow as tf
 
     target = os.path.join(model, SAVED_MODEL)

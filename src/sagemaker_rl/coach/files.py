@@ -1,4 +1,4 @@
-"""Read the hyperparameters of a Coach job, and choose the files of its checkpoint that become the model.
+"""Read the hyperparameters of a Coach job, find its last checkpoint, and copy that checkpoint to the model folder.
 
 This module imports no Coach.
 """
@@ -17,13 +17,14 @@ BACKENDS = {"tf": "tensorflow", "tensorflow": "tensorflow", "mxnet": "mxnet"}
 
 
 class CoachJobError(Exception):
-    """Neither the launcher nor the preset knows a hyperparameter, or the job cannot run with its value."""
+    """A Coach job that cannot run because of a hyperparameter, its preset, Redis or a worker. The message says why."""
 
 
 def backend(environ, hyperparameters=None):
-    """Return the framework as Coach spells it: from the hyperparameter `framework`, else from COACH_BACKEND.
+    """Return Coach's name of the framework to use: `tensorflow` or `mxnet`.
 
-    Raises CoachJobError for an unknown framework.
+    The hyperparameter `framework` decides, else COACH_BACKEND in `environ`; without both it is `tensorflow`. Raises
+    CoachJobError for a framework that is not in BACKENDS.
     """
     word = (hyperparameters or {}).get("framework") or environ.get("COACH_BACKEND") or "tensorflow"
     if word not in BACKENDS:
@@ -32,9 +33,11 @@ def backend(environ, hyperparameters=None):
 
 
 def split_hyperparameters(hyperparameters):
-    """Return two dictionaries: the launcher's hyperparameters, and the others that do not begin with `rl.`.
+    """Return (launcher, others): two dictionaries from the names in `hyperparameters` to values.
 
-    Raises CoachJobError for an unknown name that begins with RLCOACH_.
+    `launcher` has the names in LAUNCHER_HYPERPARAMETERS, with values of their JSON types. `others` has the remaining
+    names with unchanged values, except names that begin with `rl.`, `sagemaker_` or `_tuning`. Raises CoachJobError for
+    an unknown name that begins with RLCOACH_.
     """
     launcher = {name: parse_value(value) for name, value in hyperparameters.items() if name in LAUNCHER_HYPERPARAMETERS}
     others = {
@@ -53,7 +56,10 @@ def split_hyperparameters(hyperparameters):
 
 
 def last_checkpoint(folder):
-    """Return the common prefix of the last checkpoint's files, such as `12_Step-3400.ckpt`, or None."""
+    """Return the common prefix of the file names of the last checkpoint in `folder`, such as `12_Step-3400.ckpt`.
+
+    The checkpoint with the highest number is the last. Returns None if there is no checkpoint or no such folder.
+    """
     prefixes = {}
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
         prefix = re.match(r"(\d+)_Step-\d+\.ckpt", name)
@@ -63,7 +69,10 @@ def last_checkpoint(folder):
 
 
 def find_restorable(folder):
-    """Return the folder that Coach can restore from: this one or its `checkpoint`; None if neither has a checkpoint."""
+    """Return the folder that Coach can restore from: `folder` or its subfolder `checkpoint`.
+
+    Returns None if neither has a checkpoint.
+    """
     for path in (folder, os.path.join(folder, "checkpoint")):
         if last_checkpoint(path):
             return path
@@ -71,9 +80,10 @@ def find_restorable(folder):
 
 
 def export(checkpoints, model):
-    """Copy the last checkpoint, and the files by which Coach finds it, to the folder `checkpoint` of the model.
+    """Copy the last checkpoint in the folder `checkpoints` to the subfolder `checkpoint` of the folder `model`.
 
-    Returns the names of the copied files.
+    The files by which Coach finds a checkpoint are copied too. Returns the names of the copied files; an empty list if
+    there is no checkpoint.
     """
     prefix = last_checkpoint(checkpoints)
     if prefix is None:

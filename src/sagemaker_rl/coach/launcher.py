@@ -31,7 +31,7 @@ from sagemaker_rl.job import Job
 
 
 class Stopped(BaseException):
-    """SageMaker stops the job with SIGTERM."""
+    """The job received SIGTERM, with which SageMaker stops a job."""
 
 
 def _steps(name):
@@ -43,7 +43,7 @@ TYPES = {name: _steps(name) for name in coach_files.STEPS if hasattr(core_types,
 
 
 class SageMakerCoachPresetLauncher(CoachLauncher):
-    """A training job of Coach.
+    """A training job of Coach: a preset that the job's hyperparameters change.
 
     Scripts override `default_preset_name`, and `map_hyperparameter` for hyperparameters of their own.
     """
@@ -61,15 +61,20 @@ class SageMakerCoachPresetLauncher(CoachLauncher):
         self._workers = int(self._launcher_hyperparameters.get("num_workers", 1))
 
     def default_preset_name(self):
-        """Return the preset to use when the hyperparameter RLCOACH_PRESET names none."""
+        """Return the name of the preset to use if the hyperparameter RLCOACH_PRESET is not set. Scripts override this.
+
+        The name is that of a Python file without `.py`, or of one of Coach's presets. Raises CoachJobError if a script
+        does not override this and sets no RLCOACH_PRESET.
+        """
         raise coach_files.CoachJobError(
             "name a preset: the hyperparameter RLCOACH_PRESET, or {}.default_preset_name()".format(type(self).__name__)
         )
 
     def map_hyperparameter(self, name, value):
-        """Apply a hyperparameter that does not begin with `rl.`; scripts override this for their own hyperparameters.
+        """Apply the hyperparameter `name`, which the launcher does not know, with its parsed `value` to the preset.
 
-        Raises CoachJobError: without an override, no such hyperparameter is known.
+        Called for each name that does not begin with `rl.`. Scripts override this for hyperparameters of their own;
+        without an override, it raises CoachJobError for any name.
         """
         raise coach_files.CoachJobError(
             "hyperparameter {!r}: neither one of the launcher's ({}) nor mapped by the script".format(
@@ -78,20 +83,29 @@ class SageMakerCoachPresetLauncher(CoachLauncher):
         )
 
     def apply_hyperparameter(self, settings):
-        """Set settings of the preset, given as {"rl.agent_params.algorithm.discount": 0.9}."""
+        """Change the preset by `settings`, such as {"rl.agent_params.algorithm.discount": 0.9}, and print each change.
+
+        Raises HyperparameterError for a name that leads to no setting of the preset.
+        """
         for name, path, value in hyperparameters.overrides(settings, TYPES):
             hyperparameters.set_value(self.graph_manager, name, path, value)
             print("{} = {}".format(name, _describe(value)))
 
     @classmethod
     def train_main(cls, *arguments, **named):
-        """Create the launcher and train: the only call that a script needs."""
+        """Create the launcher with `arguments` and `named`, and train. A script needs only this call.
+
+        An exception is written to the job's failure file and raised again.
+        """
         launcher = cls(*arguments, **named)
         with launcher.job.reasons():
             launcher.launch()
 
     def launch(self):
-        """Train the preset and export its last checkpoint as the model."""
+        """Train the preset; then, if the hyperparameter `save_model` is true, export the last checkpoint as the model.
+
+        SIGTERM ends the training early, and the last checkpoint is exported as well.
+        """
         signal.signal(signal.SIGTERM, _stop)
         parent = os.getpid()
         try:
@@ -109,7 +123,10 @@ class SageMakerCoachPresetLauncher(CoachLauncher):
         sys.stdout.flush()
 
     def get_config_args(self, parser, arguments=None):
-        """Return Coach's command line options, filled from the hyperparameters. Coach 1.0 also passes `arguments`."""
+        """Return Coach's command line options: the defaults of `parser` with the values that the hyperparameters give.
+
+        Creates the folders of the experiment and of its checkpoints. `arguments` has no effect; Coach 1.0 passes it.
+        """
         options = parser.parse_args([])
         options.preset = self._preset(
             self._launcher_hyperparameters.get("RLCOACH_PRESET") or self.default_preset_name()
@@ -135,7 +152,7 @@ class SageMakerCoachPresetLauncher(CoachLauncher):
         return options
 
     def run_graph_manager(self, graph_manager, args):
-        """Train the preset.
+        """Train `graph_manager`, the preset, with Coach's command line options `args`.
 
         Coach has no workers of its own for MXNet, so several of them are started by sagemaker_rl.coach.workers.
         """
@@ -147,7 +164,10 @@ class SageMakerCoachPresetLauncher(CoachLauncher):
         coach_workers.train(graph_manager, args, self._workers)
 
     def get_graph_manager_from_args(self, args):
-        """Return the preset's graph manager with the changes that hyperparameters make."""
+        """Return the graph manager of the preset in Coach's options `args`, changed by the job's hyperparameters.
+
+        Raises HyperparameterError or CoachJobError for a hyperparameter that cannot be applied.
+        """
         self.graph_manager = super().get_graph_manager_from_args(args)
         settings = {
             name: value for name, value in self.job.hyperparameters.items() if name.startswith(hyperparameters.PREFIX)
@@ -161,7 +181,11 @@ class SageMakerCoachPresetLauncher(CoachLauncher):
         return str(self._launcher_hyperparameters.get(name, 0)).lower() in hyperparameters.TRUE
 
     def _preset(self, name):
-        """Return Coach's `file:variable` of a preset: a file in the job's code, or one of Coach's own presets."""
+        """Return `file:variable`, as Coach's option takes it, of the preset `name`.
+
+        `name` is a Python file in the job's code, with or without `.py` and `:variable` (default: `graph_manager`), or
+        one of Coach's own presets. Raises CoachJobError if it is neither.
+        """
         path, _, variable = name.partition(":")
         for candidate in (path, path + ".py"):
             if os.path.isfile(candidate):

@@ -17,7 +17,11 @@ from sagemaker_rl.serving import ModelError
 
 
 class Model:
-    """The exported agent in the model folder."""
+    """An agent that sagemaker_rl.coach.export wrote to `folder`.
+
+    It has the interface that sagemaker_rl.serving describes. Creating it raises ModelError if `folder` has no such
+    agent or the agent cannot be loaded.
+    """
 
     workers = 1  # each worker has its own copy of Coach and MXNet in memory, about 200 MB
 
@@ -45,9 +49,11 @@ class Model:
         self.columns = list(self.decide([example if len(example) > 1 else example.popitem()[1]])[0])
 
     def decide(self, observations):
-        """Return one reply for each observation.
+        """Return a list with one reply for each of `observations`: a dictionary with `action` and more.
 
-        An observation is the numbers of the only input, or an object with all inputs.
+        An observation is the numbers of the only input, or a dictionary with all inputs by name. Some networks also
+        give `action_prob`, `action_probs` or `value`. Raises ValueError for an observation that does not fit the
+        inputs.
         """
         states = [self._filter(self._state(given)) for given in observations]
         batch = [numpy.stack([state[each["name"]] for state in states]) for each in self._inputs]
@@ -68,7 +74,10 @@ class Model:
         }
 
     def _filter(self, state):
-        """Return one state after the filters of environment and network, without updating their statistics."""
+        """Return `state`, a dictionary from input name to array, after the filters of the environment and the network.
+
+        The statistics of the filters are not updated.
+        """
         from rl_coach.core_types import EnvResponse
 
         for name in ("input", "before"):
@@ -96,7 +105,10 @@ class Model:
 
 
 def _network(prefix):
-    """Return the exported network as a function from a list of input arrays to a list of output arrays."""
+    """Return the exported network as a function from a list of input arrays to a list of output arrays.
+
+    `prefix` is the path of the network's files without `-symbol.json` and `-0000.params`.
+    """
     import mxnet
 
     symbol = prefix + "-symbol.json"
@@ -111,5 +123,5 @@ def _network(prefix):
 
 
 def _number(name):
-    """Return a sort key that puts `data` before `data1`, and `data2` before `data10`."""
+    """Return the sort key of the network input `name`: `data` comes before `data1`, and `data2` before `data10`."""
     return int(name[len("data") :] or 0)

@@ -38,7 +38,11 @@ ENDLESS = 10**12
 
 
 def train(graph_manager, options, workers):
-    """Train with this many workers. `options` are Coach's command line options. Raises CoachJobError."""
+    """Train `graph_manager` until its training steps are done, with `workers` processes that play.
+
+    `options` are Coach's command line options. Raises CoachJobError if the algorithm learns with one worker only, if
+    Redis does not answer, or if a worker ends early.
+    """
     if not graph_manager.agent_params.algorithm.distributed_coach_synchronization_type:
         raise CoachJobError(
             "num_workers is {}, but the algorithm of this preset sets no distributed_coach_synchronization_type: "
@@ -58,7 +62,10 @@ def _parameters(options, **more):
 
 
 def _connect(graph_manager, port, channel, kind):
-    """Let the memory and the filters of this process use Redis. `kind` is the role of the process in Coach."""
+    """Make the memory and the filters of this process exchange data over the Redis server at `port`.
+
+    `channel` is the Redis channel of the transitions. `kind` is the role of the process in Coach, a RunType.
+    """
     memory = RedisPubSubMemoryBackendParameters(ADDRESS, port, channel=channel, run_type=str(kind))
     graph_manager.agent_params.memory.register_var("memory_backend_params", memory)
     listen = shared_running_stats.SharedRunningStatsSubscribe.run
@@ -72,7 +79,10 @@ def _connect(graph_manager, port, channel, kind):
 
 @contextlib.contextmanager
 def _server():
-    """Run a Redis server while the block runs. Yields its port."""
+    """Run a Redis server on the loopback interface while the block runs, and yield its port.
+
+    Raises CoachJobError if the server does not answer within WAIT_SECONDS.
+    """
     with socket.socket() as probe:
         probe.bind((ADDRESS, 0))
         port = probe.getsockname()[1]
@@ -100,7 +110,11 @@ def _server():
 
 @contextlib.contextmanager
 def _workers_playing(graph_manager, options, workers, port, finished):
-    """Run the workers while the block runs. Yields the Redis channel of their transitions, and the processes."""
+    """Run worker processes, `workers` of them, while the block runs. Yield (channel, processes).
+
+    `channel` is the Redis channel to which the workers send transitions, on the server at `port`. After the block, the
+    file `finished` is written, which ends the workers, and removed when all have ended.
+    """
     channel = "transitions-{}".format(uuid.uuid4())
     fork = multiprocessing.get_context("fork")  # the preset is changed in this process and may not be picklable
     arguments = (graph_manager, options, workers, port, channel, os.getpid())
@@ -127,20 +141,27 @@ def _workers_playing(graph_manager, options, workers, port, finished):
 
 
 class _Checkpoints:
-    """A data store for Coach's rollout worker. The checkpoints are in a shared folder, so there is nothing to load."""
+    """A data store for Coach's rollout worker. The checkpoints are in a shared folder, so there is nothing to load.
+
+    `parent` is the process id of the learner.
+    """
 
     def __init__(self, parent):
         self._parent = parent
 
     def load_from_store(self):
-        """Pause, as Coach calls this in a loop. End the worker if the learner has ended."""
+        """Pause for POLL_SECONDS, because Coach calls this in a loop. End the process if the learner has ended."""
         if os.getppid() != self._parent:
             os._exit(1)
         time.sleep(POLL_SECONDS)
 
 
 def _run_worker(graph_manager, options, workers, port, channel, parent, number):
-    """Run one worker: play with the last checkpoint until the learner has finished."""
+    """Run the worker with the index `number`: play with the last checkpoint until the learner has finished.
+
+    Transitions are sent to the Redis channel `channel` of the server at `port`. `workers` is the number of all workers,
+    `parent` the process id of the learner.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The learner prints each episode too, and a metric must not be found twice.
@@ -160,7 +181,11 @@ def _run_worker(graph_manager, options, workers, port, channel, parent, number):
 
 
 def _learn(graph_manager, options, port, players):
-    """Run the learner: receive transitions, train, and save a checkpoint for the workers."""
+    """Run the learner: receive transitions, train `graph_manager`, and save checkpoints for the workers.
+
+    `port` is that of the Redis server, `players` what `_workers_playing` yields: (channel, processes). Raises
+    CoachJobError if a worker has ended.
+    """
     channel, processes = players
     _connect(graph_manager, port, channel, RunType.TRAINER)
     parameters = _parameters(
@@ -196,9 +221,10 @@ def _learn(graph_manager, options, port, players):
 
 
 def _received(messages, playing, processes):
-    """Yield transitions until there are as many steps, or whole episodes, as the algorithm plays before it learns.
+    """Yield transitions from `messages`, a subscription of Redis, until there are as many as `playing` asks for.
 
-    Raises CoachJobError if a worker has ended.
+    `playing` is the number of steps, or of whole episodes, that the algorithm plays before it learns. Raises
+    CoachJobError if one of `processes`, the workers, has ended.
     """
     count, episodes = 0, type(playing) is EnvironmentEpisodes
     while count < playing.num_steps:
@@ -216,7 +242,7 @@ def _received(messages, playing, processes):
 
 
 def _prune(folder):
-    """Remove all checkpoints but the last KEPT_CHECKPOINTS."""
+    """Remove all checkpoints in `folder` but the last KEPT_CHECKPOINTS."""
     numbered = [(int(name.split("_")[0]), name) for name in os.listdir(folder) if re.match(r"\d+_Step-", name)]
     last = max(number for number, _ in numbered)
     _remove(*[os.path.join(folder, name) for number, name in numbered if number <= last - KEPT_CHECKPOINTS])

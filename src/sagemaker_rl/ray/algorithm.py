@@ -5,7 +5,7 @@ from sagemaker_rl.ray import config as ray_config
 
 
 def find_algorithm(name):
-    """Return RLlib's class of that name, or None: Tune can also train things that are not RLlib's."""
+    """Return RLlib's class of the algorithm `name`, or None: Tune can also train things that are not RLlib's."""
     try:
         from ray.tune.registry import get_trainable_cls
 
@@ -17,9 +17,9 @@ def find_algorithm(name):
 
 
 def pin_to_head(name, algorithm):
-    """Register a subclass of the algorithm whose main process must run on the head, where checkpoints are kept.
+    """Register a subclass of the class `algorithm` whose main process must run on the head, where checkpoints are kept.
 
-    Returns the name under which it is registered.
+    It is registered with Tune as `name`, which is returned.
     """
     from ray.tune import register_trainable
 
@@ -37,7 +37,10 @@ def pin_to_head(name, algorithm):
 
 
 def new_stack(default, config):
-    """Return whether RLlib uses its new API stack: as the script's `config` says, else RLlib's default."""
+    """Return whether RLlib uses its new API stack: as the script's `config` says, else as `default` does.
+
+    `default` is the algorithm's default configuration object.
+    """
     for word in ("enable_rl_module_and_learner", "enable_env_runner_and_connector_v2"):
         if word in config:
             return bool(config[word])
@@ -47,7 +50,7 @@ def new_stack(default, config):
 
 
 def known_settings(default):
-    """Return the names of the settings of a configuration object.
+    """Return the set of the names of the settings of `default`, an algorithm's default configuration object.
 
     RLlib keeps some renamed settings with the value -1; these are left out.
     """

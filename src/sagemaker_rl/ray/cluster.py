@@ -21,17 +21,23 @@ MISSES = 5  # failed attempts in a row to reach the head after which it counts a
 
 
 class ClusterError(Exception):
-    """The hosts of the job do not form one cluster."""
+    """An error in forming or keeping one Ray cluster of all hosts. The message names the hosts."""
 
 
 def join_seconds(environ=None):
-    """Return the seconds in which all hosts have to join."""
+    """Return the seconds in which all hosts have to join: RLIMAGES_CLUSTER_SECONDS in `environ`, else JOIN_SECONDS.
+
+    `environ` is by default this process's environment.
+    """
     environ = os.environ if environ is None else environ
     return float(environ.get("RLIMAGES_CLUSTER_SECONDS", JOIN_SECONDS))
 
 
 def head_command(version, address, cpus, gpus):
-    """Return the command line that starts Ray on the head. `version` is a tuple of numbers, `address` an IP address."""
+    """Return the list of arguments that starts Ray on the head, with `cpus` processors and `gpus` GPUs.
+
+    `version` is Ray's version as a tuple of numbers, and `address` the IP address of this host.
+    """
     words = ["ray", "start", "--head"]
     words.append("--port={}".format(PORT) if version >= (1, 0) else "--redis-port={}".format(PORT))
     words += ["--node-ip-address=" + address, "--num-cpus={}".format(cpus), "--num-gpus={}".format(gpus)]
@@ -47,7 +53,11 @@ def head_command(version, address, cpus, gpus):
 
 
 def worker_command(version, head, address, cpus, gpus):
-    """Return the command line that joins this host to the head. `head` and `address` are IP addresses."""
+    """Return the list of arguments that joins this host to the cluster, with `cpus` processors and `gpus` GPUs.
+
+    `version` is Ray's version as a tuple of numbers. `head` and `address` are the IP addresses of the head and this
+    host.
+    """
     option = "--address" if version >= (0, 8) else "--redis-address"
     return [
         "ray",
@@ -60,7 +70,7 @@ def worker_command(version, head, address, cpus, gpus):
 
 
 def resolve(host):
-    """Return the host's IP address, or None if its name does not resolve."""
+    """Return the IP address of the host name `host`, or None if the name does not resolve."""
     try:
         return socket.gethostbyname(host)
     except OSError:
@@ -68,17 +78,20 @@ def resolve(host):
 
 
 def missing(hosts, addresses, alive):
-    """Return the hosts whose address is not in `alive`, in the order of `hosts`."""
+    """Return the names in `hosts` whose address is not in `alive`, a set of IP addresses, in the order of `hosts`.
+
+    `addresses` maps names to IP addresses; a host without an address is missing.
+    """
     return [host for host in hosts if addresses.get(host) not in alive]
 
 
 def join_names(hosts):
-    """Return names as text: `algo-2`, or `algo-2 and algo-3`."""
+    """Return the names in the list `hosts` as text: `algo-2`, or `algo-2 and algo-3`."""
     return " and ".join(hosts) if len(hosts) < 3 else "{} and {}".format(", ".join(hosts[:-1]), hosts[-1])
 
 
 def reachable(address, port=PORT, seconds=2.0):
-    """Return whether a server listens on the port."""
+    """Return whether a server on `port` of the IP address `address` accepts a connection within `seconds`."""
     try:
         socket.create_connection((address, port), seconds).close()
     except OSError:
@@ -87,7 +100,10 @@ def reachable(address, port=PORT, seconds=2.0):
 
 
 def wait_for(ready, seconds, clock=time.time, sleep=time.sleep):
-    """Call `ready()` until it returns a true value or the time is over; return its last value."""
+    """Call `ready()` once per POLL_SECONDS until it returns a true value or `seconds` are over; return its last value.
+
+    `clock` and `sleep` are the functions that tell the time and pause.
+    """
     deadline = clock() + seconds
     while True:
         answer = ready()
@@ -97,7 +113,10 @@ def wait_for(ready, seconds, clock=time.time, sleep=time.sleep):
 
 
 def _program():
-    """Return the program `ray` of this interpreter, whatever PATH contains."""
+    """Return the path of the program `ray` that belongs to this interpreter, whatever PATH contains.
+
+    Without a program beside the interpreter, returns the one on PATH.
+    """
     beside = os.path.join(os.path.dirname(sys.executable), "ray")
     return beside if os.path.exists(beside) else shutil.which("ray") or "ray"
 
@@ -111,12 +130,16 @@ def _start(words):
 
 
 def stop():
-    """Stop Ray on this host. Does nothing if it does not run."""
+    """Stop Ray on this host, if it runs."""
     subprocess.run([_program(), "stop", "--force"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 class Head:
-    """The head of the cluster: it starts Ray, waits for the other hosts, and watches them."""
+    """The head of the cluster: it starts Ray, waits for the other hosts, and watches them.
+
+    `job` is the Job of this host, `version` Ray's version as a tuple of numbers. lost: the hosts that `watch` found
+    gone.
+    """
 
     def __init__(self, job, version):
         self.job, self.version = job, version
@@ -126,7 +149,10 @@ class Head:
         self._released = threading.Event()
 
     def start(self, cpus, gpus):
-        """Start Ray on this host. Returns the address that the driver connects to."""
+        """Start Ray on this host with `cpus` processors and `gpus` GPUs. Return the address for `ray.init`, `IP:PORT`.
+
+        Raises ClusterError if this host's name does not resolve or Ray does not start.
+        """
         address = resolve(self.job.host)
         if address is None:
             raise ClusterError("this host's own name {!r} does not resolve".format(self.job.host))
@@ -134,7 +160,10 @@ class Head:
         return "{}:{}".format(address, PORT)
 
     def absent(self, nodes):
-        """Return the other hosts that are not among the live nodes. `nodes` is a list as `ray.nodes()` returns it."""
+        """Return the names of the other hosts that are not among the live nodes.
+
+        `nodes` is a list as `ray.nodes()` returns it.
+        """
         for host in self.others:
             if host not in self.addresses and resolve(host):
                 self.addresses[host] = resolve(host)
@@ -142,7 +171,10 @@ class Head:
         return missing(self.others, self.addresses, alive)
 
     def wait(self, nodes, seconds):
-        """Wait until all hosts have joined. `nodes` is the function `ray.nodes`. Raises ClusterError."""
+        """Wait at most `seconds` until all hosts have joined. `nodes` is the function `ray.nodes`.
+
+        Raises ClusterError with the missing hosts if one has not joined then.
+        """
         print("waiting for {} to join the Ray cluster".format(join_names(self.others)))
         sys.stdout.flush()
         if not wait_for(lambda: not self.absent(nodes()), seconds):
@@ -158,7 +190,10 @@ class Head:
         sys.stdout.flush()
 
     def watch(self, nodes, on_lost):
-        """Watch the hosts in a thread; call `on_lost(message)` there once when a host is gone."""
+        """Watch the other hosts in a thread. When one is gone, call `on_lost(message)` once in that thread, and end it.
+
+        `nodes` is the function `ray.nodes`. `release` ends the thread too.
+        """
 
         def look():
             while not self._released.wait(POLL_SECONDS):
@@ -173,16 +208,21 @@ class Head:
         thread.start()
 
     def message(self):
-        """Return the message about the lost hosts."""
+        """Return a sentence that names the hosts that `watch` found gone."""
         return "{} left the Ray cluster before the training had ended".format(join_names(self.lost))
 
     def release(self):
-        """Stop watching the hosts."""
+        """Stop watching the hosts, so that they may end."""
         self._released.set()
 
 
 def follow(job, version, cpus, gpus, seconds):
-    """Run a host that is not the head: join the head's cluster and stay until the head ends. Raises ClusterError."""
+    """Run a host that is not the head: join the head's cluster, and stay until the head ends.
+
+    The host gives `cpus` processors and `gpus` GPUs to the cluster. `job` is the Job of this host, `version` Ray's
+    version as a tuple of numbers. Raises ClusterError if the head's name does not resolve or its port is not open, each
+    within `seconds`, or if Ray does not start.
+    """
     head = wait_for(lambda: resolve(job.head), seconds)
     if not head:
         raise ClusterError(

@@ -73,7 +73,7 @@ FREQUENCY = 10  # iterations between two checkpoints, unless the script sets it
 
 
 def version(text):
-    """Return a version as a tuple of numbers: `2.9.3` as (2, 9, 3). As text, 0.10 would come before 0.8."""
+    """Return the version in `text` as a tuple of numbers: `2.9.3` as (2, 9, 3). As text, 0.10 would come before 0.8."""
     numbers = []
     for word in text.split(".")[:3]:
         digits = "".join(sign for sign in word if sign.isdigit())
@@ -82,10 +82,11 @@ def version(text):
 
 
 def storage(spec, folder, spec_keys):
-    """Return a Tune experiment that stores checkpoints under `folder`, and notes on what was removed from it.
+    """Return (spec, notes): a copy of the Tune experiment `spec` that stores checkpoints under `folder`.
 
-    `spec_keys` are the keys that this version of Tune knows. If `checkpoint_config` is one of them, the checkpoint
-    settings move there, as a dictionary that Tune converts to its own class.
+    `notes` are sentences about what was removed. `spec_keys` are the keys that this version of Tune knows. If
+    `checkpoint_config` is one of them, the checkpoint settings move there, as a dictionary that Tune converts to its
+    own class.
     """
     spec, notes = dict(spec), []
     for word in ("local_dir", "storage_path"):
@@ -123,9 +124,10 @@ def storage(spec, folder, spec_keys):
 
 
 def settings(config, known, videos=True):
-    """Return RLlib's configuration with the names that this version knows, and notes on what was renamed or removed.
+    """Return (settings, notes): RLlib's configuration `config` with the names that this version of RLlib knows.
 
-    `known` are the names that it knows; `videos` says whether the image has a program to record videos.
+    `notes` are sentences about what was renamed or removed. `known` are the names that it knows; `videos` says whether
+    the image has a program to record videos.
     """
     translated, notes = {}, []
     for old in config:
@@ -149,7 +151,7 @@ def settings(config, known, videos=True):
 
 
 def new_stack(config):
-    """Return the configuration for RLlib's new API stack, and notes on what changed.
+    """Return (config, notes): a copy of `config` for RLlib's new API stack, and sentences about what changed.
 
     The new stack uses PyTorch, and has settings of its own for the model and for GPUs.
     """
@@ -177,7 +179,10 @@ def new_stack(config):
 
 
 def stop(conditions):
-    """Return the conditions that end an experiment, with the metric names of the new API stack."""
+    """Return `conditions`, those that end an experiment, with the metric names of the new API stack.
+
+    Anything but a dictionary from metric to value is returned unchanged.
+    """
     if not isinstance(conditions, dict):
         return conditions
     return {STOP.get(name, name): value for name, value in conditions.items()}
@@ -195,7 +200,11 @@ def _find(result, paths):
 
 
 def rewards(result):
-    """Return the mean, highest and lowest reward of an iteration, by name, for both API stacks."""
+    """Return a dictionary of the mean, highest and lowest reward in `result`, Tune's result of one iteration.
+
+    Its keys are `episode_reward_mean`, `episode_reward_max` and `episode_reward_min` for both API stacks. A reward that
+    `result` does not have is left out.
+    """
     values = {}
     for word in ("mean", "max", "min"):
         value = _find(
@@ -213,10 +222,11 @@ def rewards(result):
 
 
 def report(result):
-    """Return two lines to print for an iteration.
+    """Return a list of lines to print for `result`, Tune's result of one iteration.
 
-    Metric definitions find each value once: RLEstimator's `episode_reward_mean: ([-+]?...` in the first line, and
-    `episode_reward_mean +([-+]?...`, which is in use with Ray 2, in the second.
+    There are two lines, or one if no episode has ended. Metric definitions find each value once: RLEstimator's
+    `episode_reward_mean: ([-+]?...` in the first line, and `episode_reward_mean +([-+]?...`, which is in use with Ray
+    2, in the second.
     """
     values = sorted(rewards(result).items())
     steps = _find(result, ("num_env_steps_sampled_lifetime", "timesteps_total"))

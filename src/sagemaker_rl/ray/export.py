@@ -26,9 +26,10 @@ def _target_name(model):
 
 
 def is_exportable(model):
-    """Return whether the model can be exported: one of the new API stack, or one of TensorFlow.
+    """Return whether the policy in the model folder `model` can be exported.
 
-    For TensorFlow, both the experiment must use it and the image must have it.
+    It can if it is one of RLlib's new API stack or one of TensorFlow. For TensorFlow, the experiment must use it and
+    the image must have it.
     """
     if _target_name(model) == PROGRAM:
         return True
@@ -43,7 +44,10 @@ def is_exportable(model):
 
 
 def export(model):
-    """Export in another process. Returns a sentence for the log: what was written, or why nothing was."""
+    """Export the policy in the model folder `model` to that folder, in another process.
+
+    Returns a sentence for the log: what was written, or why nothing was.
+    """
     target = os.path.join(model, _target_name(model))
     reason = "no {}: ".format("SavedModel" if _target_name(model) == SAVED_MODEL else PROGRAM)
     try:
@@ -73,7 +77,7 @@ def _clear(target):
 
 
 def main(model):
-    """Load the policy and export it."""
+    """Load the policy in the model folder `model` and export it to that folder, in this process."""
     from sagemaker_rl.ray import files as ray_files
 
     target = os.path.join(model, _target_name(model))
@@ -82,9 +86,10 @@ def main(model):
 
 
 def _program(checkpoint, target):
-    """Write the module as a program that maps a batch of observations to the inputs of the action distribution.
+    """Write the module in the folder `checkpoint` to the file `target`, as a program for `torch.export.load`.
 
-    The observations are those that the module's connectors produce.
+    It maps a batch of observations, as the module's connectors produce them, to the inputs of the action distribution.
+    Ends with SystemExit if the module has a memory or observations of several arrays.
     """
     import torch
 
@@ -108,7 +113,10 @@ def _program(checkpoint, target):
 
 
 def _saved_model(checkpoint, target):
-    """Write what RLlib itself exports of a TensorFlow policy."""
+    """Write what RLlib itself exports of the TensorFlow policy in `checkpoint` to the folder `target`.
+
+    Ends with SystemExit if RLlib exports no graph of it.
+    """
     from sagemaker_rl.ray import policy as ray_policy
 
     policy = ray_policy.load(checkpoint).policy
@@ -123,7 +131,7 @@ def _saved_model(checkpoint, target):
 
 
 def _track(model):
-    """Make Keras save variables that RLlib keeps beside the network, such as those of `free_log_std`."""
+    """Make Keras save the variables that RLlib's `model` keeps beside its network, such as those of `free_log_std`."""
     network = getattr(model, "base_model", None)
     if network is not None:
         network.kept_beside = [value for value in vars(model).values() if type(value).__name__.endswith("Variable")]

@@ -9,7 +9,7 @@ FILE = re.compile(r"checkpoint-\d+$")
 
 
 def checkpoints(root):
-    """Return all checkpoint folders below a folder, oldest first; those of the same time are sorted by number."""
+    """Return the paths of all checkpoint folders below `root`, oldest first; those of one time are sorted by number."""
     checkpoint_folders = []
     for path, folders, _ in os.walk(root):
         for name in folders:
@@ -21,7 +21,10 @@ def checkpoints(root):
 
 
 def restore_path(folder):
-    """Return the path that `restore` takes: for Ray 1 the file `checkpoint-10` in the folder, for Ray 2 the folder."""
+    """Return the path that Tune's `restore` takes for the checkpoint in `folder`.
+
+    For Ray 1 it is the file in the folder, such as `checkpoint-10`; for Ray 2 it is `folder`.
+    """
     for name in sorted(os.listdir(folder)):
         if FILE.match(name):
             return os.path.join(folder, name)
@@ -29,9 +32,9 @@ def restore_path(folder):
 
 
 def find_checkpoint(folder):
-    """Return the checkpoint in an input channel or model folder, or None.
+    """Return the path of the checkpoint in `folder`, an input channel or model folder, or None if there is none.
 
-    It may have Tune's layout, be an exported model, or be the folder itself.
+    `folder` may have Tune's layout, an exported model in `checkpoint`, or be a checkpoint itself.
     """
     checkpoint_folders = checkpoints(folder)
     if checkpoint_folders:
@@ -48,10 +51,10 @@ def find_checkpoint(folder):
 
 
 def export(checkpoint, model, staged=None):
-    """Copy a checkpoint folder and its trial's params.json to the model folder. Returns the path of the copy.
+    """Copy the folder `checkpoint` and its trial's params.json to the folder `model`. Return the path of the copy.
 
     For Ray 2 the copy is the folder `checkpoint`; for Ray 1 it is the files `checkpoint` and
-    `checkpoint.tune_metadata`, as existing scripts that load such models expect them. Ray 2 writes a trial's files to
+    `checkpoint.tune_metadata`, as existing scripts that load these models expect them. Ray 2 writes a trial's files to
     another folder first (`staged`) and copies them to the checkpoints from time to time, so params.json may be in
     `staged` only.
     """

@@ -47,25 +47,34 @@ class SageMakerRayLauncher:
         self._cluster = None
 
     def register_env_creator(self):
-        """Register the environment with Ray. Environments that gym knows by name need no registration."""
+        """Register the environment with Ray. Scripts override this, unless gym knows the environment by name."""
 
     def get_experiment_config(self):
-        """Return the experiments: a dictionary from name to specification, as `ray.tune.run_experiments` takes it."""
+        """Return the experiments: a dictionary from name to specification, as `ray.tune.run_experiments` takes it.
+
+        Scripts override this; without an override it raises NotImplementedError.
+        """
         raise NotImplementedError("{} has no get_experiment_config()".format(type(self).__name__))
 
     def ray_init_config(self):
-        """Return the arguments of `ray.init` for a job of one host."""
+        """Return the arguments of `ray.init` for a job of one host, as a dictionary. Scripts may override this."""
         return {"num_cpus": max(self.num_cpus, MIN_CPUS), "num_gpus": self.num_gpus}
 
     @classmethod
     def train_main(cls, *arguments, **named):
-        """Create the launcher and train: the only call that a script needs."""
+        """Create the launcher with `arguments` and `named`, and train. A script needs only this call.
+
+        An exception is written to the job's failure file and raised again.
+        """
         launcher = cls(*arguments, **named)
         with launcher.job.reasons():
             launcher.launch()
 
     def launch(self):
-        """Train on this host if it is the head, else join the head's cluster."""
+        """Train on this host if it is the head, else add its processors to the head's cluster until the head ends.
+
+        Raises ClusterError if the hosts do not form one cluster.
+        """
         import ray
 
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -84,9 +93,10 @@ class SageMakerRayLauncher:
                 ray_cluster.stop()
 
     def customize_experiment_config(self, experiments):
-        """Return the experiments to run: the script's, with the job's hyperparameters and folders and this Ray's names.
+        """Return `experiments` with the job's hyperparameters and folders, and with the names of this version of Ray.
 
-        Raises HyperparameterError for a hyperparameter that names no experiment.
+        `experiments` is what `get_experiment_config` returns. Raises HyperparameterError for a hyperparameter that
+        names no experiment or no setting.
         """
         for name, path, value in hyperparameters.overrides(self.job.hyperparameters):
             if path[0] not in experiments or len(path) < 2:
@@ -125,7 +135,10 @@ class SageMakerRayLauncher:
         self._cluster.watch(nodes, self._abort)
 
     def _abort(self, sentence):
-        """Write the failure and end this process; runs in a thread. The training may never notice the lost host."""
+        """Write `sentence` as the job's failure and end this process. The training may never notice a lost host.
+
+        Runs in the thread that watches the hosts.
+        """
         time.sleep(LOST_HOST_SECONDS)
         self.job.fail(sentence)
         print("sagemaker_rl: " + sentence, file=sys.stderr)
@@ -157,7 +170,11 @@ class SageMakerRayLauncher:
         self.export(sorted(experiments), started)
 
     def export(self, experiments, started):
-        """Copy the best trial's last checkpoint to the model folder, and export its policy if possible."""
+        """Copy the last checkpoint of the best trial to the model folder, and export its policy if possible.
+
+        `experiments` are the names of the experiments. Checkpoints from before `started`, in seconds since the epoch,
+        do not count.
+        """
         checkpoints = []
         for name in experiments:
             folder = os.path.join(self.job.checkpoints, name)
@@ -205,7 +222,11 @@ class SageMakerRayLauncher:
         return ray_files.find_checkpoint(channel) if channel else None
 
     def _settings(self, spec, config):
-        """Return RLlib's part of a specification with this RLlib's names, and notes on the changes."""
+        """Return (config, notes): RLlib's configuration `config` with the names of this version of RLlib.
+
+        `notes` are sentences about the changes. `spec` is the experiment's specification, whose `run` and `stop` may be
+        changed.
+        """
         algorithm = ray_algorithm.find_algorithm(spec["run"])
         if algorithm is None:
             return config, []
@@ -226,9 +247,9 @@ class SageMakerRayLauncher:
         return config, notes + more
 
     def _reporting(self, run_experiments):
-        """Return the arguments of `run_experiments` that set what is printed: two lines an iteration.
+        """Return the arguments of `run_experiments` that make it print two lines an iteration, as a dictionary.
 
-        Tune before it had callbacks prints as it always did.
+        The dictionary is empty for a Tune without callbacks, which prints as it always did.
         """
         from ray import tune
 

@@ -20,7 +20,11 @@ from sagemaker_rl.serving import ModelError
 
 
 class Model:
-    """The policy in the model folder."""
+    """A policy of RLlib that was loaded from a checkpoint in `folder`.
+
+    It has the interface that sagemaker_rl.serving describes. Creating it raises ModelError if `folder` has no
+    checkpoint or the checkpoint cannot be loaded.
+    """
 
     workers = 1  # each worker has its own copy of RLlib and its framework in memory, 400 to 600 MB
 
@@ -50,7 +54,11 @@ class Model:
         self.columns = list(self.decide([spaces.write(self.space.sample())])[0])
 
     def decide(self, observations):
-        """Return one reply for each observation. The module's docstring describes policies with a memory."""
+        """Return a list with one reply for each of `observations`: a dictionary with `action` and more.
+
+        Some policies also give `value`, `action_prob`, `action_probs` and `state_out`. The module's docstring describes
+        observations of a recurrent policy. Raises ValueError for an observation that is not in the policy's space.
+        """
         values, states = [], []
         for given in observations:
             given, state = self._memory(given)
@@ -87,7 +95,7 @@ class Model:
 
 
 def _run_code(folder):
-    """Add the model's own code to the import path, and run its program."""
+    """Add `folder`, the model's own code, to the import path, and run its program if there is one."""
     sys.path.append(folder)
     name, ending = os.path.splitext(os.environ.get("SAGEMAKER_PROGRAM") or "inference.py")
     if ending == ".py" and os.path.exists(os.path.join(folder, name + ending)):
@@ -105,7 +113,10 @@ def _load(checkpoint, policy_name):
 
 
 def _like(memory, value, name="state_in"):
-    """Return a state from JSON with the types and shapes of the initial state. Raises ValueError."""
+    """Return `value`, a state in JSON, with the types and shapes of `memory`, the policy's initial state.
+
+    Raises ValueError, whose message begins with `name`, if the two have different structures or shapes.
+    """
     if isinstance(memory, dict):
         if not isinstance(value, dict) or set(value) != set(memory):
             expected = ", ".join(sorted(memory))

@@ -10,7 +10,11 @@ from sagemaker_rl.serving import ModelError
 
 
 def load(checkpoint, wanted=None):
-    """Return the module in a checkpoint; `wanted` is the name of one of several. Raises ModelError."""
+    """Return the module of the new API stack in the folder `checkpoint`, as a NewModule.
+
+    `wanted` is the name of one of several modules, or None. Raises ModelError if the module is not clear, if a pipeline
+    is missing, or if the checkpoint has several agents.
+    """
     from ray.rllib.connectors.env_to_module import EnvToModulePipeline
     from ray.rllib.connectors.module_to_env import ModuleToEnvPipeline
     from ray.rllib.core.rl_module.rl_module import RLModule
@@ -31,7 +35,11 @@ def load(checkpoint, wanted=None):
 
 
 class NewModule:
-    """A module of the new API stack, with the interface that sagemaker_rl.ray.model uses: spaces and `act`."""
+    """A module of the new API stack, with the interface that sagemaker_rl.ray.model uses.
+
+    The interface is the two spaces, `initial_state` and `act`. `module` is RLlib's RLModule, `before` the pipeline that
+    prepares observations, and `after` the pipeline that converts actions.
+    """
 
     def __init__(self, module, before, after):
         self.observation_space, self.action_space = before.input_observation_space, before.input_action_space
@@ -45,7 +53,12 @@ class NewModule:
         self._past = self.observation_space.sample(), self.action_space.sample()
 
     def act(self, observations, states, explore):
-        """Decide on observations, each with its state. Returns a dictionary for each observation."""
+        """Decide on `observations`, with the state in `states` for each, and return a list with a dictionary for each.
+
+        `explore` draws actions as in training instead of the best one. The dictionary has `action` (for the
+        environment), `chosen` (before it was converted) and, if the module gives them, `logits`, `value`, `q_values`
+        and `state_out`.
+        """
         if len(observations) > 1 and hasattr(self.action_space, "spaces"):
             # RLlib's distributions of several parts take no batch: ray 2.60's logp() fails on it.
             return [self.act([one], [state], explore)[0] for one, state in zip(observations, states)]
@@ -81,7 +94,10 @@ class NewModule:
         return chosen
 
     def _episode(self, kind, observation, state):
-        """Return an episode whose last observation and module state are the given ones."""
+        """Return an episode whose last observation is `observation` and whose module state is `state`.
+
+        `kind` is RLlib's class of episodes.
+        """
         episode = kind(observation_space=self.observation_space, action_space=self.action_space)
         if state is self.initial_state:
             episode.add_env_reset(observation)
@@ -99,14 +115,17 @@ def _numpy(state):
 
 
 def _part(batch, row):
-    """Return one row of a batch of actions; of a tuple of arrays, this row of each."""
+    """Return the row with the index `row` of `batch`, a batch of actions; of a tuple of arrays, this row of each."""
     import tree
 
     return tree.map_structure(lambda part: part[row], batch)
 
 
 def _last(values, row):
-    """Return a row of a batch of tensors or arrays; if the row has several time steps, the last one."""
+    """Return the row with the index `row` of `values`, a tensor or array, as an array.
+
+    A row of one item, such as one time step, is returned as that item.
+    """
     import numpy
 
     array = numpy.asarray(values[row].detach() if hasattr(values[row], "detach") else values[row])

@@ -18,9 +18,10 @@ EPISODE_CONNECTORS = ("StateBufferConnector", "ViewRequirementAgentConnector", "
 
 
 def load(checkpoint, wanted=None):
-    """Return the policy in a checkpoint: a folder of Ray 2, or a file of Ray 1 with params.json beside it.
+    """Return the policy in `checkpoint` as an OldPolicy.
 
-    `wanted` is the name of one of several policies. Raises ModelError.
+    `checkpoint` is a folder of Ray 2, or a file of Ray 1 with params.json beside it. `wanted` is the name of one of
+    several policies, or None. Raises ModelError if no policy can be built or the choice is unclear.
     """
     _enable_eager_execution()
     if os.path.isdir(checkpoint):
@@ -43,7 +44,10 @@ def load(checkpoint, wanted=None):
 
 
 def choose(names, wanted):
-    """Return the only name, or the wanted one. Raises ModelError with all names where the choice is unclear."""
+    """Return the name `wanted` if it is in `names`, or the only name if `wanted` is None.
+
+    Raises ModelError with all names in any other case.
+    """
     names = sorted(names)
     if wanted in names:
         return wanted
@@ -92,7 +96,10 @@ def _from_worker(name, worker, params):
 
 
 def _defaults(kind):
-    """Return the default settings of the algorithm that a policy class belongs to, from the closure of the class."""
+    """Return the default settings of the algorithm that the policy class `kind` belongs to.
+
+    They are in the closure of the class. Returns RLlib's common settings if the closure has none.
+    """
     from ray.rllib.agents.trainer import COMMON_CONFIG
 
     for cell in getattr(kind.with_updates, "__closure__", None) or ():
@@ -102,7 +109,7 @@ def _defaults(kind):
 
 
 def _enable_eager_execution():
-    """Enable eager execution of TensorFlow, if the image has it. Returns the module, or None.
+    """Enable eager execution of TensorFlow, if the image has it. Return TensorFlow's module `tf1`, or None.
 
     This must happen before other parts of RLlib are imported.
     """
@@ -116,7 +123,10 @@ def _enable_eager_execution():
 
 @contextlib.contextmanager
 def _graph(framework, scope):
-    """Build a policy of the framework `tf`, which uses graphs and not eager execution, in a graph of its own."""
+    """Let the block build a policy in a graph of its own, with variables in `scope`, if `framework` is `tf`.
+
+    This framework uses graphs and not eager execution. For any other, the block runs unchanged.
+    """
     if framework != "tf":
         yield
         return
@@ -127,7 +137,10 @@ def _graph(framework, scope):
 
 
 def _connected(policy):
-    """Return a function that applies the connectors which Ray 2 stored with the policy to one observation."""
+    """Return a function that applies the connectors which Ray 2 stored with `policy` to one observation.
+
+    The function returns the observation as the network of `policy` expects it. Raises ModelError without connectors.
+    """
     from ray.rllib.policy.sample_batch import SampleBatch
     from ray.rllib.utils.typing import AgentConnectorDataType
 
@@ -147,7 +160,12 @@ def _connected(policy):
 
 
 class OldPolicy:
-    """A policy of the old API stack, with the interface that sagemaker_rl.ray.model uses: spaces and `act`."""
+    """A policy of the old API stack, with the interface that sagemaker_rl.ray.model uses.
+
+    The interface is the two spaces, `initial_state` and `act`. `policy` is RLlib's policy, and `changes` the functions
+    that one after the other prepare an observation for it. Creating it raises ModelError if the policy uses earlier
+    values of its episode.
+    """
 
     def __init__(self, policy, observation_space, changes):
         self.observation_space, self.action_space = observation_space, policy.action_space_struct
@@ -159,7 +177,12 @@ class OldPolicy:
                 raise ModelError("the policy uses earlier {!r} of its episode, which is not supported".format(name))
 
     def act(self, observations, states, explore):
-        """Decide on observations, each with its state (a list of arrays). Returns a dictionary for each observation."""
+        """Decide on `observations`, with the state in `states` for each, and return a list with a dictionary for each.
+
+        A state is a list of arrays. `explore` draws actions as in training. A dictionary has `action` (for the
+        environment), `chosen` (before it was converted), `state_out` and, if the policy gives them, `logits`, `value`
+        and `q_values`.
+        """
         if self.initial_state and len(observations) > 1:
             # Recurrent models of TensorFlow accept only the batch size of their first call.
             return [self.act([one], [state], explore)[0] for one, state in zip(observations, states)]

@@ -26,7 +26,7 @@ WORKER_TIMEOUT = 60  # seconds without a heartbeat after which gunicorn replaces
 
 
 class ServeError(Exception):
-    """The program ends with a status and one sentence."""
+    """An error that ends the program with the exit status `status` and the message `sentence`."""
 
     def __init__(self, status, sentence):
         Exception.__init__(self, sentence)
@@ -34,7 +34,10 @@ class ServeError(Exception):
 
 
 def check_port(port):
-    """Raise ServeError if the port is in use. gunicorn itself would try five times and print a traceback."""
+    """Raise ServeError if `port` is in use or may not be used.
+
+    gunicorn itself would try five times and print a traceback.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -46,7 +49,8 @@ def check_port(port):
 def temporary_folder():
     """Return a writable folder for gunicorn's temporary files.
 
-    /dev/shm is first, because it is writable also where the root file system is read-only. Raises ServeError.
+    /dev/shm is first, because it is writable also where the root file system is read-only. Raises ServeError if neither
+    /dev/shm, nor TMPDIR, nor /tmp is writable.
     """
     for folder in ("/dev/shm", os.environ.get("TMPDIR"), "/tmp"):
         if folder and os.access(folder, os.W_OK | os.X_OK):
@@ -57,9 +61,10 @@ def temporary_folder():
 
 
 def model_environment(settings):
-    """Return the environment of the models' processes, with the threads of numeric libraries divided among the workers.
+    """Return this process's environment, with the threads of numeric libraries divided among the workers of `settings`.
 
-    Without that, the libraries of each worker would start one thread for each processor.
+    The models' processes get it. Without that, the libraries of each worker would start one thread for each processor.
+    A number of threads that the environment sets is kept.
     """
     environ = dict(os.environ)
     threads = str(max(1, settings.processors // settings.workers))
@@ -69,19 +74,28 @@ def model_environment(settings):
 
 
 def on_exit(arbiter, worker):
-    """End the model's process when a gunicorn worker exits."""
+    """End the model's process when the gunicorn worker `worker` exits.
+
+    gunicorn calls this; `arbiter` is its main process.
+    """
     if isinstance(getattr(worker, "wsgi", None), Server):
         worker.wsgi.close()
 
 
 def on_request(worker, request):
-    """Close the connection after this answer if the worker is ending, so that a busy client does not keep it open."""
+    """Close the connection of `request` after the answer if `worker` is ending.
+
+    gunicorn calls this before each request. So a busy client does not keep the connection open.
+    """
     if not worker.alive and hasattr(request, "force_close"):
         request.force_close()
 
 
 def worker_class():
-    """Return gunicorn's worker class: gevent, where slow clients occupy no thread, or gthread without gevent."""
+    """Return the name of gunicorn's worker class: `gevent`, or `gthread` if the image has no gevent.
+
+    With gevent, slow clients occupy no thread.
+    """
     try:
         importlib.import_module("gunicorn.workers.ggevent")
     except (ImportError, RuntimeError):
@@ -90,13 +104,13 @@ def worker_class():
 
 
 class GiveUpFlag:
-    """One byte of shared memory that says whether a worker found that the model cannot be loaded."""
+    """One byte of shared memory that says whether a worker found that the model cannot be loaded. True if one did."""
 
     def __init__(self):
         self._shared = mmap.mmap(-1, 1)
 
     def give_up(self, sentence):
-        """Set the flag and end the server; called in a worker."""
+        """Set the flag, log `sentence` unless the flag was set, and end the server. Called in a worker."""
         if not self:  # all workers fail alike: log the sentence once
             log(sentence)
         self._shared[0] = 1
@@ -108,7 +122,11 @@ class GiveUpFlag:
 
 
 def application(module, settings, give_up_flag):
-    """Return gunicorn's application: the server, and in each worker a process for the model. Raises ServeError."""
+    """Return gunicorn's application: the server, and in each worker a process for the model.
+
+    `module` is the name of the module with the class Model; `give_up_flag` is set if the model cannot be loaded. Raises
+    ServeError for invalid options in GUNICORN_CMD_ARGS.
+    """
     from gunicorn.app.base import BaseApplication
 
     options = {
@@ -154,7 +172,11 @@ def application(module, settings, give_up_flag):
 
 
 def serve(module):
-    """Serve models with the given module until SIGTERM. Raises ServeError."""
+    """Serve the model with the class Model of the module named `module` until SIGTERM.
+
+    Raises ServeError if the image cannot serve with that module, a setting or the port is invalid, there is no model
+    that can be loaded, or gunicorn fails.
+    """
     try:
         adapter = importlib.import_module(module)
         import gunicorn  # noqa: F401
@@ -180,7 +202,7 @@ def serve(module):
 
 
 def main(arguments):
-    """Run the server and return the exit status of the program."""
+    """Run the server and return the exit status of the program. `arguments` has one item, the module's name."""
     try:
         if len(arguments) != 1:
             raise ServeError(USAGE, "serve takes no arguments, not {!r}".format(" ".join(arguments[1:])))

@@ -32,7 +32,10 @@ BATCH = 1000  # observations of one request that the model gets at a time; other
 
 
 class RequestError(Exception):
-    """A request is answered with an error status and one sentence."""
+    """An error that answers a request with the HTTP status `status`, the text `sentence` and further `headers`.
+
+    Each header is a pair of name and value.
+    """
 
     def __init__(self, status, sentence, *headers):
         Exception.__init__(self, sentence)
@@ -40,13 +43,17 @@ class RequestError(Exception):
 
 
 def log(sentence):
-    """Write one line to the container's log."""
+    """Write `sentence` as one line to the container's log."""
     sys.stderr.write("rlimages: " + sentence + "\n")
     sys.stderr.flush()
 
 
 class Server:
-    """The WSGI application. `model` is a ModelProcess or has the same methods."""
+    """The WSGI application of one HTTP process.
+
+    `settings` is a Settings, `model` a ModelProcess or an object with its methods, and log(sentence) is called for each
+    request that fails.
+    """
 
     def __init__(self, settings, model, log=log):
         self._settings, self._model, self._log = settings, model, log
@@ -76,7 +83,10 @@ class Server:
         self._model.stop()
 
     def _answer(self, path, environ):
-        """Return the status, type, text and further headers of an answer. Raises RequestError."""
+        """Return (status, type, text, headers): the answer to the request `environ` (a WSGI environment) for `path`.
+
+        `headers` is a list of further pairs. Raises RequestError for a request that fails.
+        """
         if path not in PATHS:
             raise RequestError(404, "no such path {!r}; known are {}".format(path[:80], ", ".join(sorted(PATHS))))
         methods = PATHS[path]
@@ -108,7 +118,10 @@ class Server:
             self._slots.release()
 
     def _body(self, environ):
-        """Return the whole body. Raises RequestError if it is too long or does not arrive."""
+        """Return the whole body of the request `environ` as bytes.
+
+        Raises RequestError if the body is too long, cannot be read or does not arrive in time.
+        """
         limit = self._settings.payload
         too_large = RequestError(413, "the body is longer than {} bytes".format(limit))
         length = int(environ.get("CONTENT_LENGTH") or 0)

@@ -7,22 +7,26 @@ LENGTH = struct.Struct(">I")
 
 
 class Channel:
-    """One end of the connection.
+    """One end of the connection between two processes, over `socket`, one socket of a connected pair.
 
-    Both methods raise EOFError or OSError if the other end is closed, and socket.timeout after `seconds` of silence.
+    `send` and `receive` raise EOFError or OSError if the other end is closed, and socket.timeout after `seconds` of
+    silence; without `seconds` they wait without limit.
     """
 
     def __init__(self, socket):
         self._socket = socket
 
     def send(self, value, seconds=None):
-        """Send one value."""
+        """Send `value`, anything that can be pickled, to the other end.
+
+        `seconds` is the longest time to wait until the other end reads.
+        """
         body = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
         self._socket.settimeout(seconds)
         self._socket.sendall(LENGTH.pack(len(body)) + body)
 
     def receive(self, seconds=None):
-        """Return the next value. `seconds` is the longest time without any data.
+        """Return the next value that the other end sent. `seconds` is the longest time without any data.
 
         After a timeout in the middle of a value, the channel cannot be used any more.
         """

@@ -16,15 +16,15 @@ ALIASES = {
 
 
 class FormatError(ValueError):
-    """A body does not have the format of its type. The message is one sentence with the line, if there is one."""
+    """A request body that does not have the format of its type. The message is one sentence, with the line if known."""
 
 
 class Request:
-    """The content of a request.
+    """The content of a request body.
 
-    observations: the observations to decide on. single: whether a single one was sent, and not a list. instances:
-    whether the list was sent as `instances`, so that the replies are returned as `predictions`. request: an object of
-    another `request_type`, instead of observations.
+    observations: the observations to decide on. single: whether a single observation was sent, and not a list.
+    instances: whether the list was sent as `instances`, so that the replies are returned as `predictions`. request: an
+    object whose `request_type` is not `observation`, or None; there are no observations then.
     """
 
     def __init__(self, observations=(), single=False, instances=False, request=None):
@@ -35,13 +35,19 @@ class Request:
 
 
 def media_type(header):
-    """Return the type of a Content-Type header without parameters, as one of TYPES if it is an alias of one."""
+    """Return the media type in `header`, a Content-Type or one choice of Accept, in lower case and without parameters.
+
+    An alias in ALIASES is returned as the type in TYPES that it stands for.
+    """
     name = header.partition(";")[0].strip().lower()
     return ALIASES.get(name, name)
 
 
 def negotiate(header, default):
-    """Return the type of TYPES that an Accept header prefers, `default` if it accepts any, None if it accepts none."""
+    """Return the type in TYPES that `header`, the text of an Accept header, prefers.
+
+    Returns `default` if the header is empty or accepts any type, and None if it accepts none in TYPES.
+    """
     choices = []
     for place, choice in enumerate(header.split(",")):
         name, _, parameters = choice.partition(";")
@@ -81,7 +87,11 @@ def _json(text, place=""):
 
 
 def _observation(value, keys, place=""):
-    """Return the observation in a JSON value: the value itself, or the member `observation` of an object."""
+    """Return the observation in the JSON value `value`: the value itself, or the member `observation` of an object.
+
+    An object with all of `keys` is an observation itself, without its `request_type`. Raises FormatError, whose message
+    begins with `place`, for any other object.
+    """
     if not isinstance(value, dict):
         return value
     if keys and all(key in value for key in keys):
@@ -150,17 +160,19 @@ DECODERS = {JSON: _decode_json, JSON_LINES: _decode_lines, CSV: _decode_csv}
 
 
 def decode(kind, body, keys=()):
-    """Return the Request in a body of the given type. `keys` are those of an object that is an observation itself.
+    """Return the Request in `body`, the bytes of a request body. `kind` is its type, one of TYPES.
 
-    Raises FormatError. A body of empty lines gives a Request without observations.
+    A JSON object with all of `keys` is an observation itself. Raises FormatError if the body is not of that type. A
+    body of empty lines gives a Request without observations.
     """
     return DECODERS[kind](_text(body), keys)
 
 
 def encode(kind, texts, request, columns=()):
-    """Return the body of a reply, made from the JSON text of each single reply. `columns` are the keys of a CSV row.
+    """Return the body of a reply as text of the type `kind`, one of TYPES. `texts` are the single replies in JSON.
 
-    As JSON it is one object for a single observation, {"predictions": [...]} for `instances`, else a list.
+    `columns` are the keys of a reply that become the values of a CSV row. As JSON, the body is one object for a single
+    observation or another kind of `request`, {"predictions": [...]} for `instances`, else a list.
     """
     if kind == JSON_LINES:
         return "\n".join(texts) + "\n"

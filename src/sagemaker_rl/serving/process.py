@@ -20,7 +20,7 @@ LOAD_WAIT = 5.0  # seconds that a request waits for a model that is being loaded
 
 
 class NotReady(Exception):
-    """The model is being loaded for the first time or again."""
+    """The model cannot answer yet: it is being loaded or started again. The message is the state of its process."""
 
 
 class Busy(Exception):
@@ -32,7 +32,11 @@ class ModelFailure(Exception):
 
 
 class _Child:
-    """One process of the model and the server's end of its socket."""
+    """One process of the model and the server's end of its socket.
+
+    It runs sagemaker_rl.serving.worker with `module` and `folder`, in the environment `environ`. Creating it raises
+    OSError if the process cannot be started.
+    """
 
     def __init__(self, module, folder, environ):
         server_end, model_end = socket.socketpair()
@@ -59,7 +63,10 @@ class _Child:
 
 
 def describe_exit(code):
-    """Return how a process ended: `was ended by SIGSEGV` or `ended with status 1`."""
+    """Return how a process ended, as text: `was ended by SIGSEGV` or `ended with status 1`.
+
+    `code` is its exit code as `subprocess` gives it.
+    """
     if code < 0:
         return "was ended by {}".format(signal.Signals(-code).name)
     return "ended with status {}".format(code)
@@ -68,7 +75,9 @@ def describe_exit(code):
 class ModelProcess:
     """The model's process, and after a restart the next one.
 
-    log(sentence) and give_up(sentence) are called from a thread. give_up is called once, if the model cannot be loaded.
+    `module` has the class Model, `folder` the model, and `seconds` is the limit for one request. log(sentence) and
+    give_up(sentence) are called from a thread. give_up is called once, if the model cannot be loaded. `environ` is the
+    environment of the process.
     """
 
     def __init__(self, module, folder, seconds, log, give_up, environ=None):
@@ -83,11 +92,11 @@ class ModelProcess:
         self._facts = {}
 
     def start(self):
-        """Start the process and the thread that restarts it."""
+        """Start the model's process and restart it whenever it ends, in a thread."""
         threading.Thread(target=self._watch, name="model-watch", daemon=True).start()
 
     def stop(self):
-        """End the process. It is killed after STOP_SECONDS."""
+        """End the model's process and restart it no more. It is killed if it does not end within STOP_SECONDS."""
         self._stopped = True
         child = self._child
         if child is None:
@@ -108,11 +117,11 @@ class ModelProcess:
         return self._facts
 
     def ask(self, verb, value):
-        """Send one request to the model and return its answer, (outcome, value): see sagemaker_rl.serving.worker.
+        """Send one request to the model and return its answer, (outcome, value).
 
-        Requests are sent one at a time. Raises NotReady if the model is not loaded within LOAD_WAIT seconds, Busy if
-        the request waits longer than the server's `seconds`, ModelFailure if the process dies or does not answer in
-        that time.
+        The docstring of sagemaker_rl.serving.worker describes `verb`, `value` and the answer. Requests are sent one at
+        a time. Raises NotReady if the model is not loaded within LOAD_WAIT seconds, Busy if the request waits longer
+        than the server's `seconds`, ModelFailure if the process dies or does not answer in that time.
         """
         self._loaded_child()
         if not self._lock.acquire(timeout=self._seconds):
@@ -137,7 +146,7 @@ class ModelProcess:
             self._lock.release()
 
     def health(self):
-        """Return None if the model answers, else the reason why not.
+        """Return None if the model answers a ping or is busy with a request, else one sentence why it does not answer.
 
         A busy model counts as healthy: `ask` limits how long it can be busy.
         """
@@ -180,7 +189,7 @@ class ModelProcess:
         return outcome, value
 
     def _lose(self, child):
-        """Kill a process that is no longer usable; `_watch` notices and starts another one."""
+        """Kill the process `child`, which is no longer usable; `_watch` notices and starts another one."""
         child.kill()
         if self._child is child:
             self._state = "the model's process was lost; it is started again"
@@ -194,7 +203,7 @@ class ModelProcess:
             return "closed its connection"
 
     def _watch(self):
-        """Start a process whenever there is none, until the server ends."""
+        """Start the model's process whenever there is none, until the server ends or the model cannot be loaded."""
         was_loaded, deaths, pause = False, 0, None
         while not self._stopped:
             try:

@@ -12,7 +12,7 @@ MOST_WORKERS = 4
 
 
 class SettingsError(Exception):
-    """A variable of the environment has an invalid value. The message is one sentence."""
+    """An invalid value of an environment variable. The message is one sentence that names the variable."""
 
 
 def processors():
@@ -58,12 +58,16 @@ def _accept(environ):
 
 
 class Settings:
-    """The settings of one server.
+    """The settings of one server, read from the environment variables in `environ`.
 
-    port: the HTTP port. workers: the number of HTTP processes, each with one process for the model. seconds: the
-    longest time that a model may take for one request, and that a request may wait in the queue. payload: the largest
-    request body, in bytes. queue: the most requests that a worker holds at a time, being served or waiting. accept:
-    the type of a reply to clients that send no Accept header, or None for the type of the request.
+    port: the HTTP port. workers: the number of HTTP processes, each with one process for the model; the argument
+    `workers` is its default for this kind of model. processors: the number of processors of this host that may be used.
+    seconds: the longest time that a model may take for one request, and that a request may wait in the queue. payload:
+    the largest request body, in bytes. queue: the most requests that a worker holds at a time, being served or waiting.
+    accept: the type of a reply to clients that send no Accept header, or None for the type of the request. folder: the
+    model's folder.
+
+    Creating it raises SettingsError for an invalid value.
     """
 
     def __init__(self, environ, workers=None):
@@ -84,7 +88,7 @@ class Settings:
         self.folder = os.path.join(environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"), "model")
 
     def execution_parameters(self):
-        """Return the reply to a batch transform that asks for its parameters before it starts.
+        """Return the reply, a dictionary, to a batch transform that asks for its parameters before it starts.
 
         MaxPayloadInMB is at least 1, the least that SageMaker accepts.
         """

@@ -23,14 +23,17 @@ from sagemaker_rl.serving.channel import Channel
 
 
 def summary(error):
-    """Return an exception and where it was raised, in one line: `KeyError: 'a' (policy.py:12)`."""
+    """Return `error`, an exception, and the place where it was raised in one line: `KeyError: 'a' (policy.py:12)`."""
     place = traceback.extract_tb(error.__traceback__)[-1:]
     where = " ({}:{})".format(os.path.basename(place[0][0]), place[0][1]) if place else ""
     return "{}: {}{}".format(type(error).__name__, " ".join(str(error).split())[:500], where)
 
 
 def load(module, folder):
-    """Return the model of a folder. Raises ModelError for any failure."""
+    """Return an instance of the class Model of the module named `module`, made from the folder `folder`.
+
+    Raises ModelError if the module cannot be imported or the model cannot be loaded.
+    """
     try:
         adapter = importlib.import_module(module)
     except ImportError as error:
@@ -44,7 +47,11 @@ def load(module, folder):
 
 
 def reply(model, verb, value):
-    """Return the outcome and the value of the answer to one request. All exceptions of the model become outcomes."""
+    """Return (outcome, value), the answer of `model` to one request of `verb` and `value`.
+
+    The docstring of this module describes them. An exception of the model becomes an outcome, and its message the
+    value.
+    """
     try:
         if verb == "ping":
             return "ok", None
@@ -71,9 +78,13 @@ def exit_now():
 
 
 def main(module, folder, descriptor):
+    """Load the model and answer requests until the server closes the socket.
+
+    `module` is the name of the module with the class Model, `folder` the model's folder, and `descriptor` the number of
+    the open socket, as text.
+    """
     # The server ends this process by closing the socket, after requests are served. A signal to the container must
     # not end it earlier.
-    """Load the model and answer requests until the server closes the socket."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     model = None

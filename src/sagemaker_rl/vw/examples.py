@@ -16,21 +16,25 @@ SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".jsonlines": "jsonl", ".json": "j
 
 
 class ExamplesError(Exception):
-    """A training file has missing or invalid values. The message begins with the file and line."""
+    """A training file has missing or invalid values. The message begins with the file and, if known, the line."""
 
 
 def features(observation):
-    """Return an observation, a list of numbers, in VW's format: `| 1:0.1 2:2`.
+    """Return `observation`, a list of numbers, as text in VW's format: `| 1:0.1 2:2`.
 
-    Zeros are left out, as they have no effect. Features count from 1. The server builds its questions with the same
-    names.
+    Zeros are left out, as they have no effect. Features count from 1. The server names the features of an observation
+    in the same way.
     """
     words = ["{}:{:.12g}".format(place, value) for place, value in enumerate(observation, 1) if value]
     return " ".join(["|"] + words)
 
 
 def example(observation, action=None, cost=None, probability=None):
-    """Return one line of VW's contextual bandit format; without an action, the line that asks for a decision."""
+    """Return one line of VW's contextual bandit format: a logged decision on `observation`, a list of numbers.
+
+    The decision is `action`, counted from 1, with its `cost` and the `probability` with which it was chosen. Without
+    `action`, returns the line that asks VW for a decision.
+    """
     if action is None:
         return features(observation)
     return "{}:{:.12g}:{:.12g} {}".format(action, cost, probability, features(observation))
@@ -56,7 +60,11 @@ def _row(row, place, actions):
 
 
 def from_csv(stream, name="CSV", actions=None):
-    """Yield the examples of a CSV file with the columns observation, action, action_prob and reward."""
+    """Yield one line in VW's format for each row of `stream`, a CSV file with a header that has the names in COLUMNS.
+
+    `name` is the file in messages. `actions` is the number of actions, or None to accept any. Raises ExamplesError if a
+    column is missing or a value is invalid.
+    """
     rows = csv.DictReader(stream)
     absent = [column for column in COLUMNS if column not in (rows.fieldnames or ())]
     if absent:
@@ -66,7 +74,11 @@ def from_csv(stream, name="CSV", actions=None):
 
 
 def from_json_lines(stream, name="JSON lines", actions=None):
-    """Yield the examples of a file with one JSON object on each line; its keys are the columns of the CSV format."""
+    """Yield one line in VW's format for each line of `stream` with a JSON object, whose keys are the names in COLUMNS.
+
+    `name` is the file in messages. `actions` is the number of actions, or None to accept any. Raises ExamplesError for
+    a line that is no object, and for a value that is missing or invalid.
+    """
     for number, line in enumerate(stream, 1):
         if not line.strip():
             continue
@@ -81,7 +93,10 @@ def from_json_lines(stream, name="JSON lines", actions=None):
 
 
 def from_vw(stream, name="VW", actions=None):
-    """Yield the lines of a file in VW's own format, unchanged."""
+    """Yield the lines of `stream`, a file in VW's own format, unchanged and without empty ones.
+
+    `name` and `actions` have no effect: the other readers of READERS need them.
+    """
     for line in stream:
         if line.strip():
             yield line.rstrip("\r\n")
@@ -91,7 +106,11 @@ READERS = {"csv": from_csv, "jsonl": from_json_lines, "vw": from_vw}
 
 
 def read(path, actions=None):
-    """Yield the examples of a file, or of all files of a folder sorted by name. The file suffix decides the format."""
+    """Yield one line in VW's format for each example of the file `path`, or of all files of the folder `path` by name.
+
+    The suffix of a file decides its format. `actions` is the number of actions, or None to accept any. Raises
+    ExamplesError for an empty folder, an unknown suffix or an invalid file.
+    """
     if os.path.isdir(path):
         files = sorted(name for name in os.listdir(path) if not name.startswith("."))
         if not files:

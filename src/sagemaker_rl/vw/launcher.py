@@ -33,24 +33,31 @@ class TrainingError(Exception):
 
 
 def metadata(actions, exploration=EXPLORATION, more="", version=(8, 7)):
-    """Return the options of a policy over `actions` actions, as vw.metadata holds them, for the given VW version."""
+    """Return VW's command line options for a policy over `actions` actions: the content of vw.metadata.
+
+    `exploration` are VW's options for exploration, and `more` further ones. `version` is the version of VW as a tuple
+    of numbers.
+    """
     return " ".join(
         ["--cb_explore {}".format(actions)] + [words for words in (legacy(version), exploration, more) if words]
     )
 
 
 def legacy(version):
-    """Return the option with which this VW learns `--cb_explore` as versions before 8.11 do, or an empty string.
+    """Return the option with which VW of this `version` learns as versions before 8.11 do; before 8.11 an empty string.
 
-    From 8.11 on, VW learns in another way, in which features that are bare numbers collide: the policy is then the
-    same in every situation. With the option, VW also prints probabilities in the order of actions, as servers of such
-    models expect.
+    From 8.11 on, VW learns `--cb_explore` in another way, in which features that are bare numbers collide: the policy
+    is then the same in every situation. With the option, VW also prints probabilities in the order of actions, as
+    servers of such models expect.
     """
     return "--cb_force_legacy" if version >= (8, 11) else ""
 
 
 def installed():
-    """Return the version of VW as a tuple of numbers; (8, 7) if the package has none, as those of that time."""
+    """Return the first two numbers of the installed version of VW, such as (8, 11).
+
+    Returns (8, 7) if the package has no version, as those of that time.
+    """
     import vowpalwabbit
 
     version = getattr(vowpalwabbit, "__version__", "8.7")
@@ -58,9 +65,10 @@ def installed():
 
 
 def find_pretrained(folder):
-    """Return the path of vw.model in a channel, or None if there is no channel.
+    """Return the path of the file vw.model in `folder`, an input channel, or None if `folder` is None.
 
-    A model.tar.gz is unpacked into a temporary folder. Raises TrainingError if the channel has no model.
+    If the channel has only a model.tar.gz, its model is unpacked into a temporary folder. Raises TrainingError if the
+    channel has no model.
     """
     if folder is None:
         return None
@@ -76,7 +84,10 @@ def find_pretrained(folder):
 
 
 def _unpack(archive, folder):
-    """Extract vw.model and vw.metadata from any folder of an archive; return the model's path, or None."""
+    """Extract vw.model and vw.metadata from any folder of `archive`, a .tar.gz file, into `folder`.
+
+    Returns the path of the extracted model, or None if the archive has none.
+    """
     with tarfile.open(archive) as members:
         for member in members:
             name = os.path.basename(member.name)
@@ -88,7 +99,10 @@ def _unpack(archive, folder):
 
 
 def options_of(model, requested):
-    """Return the options of a pretrained model from the vw.metadata beside it, or `requested` if there is none."""
+    """Return VW's options in the vw.metadata beside the file `model`, or `requested` if there is no vw.metadata.
+
+    `model` is the path of a pretrained vw.model. Prints the options if they differ from `requested`.
+    """
     path = os.path.join(os.path.dirname(model), METADATA)
     if not os.path.exists(path):
         return requested
@@ -100,7 +114,10 @@ def options_of(model, requested):
 
 
 class Learner:
-    """A policy that learns from one example at a time with VW's library, of any version from 8.7 on."""
+    """A policy that learns from one example at a time with VW's library, of any version from 8.7 on.
+
+    It has VW's command line options `options`, or continues from the file `initial`, a model with options of its own.
+    """
 
     def __init__(self, options, initial=None):
         from vowpalwabbit import pyvw
@@ -113,21 +130,21 @@ class Learner:
         self._model = workspace(words + " --quiet --save_resume")
 
     def learn(self, line):
-        """Learn from one example: a line in VW's format."""
+        """Learn from `line`, one example in VW's format."""
         # Not learn(line): version 8.7 then leaks 27 KB for each line.
         example = self._model.example(line)
         self._model.learn(example)
         self._model.finish_example(example)
 
     def probabilities(self, observation):
-        """Return the probability of each action for an observation, in the order of actions."""
+        """Return the probability of each action for `observation`, a list of numbers, in the order of actions."""
         example = self._model.example(vw_examples.features(observation))
         chances = list(self._model.predict(example))
         self._model.finish_example(example)
         return chances
 
     def save(self, folder):
-        """Write vw.model and vw.metadata to a folder, and end the learner."""
+        """Write vw.model and vw.metadata to `folder`, which is created if needed, and end the learner."""
         os.makedirs(folder, exist_ok=True)
         self._model.save(os.path.join(folder, MODEL))
         with open(os.path.join(folder, METADATA), "w") as stream:
@@ -136,7 +153,11 @@ class Learner:
 
 
 def train(job=None):
-    """Run one training job with its hyperparameters and channels; return the number of examples learned from."""
+    """Run one training job with its hyperparameters and channels, and write the model to the job's model folder.
+
+    `job` is a Job, by default that of this process's environment. Returns the number of examples that were learned
+    from, each counted once in every pass. Raises TrainingError or ExamplesError if the job cannot be run as configured.
+    """
     job = job or Job()
     requested = {name: parse_value(value) for name, value in job.hyperparameters.items()}
     folder = job.channel("train") or job.channel("training")

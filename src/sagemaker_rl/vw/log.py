@@ -17,7 +17,7 @@ ATTEMPTS, PAUSE = 5, 0.1  # seconds; the pause doubles with each attempt
 
 
 def warn(sentence):
-    """Write one line to the container's log."""
+    """Write `sentence` as one line to the container's log."""
     sys.stderr.write("rlimages: " + sentence + "\n")
     sys.stderr.flush()
 
@@ -27,7 +27,10 @@ class LogError(Exception):
 
 
 def from_environment(environ):
-    """Return the log that LOG_INFERENCE_DATA and FIREHOSE_STREAM ask for, or None. Raises LogError."""
+    """Return the DecisionLog that LOG_INFERENCE_DATA and FIREHOSE_STREAM in `environ` ask for, or None.
+
+    Raises LogError if the stream has no name or the client of Firehose cannot be created.
+    """
     if environ.get("LOG_INFERENCE_DATA", "").strip().lower() != "true":
         return None
     stream = environ.get("FIREHOSE_STREAM", "").strip()
@@ -43,7 +46,11 @@ def from_environment(environ):
 
 
 class DecisionLog:
-    """A stream and the thread that sends to it. `client` is boto3's Firehose client."""
+    """A log of decisions and rewards in the Firehose stream named `stream`, with the thread that sends to it.
+
+    `client` is boto3's Firehose client. `warn` writes a sentence about lost records, and `sleep` pauses for some
+    seconds.
+    """
 
     def __init__(self, stream, client, warn=warn, sleep=time.sleep):
         self._stream, self._client, self._warn, self._sleep = stream, client, warn, sleep
@@ -53,7 +60,7 @@ class DecisionLog:
         self._thread.start()
 
     def add(self, record):
-        """Queue a record. Return False if the queue is full."""
+        """Queue `record`, a dictionary that becomes one line of JSON. Return False if the queue is full, else True."""
         try:
             self._queue.put_nowait((json.dumps(record) + "\n").encode("utf-8"))
         except queue.Full:
@@ -65,7 +72,10 @@ class DecisionLog:
         return True
 
     def close(self, seconds):
-        """Send the queued records, for at most this many seconds."""
+        """Send the queued records and end the thread.
+
+        Waits at most `seconds` for room in a full queue, and then `seconds` for the thread.
+        """
         try:
             self._queue.put(None, timeout=seconds)
         except queue.Full:
@@ -86,7 +96,10 @@ class DecisionLog:
             self._send([record for record in records if record is not None])
 
     def _send(self, records):
-        """Send these records, and those that fail again, up to ATTEMPTS times."""
+        """Send `records`, a list of bytes, in up to ATTEMPTS calls, and warn of lost records.
+
+        Each further call sends only the records that failed before.
+        """
         reason = ""
         for attempt in range(ATTEMPTS):
             if not records:

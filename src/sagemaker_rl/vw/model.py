@@ -16,7 +16,11 @@ CLOSE_SECONDS = 5  # seconds to send the rest of the log; the server waits 8 sec
 
 
 class Model:
-    """A policy that draws an action by its probability for each observation, and may log each decision."""
+    """A policy that draws an action by its probability for each observation, and may log each decision.
+
+    It is loaded from `folder` and has the interface that sagemaker_rl.serving describes. Creating it raises ModelError
+    if `folder` has no usable model or the log cannot be written.
+    """
 
     workers = None
 
@@ -32,7 +36,10 @@ class Model:
             raise ModelError(str(error)) from None
 
     def decide(self, observations):
-        """Return one reply for each observation."""
+        """Return a list with one reply, a dictionary, for each of `observations`, and log the decisions.
+
+        Raises ValueError for an observation that the policy cannot decide on.
+        """
         decisions = [self._policy.decide(observation, self._random) for observation in observations]
         replies = [self._reply(decision) for decision in decisions]
         if self._log:
@@ -50,7 +57,11 @@ class Model:
         )
 
     def answer(self, request):
-        """Log a reward, or return the model's name."""
+        """Return the reply to `request`, a dictionary whose `request_type` is `reward` or `model_id`.
+
+        A reward is logged, and its reply says whether that succeeded; the other reply has the model's name. Raises
+        ValueError for any other request.
+        """
         kind = request["request_type"].lower()
         if kind == "model_id":
             return {"model_id": self._id, "soft_model_update_status": "none"}
@@ -64,6 +75,6 @@ class Model:
         return {"status": "success" if self._log and self._log.add(record) else "failure"}
 
     def close(self):
-        """Send the rest of the log."""
+        """Send the rest of the log, for about CLOSE_SECONDS."""
         if self._log:
             self._log.close(CLOSE_SECONDS)

@@ -30,7 +30,10 @@ MAX_FLOAT = 3.4e38  # the library has 32-bit floats
 
 
 def find(folder):
-    """Return the paths of vw.model and vw.metadata, in any folder of the archive. Raises ModelError."""
+    """Return (model, metadata): the paths of vw.model and vw.metadata, each in `folder` or any folder below it.
+
+    Raises ModelError if one of them is missing.
+    """
     decision = {}
     for path, _, names in sorted(os.walk(folder)):
         for name in (MODEL, METADATA):
@@ -43,7 +46,10 @@ def find(folder):
 
 
 def written_by(path):
-    """Return the version of VW that wrote a model, such as (8, 7): the first text in the file. Raises ModelError."""
+    """Return the version of VW that wrote the model file `path`, such as (8, 7): the first text in the file.
+
+    Raises ModelError if the file does not begin with a version.
+    """
     with open(path, "rb") as stream:
         head = stream.read(64)
     try:
@@ -55,7 +61,10 @@ def written_by(path):
 
 
 def options(text):
-    """Return the options of a command line without those that a server must not use. Raises ModelError."""
+    """Return the list of arguments in `text`, a command line of VW, without those that a server must not use.
+
+    Those are REFUSED_OPTIONS with their values, and --save_resume. Raises ModelError if `text` is not a command line.
+    """
     try:
         words = shlex.split(text)
     except ValueError as error:
@@ -72,12 +81,15 @@ def options(text):
 
 
 def has(words, option):
-    """Return whether an option is in a list of command line arguments."""
+    """Return whether `words`, a list of command line arguments, has `option`, with or without `=value`."""
     return option in [word.split("=")[0] for word in words]
 
 
 def load(folder):
-    """Return the policy in a folder. Raises ModelError."""
+    """Return the policy in `folder`: a Ranking if vw.metadata has --cb_explore_adf, a Choice if it has --cb_explore.
+
+    Raises ModelError if `folder` has no such policy or VW cannot load it.
+    """
     path, metadata = find(folder)
     with open(metadata) as stream:
         text = stream.read().strip()
@@ -111,7 +123,10 @@ def _workspace(path, words):
 
 
 def numbers(values, what):
-    """Return `values` if it is a list of numbers that fit in a 32-bit float. Raises ValueError."""
+    """Return `values` if it is a non-empty list of numbers that fit in a 32-bit float.
+
+    Raises ValueError for anything else; `what` names the value in the message.
+    """
     if not isinstance(values, list) or not values:
         raise ValueError("{} is a list of numbers, not {}".format(what, json.dumps(values)[:80]))
     for place, value in enumerate(values, 1):
@@ -122,7 +137,7 @@ def numbers(values, what):
 
 
 def draw(probabilities, generator):
-    """Return the index of one of the probabilities, drawn at random with these weights."""
+    """Return the index of one of `probabilities`, drawn with them as weights. `generator` is a random.Random."""
     place, remaining = 0, generator.random() * sum(probabilities)
     for place, chance in enumerate(probabilities):  # noqa: B007
         remaining -= chance
@@ -139,7 +154,10 @@ def _finite(probabilities):
 
 
 class Choice:
-    """A policy that chooses one of a fixed number of actions, counted from 1. An observation is a list of numbers."""
+    """A policy that chooses one of a fixed number of actions, counted from 1. An observation is a list of numbers.
+
+    `model` is VW's workspace with the model.
+    """
 
     columns = ("action", "action_prob")
     keys = ()
@@ -150,7 +168,10 @@ class Choice:
         self._example = model.example("|")
 
     def probabilities(self, observation):
-        """Return the probability of each action, in their order. Raises ValueError for a bad observation."""
+        """Return the list of the probabilities of all actions for `observation`, in the order of actions.
+
+        Raises ValueError if `observation` is not a list of numbers, RuntimeError if VW gives no finite probabilities.
+        """
         example = self._example
         if example.setup_done:
             example.unsetup_example()
@@ -163,22 +184,23 @@ class Choice:
         return _finite(self._model.predict(example))
 
     def decide(self, observation, generator):
-        """Return the drawn action and its probability."""
+        """Return {"action": number, "action_prob": its probability} for `observation`, drawn with `generator`."""
         probabilities = self.probabilities(observation)
         place = draw(probabilities, generator)
         return {"action": place + 1, "action_prob": probabilities[place]}
 
     def record(self, observation):
-        """Return the part of a log record that describes the observation."""
+        """Return the part of a log record that describes `observation`, a dictionary."""
         return {"observation": observation}
 
 
 class Ranking:
-    """A policy that draws the `top_k` best of the actions that come with each request, or of a fixed number of actions.
+    """A policy that draws `top_k` different actions, of those that come with a request or of a fixed number.
 
-    Actions count from 0. An observation is an object: `shared_context`, an optional list of numbers;
-    `actions_context`, such a list for each action, required unless vw.metadata has num_actions; `top_k` and
-    `user_id`, both optional.
+    Actions count from 0. An observation is an object: `shared_context`, an optional list of numbers; `actions_context`,
+    a list of numbers for each action, required unless vw.metadata has `adf_mode` false and the fixed number in
+    `num_actions`; `top_k` and `user_id`, both optional. `model` is VW's workspace with the model, `facts` the content
+    of vw.metadata.
     """
 
     columns = ("actions", "action_probs")
@@ -192,7 +214,11 @@ class Ranking:
         self.keys = ("actions_context",) if self._given else ("shared_context",)
 
     def lines(self, observation):
-        """Return an observation in VW's format: the shared line or None, and one line for each action."""
+        """Return (first, actions): `observation` in VW's format.
+
+        `first` is the line that all actions share, or None; `actions` is a list with one line for each action. Raises
+        ValueError if a member of `observation` is invalid.
+        """
         shared = observation.get("shared_context")
         words = [] if shared is None else _features(numbers(shared, "shared_context"), 1)
         start = len(words) + 1
@@ -214,7 +240,10 @@ class Ranking:
         return first, ["|d " + " ".join(action) for action in action_features]
 
     def probabilities(self, first, actions):
-        """Return the probability of each action, in their order."""
+        """Return the list of the probabilities of `actions`, in their order.
+
+        `first` and `actions` are lines in VW's format as the method `lines` returns them.
+        """
         examples = [self._model.example(line) for line in ([first] if first else []) + actions]
         try:
             return _finite(self._model.predict(examples))
@@ -222,7 +251,11 @@ class Ranking:
             self._model.finish_example(examples)
 
     def decide(self, observation, generator):
-        """Return the actions drawn one after the other, and the probability of each among the remaining actions."""
+        """Return {"actions": numbers, "action_probs": probabilities} for `observation`, drawn with `generator`.
+
+        The actions are drawn one after the other; each probability is that among the actions that remained. Raises
+        ValueError for an invalid observation.
+        """
         if not isinstance(observation, dict):
             raise ValueError("an observation is an object with {}".format(self.keys[0]))
         first, actions = self.lines(observation)
@@ -238,7 +271,7 @@ class Ranking:
         return decision
 
     def record(self, observation):
-        """Return the part of a log record that describes the observation."""
+        """Return the part of a log record that describes `observation`, a dictionary."""
         return {name: observation.get(name) for name in ("shared_context", "actions_context", "user_id")}
 
 

@@ -15,7 +15,10 @@ from rlimages_train import failure_file, host_names, lazy_imports, script_output
 
 
 def main():
-    """Correct the toolkit's modules, then run the program that the first argument names."""
+    """Correct the toolkit's modules, then run the program that the first command line argument names in this process.
+
+    Exits with the status of JobStopped if SIGTERM arrives before the toolkit runs.
+    """
     signals.handle_sigterm()
     del sys.argv[0]
     # Python does the same when it is started with the program itself.

@@ -22,13 +22,13 @@ TRACEBACK = "Traceback (most recent call last):\n"
 
 
 class JobError(Exception):
-    """An error in the configuration of a job, in one sentence. `errno` becomes the exit status of `train`."""
+    """An error in a job's configuration. The message is one sentence; `errno` becomes the exit status of `train`."""
 
     errno = 1
 
 
 def summarize(stderr, length=SUMMARY_LENGTH):
-    """Return the most useful part of a program's standard error, in at most `length` characters.
+    """Return the most useful part of `stderr`, the text of a program's standard error, in at most `length` characters.
 
     If it ends with a traceback, return the exception and then the innermost calls. Otherwise return the last lines.
     """
@@ -44,7 +44,10 @@ def summarize(stderr, length=SUMMARY_LENGTH):
 
 
 def _last_lines(text, length):
-    """Return the last whole lines that fit; the end of the last line if it does not fit."""
+    """Return the last whole lines of `text` that fit in `length` characters.
+
+    If the last line does not fit, returns its end.
+    """
     if len(text) <= length:
         return text
     end = text[len(text) - max(length, 0) :]
@@ -52,7 +55,7 @@ def _last_lines(text, length):
 
 
 def improve_reports(toolkit):
-    """Replace the toolkit's functions that report the failure of a job."""
+    """Replace the functions of `toolkit`, a TrainingToolkit, that report the failure of a job."""
     _add_stderr(toolkit.errors._CalledProcessError)
     _name_broken_file(toolkit.environment)
     _require_entry_point(toolkit.entry_point)
@@ -60,7 +63,10 @@ def improve_reports(toolkit):
 
 
 def _add_stderr(error_class):
-    """Make the toolkit's error for a failed program contain the program's standard error and its signal."""
+    """Make the toolkit's error for a failed program contain the program's standard error and its signal.
+
+    `error_class` is the class of that error.
+    """
     original = error_class.__init__
 
     def init(self, *args, **kwargs):
@@ -73,9 +79,9 @@ def _add_stderr(error_class):
 
 
 def _format_error(error):
-    """Return the text of sagemaker_training's error, with the command last.
+    """Return the text of `error`, the toolkit's error for a failed program, as sagemaker_training has it.
 
-    sagemaker_containers puts the command, which may be long, first, and leaves out the exit code.
+    The command, which may be long, is last. sagemaker_containers puts it first, and leaves out the exit code.
     """
     output = error.output.decode("utf-8", "replace") if isinstance(error.output, bytes) else error.output
     lines = [type(error).__name__ + ":", "ExitCode %s" % error.return_code, 'ErrorMessage "%s"' % output]
@@ -85,7 +91,7 @@ def _format_error(error):
 
 
 def _describe_signal(code):
-    """Return a sentence about the signal that killed a script; None if no signal did.
+    """Return a sentence about the signal that killed a script with the exit code `code`; None if no signal did.
 
     A shell reports SIGKILL as 137, Python as -9. Newer toolkits explain only 137.
     """
@@ -99,7 +105,7 @@ def _describe_signal(code):
 
 
 def _name_broken_file(environment):
-    """Make the toolkit's JSON reader name a file that is not JSON."""
+    """Make the JSON reader of `environment`, a module of the toolkit, name a file that is not JSON in its error."""
     original = environment._read_json
 
     def read_json(path):
@@ -112,7 +118,7 @@ def _name_broken_file(environment):
 
 
 def _require_entry_point(entry_point):
-    """Make the toolkit report a job that has no entry point in one sentence."""
+    """Replace `install` of `entry_point`, the toolkit's module, to raise JobError for a job that has no entry point."""
     original = entry_point.install
 
     def install(name, *args, **kwargs):
@@ -124,7 +130,11 @@ def _require_entry_point(entry_point):
 
 
 def _write_failure_file(folder, message):
-    """Write the failure file. If this is not possible, log why and return: the job must still end as failed."""
+    """Write `message`, the toolkit's report of a failure, to the file `failure` in `folder`.
+
+    The exception being handled comes first. A file that the script wrote is kept. If the file cannot be written, log
+    why and return: the job must still end as failed.
+    """
     error = sys.exc_info()[1]
     if isinstance(error, (JobError, signals.JobStopped)):
         message = str(error)

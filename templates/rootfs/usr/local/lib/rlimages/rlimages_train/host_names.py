@@ -22,13 +22,13 @@ NOTICE_AFTER = 5.0
 
 
 class UnknownHost(JobError):
-    """The names of some hosts do not resolve."""
+    """An error of a job in which the names of some hosts do not resolve. `errno` becomes the exit status of `train`."""
 
     errno = os.EX_NOHOST  # 68
 
 
 def limit_wait(toolkit):
-    """Replace the toolkit's wait for the other hosts by one with a time limit."""
+    """Replace the wait for the other hosts in `toolkit`, a TrainingToolkit, by one with a time limit."""
     original = toolkit.entry_point._wait_hostname_resolution
 
     def wait_for_hosts():
@@ -44,7 +44,11 @@ def limit_wait(toolkit):
 
 
 def wait_for_addresses(names, timeout, resolve=socket.gethostbyname, write=sys.stderr.write):
-    """Wait until all names resolve. After `timeout` seconds, raise `UnknownHost` with the names that do not."""
+    """Wait until all host names in `names` resolve.
+
+    After `timeout` seconds, raises UnknownHost with the names that do not resolve. `resolve` looks up a name and raises
+    OSError if that fails. `write` prints a notice to the log.
+    """
     missing = set(names)
     # One thread for each name, because a look-up takes half a minute to fail if the name server does not answer.
     for name in names:

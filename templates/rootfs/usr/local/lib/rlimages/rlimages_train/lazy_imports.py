@@ -30,7 +30,10 @@ def defer_imports():
 
 
 def avoid_tensorflow_import(toolkit):
-    """Replace the toolkit's function that imports TensorFlow (2 s) only to list the names of its exceptions."""
+    """Replace the function of `toolkit`, a TrainingToolkit, that imports TensorFlow only to list its exceptions.
+
+    The import takes 2 s.
+    """
     # sagemaker_training has this function since version 4.2.
     if hasattr(toolkit.process, "get_tensorflow_exception_classes"):
         names = _read_tensorflow_error_names()
@@ -39,9 +42,9 @@ def avoid_tensorflow_import(toolkit):
 
 
 def _read_tensorflow_error_names():
-    """Return the class names in the source of tensorflow.python.framework.errors_impl, without importing it.
+    """Return a list of the class names in the source of tensorflow.python.framework.errors_impl, without importing it.
 
-    The toolkit also adds an error of XLA to its list. The result is empty if TensorFlow is not installed.
+    The toolkit also adds an error of XLA to its list. The list is empty if TensorFlow is not installed.
     """
     spec = importlib.util.find_spec("tensorflow")
     for folder in (spec and spec.submodule_search_locations) or ():

@@ -18,7 +18,10 @@ DRAIN_SECONDS = 1.0
 
 
 class StderrPipe:
-    """A pipe that copies its input to this process's standard error and keeps the end of it."""
+    """A pipe that copies its input to this process's standard error and keeps the end of it.
+
+    writer: the descriptor that a program gets as its standard error.
+    """
 
     def __init__(self):
         self._reader, self.writer = os.pipe()
@@ -27,7 +30,10 @@ class StderrPipe:
         self._ended = False
 
     def start(self):
-        """Start to read. Close the writer here, so that only the started program holds it."""
+        """Start the thread that reads the pipe.
+
+        Closes `writer` in this process, so that only the started program holds it.
+        """
         os.close(self.writer)
         threading.Thread(target=self._forward, daemon=True).start()
 
@@ -50,9 +56,10 @@ class StderrPipe:
                         log_closed = True
 
     def tail(self):
-        """Return the last KEPT_BYTES bytes, after everything that the pipe holds was forwarded.
+        """Return the last KEPT_BYTES bytes of the input, after everything that the pipe holds was forwarded.
 
-        Does not wait for the end of the input, because a background process may keep the pipe open forever.
+        Waits at most DRAIN_SECONDS, and not for the end of the input: a background process may keep the pipe open
+        forever.
         """
         deadline = time.time() + DRAIN_SECONDS
         while True:
@@ -73,7 +80,10 @@ def last_stderr():
 
 
 class Popen(subprocess.Popen):
-    """A program that the toolkit starts: the script, or pip before it."""
+    """A program that the toolkit starts: the script, or pip before it. The arguments are those of `subprocess.Popen`.
+
+    Creating it raises JobStopped if SIGTERM has arrived.
+    """
 
     def __init__(self, *args, **kwargs):
         signals.check_not_stopped()
@@ -94,7 +104,10 @@ class Popen(subprocess.Popen):
             self.terminate()  # SIGTERM arrived before this program could receive it
 
     def wait(self, *args, **kwargs):
-        """Wait for the program and return its exit status. Keep the end of its standard error for `last_stderr`."""
+        """Wait for the program and return its exit status. Keep the end of its standard error for `last_stderr`.
+
+        The arguments are those of `subprocess.Popen.wait`.
+        """
         code = super().wait(*args, **kwargs)
         if self._stderr_pipe is not None:
             _LastProgram.stderr = self._stderr_pipe.tail()
@@ -109,7 +122,7 @@ def _stdout_is_stderr():
 
 
 class _Subprocess:
-    """The module `subprocess` with this module's `Popen`."""
+    """A replacement for the module `subprocess`, with this module's `Popen` in place of the original."""
 
     Popen = Popen
 
@@ -118,5 +131,5 @@ class _Subprocess:
 
 
 def capture_stderr(toolkit):
-    """Make the toolkit start its programs with this module's `Popen`."""
+    """Make `toolkit`, a TrainingToolkit, start its programs with this module's `Popen`."""
     toolkit.process.subprocess = _Subprocess()

@@ -23,7 +23,10 @@ class _State:
 
 
 def handle_sigterm():
-    """Install the handler for SIGTERM."""
+    """Install the handler for SIGTERM.
+
+    It keeps this process alive, or raises JobStopped if no program of the job runs yet.
+    """
     signal.signal(signal.SIGTERM, _on_sigterm)
 
 
@@ -53,7 +56,7 @@ def _on_sigterm(number, frame):
 
 
 def _has_children():
-    """Return whether this process has a child other than the toolkit's uploading process."""
+    """Return whether this process has a child process other than the toolkit's uploading process."""
     ignored = {str(child.pid) for child in multiprocessing.active_children()}
     for name in os.listdir("/proc"):
         if name.isdigit() and name not in ignored:

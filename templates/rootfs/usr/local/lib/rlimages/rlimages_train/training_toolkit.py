@@ -5,17 +5,20 @@ import re
 
 
 def find_package(program):
-    """Return the name of the toolkit's package that a console script starts; None for any other program."""
+    """Return the name of the toolkit's package that the console script at the path `program` starts.
+
+    Returns `sagemaker_training` or `sagemaker_containers`; None for any other program.
+    """
     with open(program, "rb") as stream:
         match = re.search(rb"sagemaker[-_](training|containers)\b", stream.read(4096))
     return "sagemaker_" + match.group(1).decode() if match else None
 
 
 class TrainingToolkit:
-    """The toolkit's modules that decide how a job starts and ends, under the same names for both packages.
+    """The toolkit's modules that decide how a job starts and ends, imported from `package`, one of the two packages.
 
-    sagemaker_containers 2.5 to 2.8 and sagemaker_training 3.6 to 5.1 name their modules differently. The code that
-    `rlimages_train` corrects is the same in all of them.
+    The attributes have the same names for both packages: sagemaker_containers 2.5 to 2.8 and sagemaker_training 3.6 to
+    5.1 name their modules differently. The code that `rlimages_train` corrects is the same in all of them.
     """
 
     def __init__(self, package):

@@ -6,7 +6,7 @@ takes precedence. The serving modules are missing, because sagemaker_training ha
 
 
 def training_env():
-    """Return the environment of this training job, as sagemaker_training reads it."""
+    """Return the environment of this training job, as sagemaker_training's Environment."""
     from sagemaker_training import environment
 
     return environment.Environment()

@@ -39,5 +39,9 @@ __all__ = [
 
 
 def training_env(resource_config=None, input_data_config=None, hyperparameters=None):
-    """Return the environment of this training job; an argument replaces the content of the file it stands for."""
+    """Return the environment of this training job, as sagemaker_training's Environment.
+
+    `resource_config`, `input_data_config` and `hyperparameters` are dictionaries that replace the content of the files
+    of these names; None reads the file.
+    """
     return env.Environment(resource_config, input_data_config, hyperparameters)
