@@ -1,4 +1,4 @@
-"""Remove what the engine no longer needs: orphans of dead runs, dangling images and old build cache."""
+"""Remove what the engine no longer needs: containers of dead runs, images without a name, and old build cache."""
 
 import socket
 from collections.abc import Collection, Iterator, Mapping
@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 
 
 _ENGINE_HOME = "/var/lib/rlimages"
-"""Folder of the engine that `scripts/engine` starts, if RLIMAGES_HOME is not set."""
+"""Folder with the socket of the engine that `scripts/engine` starts, if RLIMAGES_HOME is not set."""
 
 
 def remove_orphans(client: "DockerClient") -> Iterator[str]:
-    """Remove containers, networks and volumes of dead processes; yield one line for each."""
+    """Remove the containers, networks and volumes whose label names a process that no longer runs.
+
+    Yield one line for each that was removed, for people. Objects that cannot be removed are left out.
+    """
     labelled: dict[str, str | list[str] | bool] = {"label": PROCESS_LABEL}
     # Containers first: a network or volume cannot be removed while a container uses it.
     # `sparse` lists without inspecting: the engine answers that late for a busy container.
@@ -40,11 +43,11 @@ def remove_orphans(client: "DockerClient") -> Iterator[str]:
 
 
 def remove_dangling_images(client: "DockerClient", images: Collection[str]) -> Iterator[str]:
-    """Remove those of these images (ids) that belong to a cell and have no name; yield one line for each.
+    """Remove the images of `images` (ids) that have the label of a cell and no name; yield one line for each removed.
 
-    An image that a container or another image uses is kept. A build already removes the image whose name it takes.
-    This removes the rest: images that a container used at that time, that two builds of one name replaced at once, or
-    whose build was killed.
+    An image that a container or another image uses is kept. A build itself removes the image whose name it takes, with
+    three exceptions, which are removed here: the image was in use then, two builds took the name at once, or the build
+    was killed.
     """
     dangling = client.api.images(filters={"dangling": True, "label": CELL_LABEL}) if images else []
     for image in dangling:
@@ -55,7 +58,10 @@ def remove_dangling_images(client: "DockerClient", images: Collection[str]) -> I
 
 
 def data_folder(client: "DockerClient", environ: Mapping[str, str]) -> Path | None:
-    """Return the engine's data folder; None if the engine is on another machine, whose free disk is unknown here."""
+    """Return the folder in which the engine stores its images; None if the engine is on another machine.
+
+    `environ` has the address of the engine, DOCKER_HOST. The folder is used to find the free disk of this machine.
+    """
     if not environ.get("DOCKER_HOST", "unix://").startswith("unix://"):
         return None
     info = client.info()
@@ -65,16 +71,17 @@ def data_folder(client: "DockerClient", environ: Mapping[str, str]) -> Path | No
 
 
 def is_own_engine(environ: Mapping[str, str]) -> bool:
-    """Return whether `scripts/engine` started the engine: its socket is then in that program's folder."""
+    """Return whether DOCKER_HOST of `environ` is the socket of the engine that the program `scripts/engine` starts."""
     home = Path(environ.get("RLIMAGES_HOME") or _ENGINE_HOME).resolve()
     return environ.get("DOCKER_HOST", "") == f"unix://{home}/docker.sock"
 
 
 def prune_build_cache(client: "DockerClient", size: int, environ: Mapping[str, str]) -> Iterator[str]:
-    """Remove `size` bytes of build cache, the oldest first; yield one line if anything was removed.
+    """Remove `size` bytes of build cache, the oldest first; yield one line for people if anything was removed.
 
-    Only the engine of `scripts/engine` is pruned. Cache that images or running builds use is kept. If all of the
-    cache is smaller than `size`, nothing is removed: the build would fail anyway, and the next would be slower.
+    Nothing is removed if `environ` names another engine than that of `scripts/engine`. Cache that images or running
+    builds use is kept. If all other cache is smaller than `size` bytes, nothing is removed: the build that needs the
+    disk would fail anyway, and the next would be slower.
     """
     if not is_own_engine(environ):
         return

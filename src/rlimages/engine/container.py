@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 CHECKS_FOLDER = "/checks"
-"""Where the folder of the program is mounted in the container."""
+"""Path in the container at which the folder with the program is mounted."""
 CONTAINER_HOST = "algo-1"
 """Host name of the container: SageMaker names the first host of a training job like this."""
 CANNOT_START = 125
@@ -28,17 +28,18 @@ _ONE_STREAM = ("sh", "-c", 'exec "$@" 2>&1', "sh")
 The last line that the program prints is its reason, so the order matters.
 """
 _POLL_SECONDS = 0.1
+"""Seconds between two checks of the time limit and of `stop`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ContainerRun:
-    """The result of one program in a container."""
+    """The result of one program that was run in a container."""
 
     process: ProgramResult
     last_line: str = ""
-    """The last line of its output that is not empty."""
+    """The last line of the program's output that is not empty; empty if it printed nothing."""
     error: str = ""
-    """Why the container did not start, or was killed for its memory; empty otherwise."""
+    """Reason why the container did not start, or was killed for its memory; empty if neither happened."""
 
 
 def run_confined(
@@ -53,11 +54,12 @@ def run_confined(
     timeout: float,
     stop: Stop,
 ) -> ContainerRun:
-    """Run `argv` in a new container of an image, and append its output to `log`.
+    """Run the program `argv` in a new container of `image` without network, and append its output to `log`.
 
-    The image's own entrypoint runs the program. `folder` is mounted read-only at /checks; there is no network.
-    `memory` is in bytes, `timeout` in seconds. The container is always removed. If it cannot be created or started,
-    the result has the exit code 125 and the engine's message; nothing is raised.
+    The image's own entrypoint gets `argv` as its arguments. `folder` is mounted read-only at /checks. The container has
+    `labels`, and is always removed at the end. It is killed if it needs more than `memory` bytes, after `timeout`
+    seconds, or when `stop` is set. If it cannot be created or started, the result has the exit code 125 and the
+    engine's message; no error of the engine is raised.
     """
     started = time.monotonic()
     try:
@@ -86,6 +88,7 @@ def engine_errors() -> tuple[type[Exception], ...]:
 
 
 def _create_options(folder: Path, labels: Mapping[str, str], memory: int) -> dict[str, Any]:
+    """Return the options of the Docker client for a container as `run_confined` describes it."""
     from docker.types import LogConfig
 
     return {
@@ -95,6 +98,7 @@ def _create_options(folder: Path, labels: Mapping[str, str], memory: int) -> dic
         "extra_hosts": {CONTAINER_HOST: "127.0.0.1"},
         "volumes": {str(folder.resolve()): {"bind": CHECKS_FOLDER, "mode": "ro"}},
         "mem_limit": memory,
+        # Docker's default is 64 MB; Ray falls back to files on disk if /dev/shm is that small.
         "shm_size": memory // 4,
         "pids_limit": 8192,
         # The logs of some other drivers cannot be read back.
@@ -103,7 +107,11 @@ def _create_options(folder: Path, labels: Mapping[str, str], memory: int) -> dic
 
 
 def _watch(container: "Container", log: Path, started: float, timeout: float, stop: Stop) -> ContainerRun:
-    """Write the container's output to the log until it ends; kill it at the timeout or when `stop` is set."""
+    """Append the output of a started container to `log` until it ends, and return the result.
+
+    `started` is the time of `time.monotonic` at which the run began. The container is killed `timeout` seconds after
+    it, or when `stop` is set.
+    """
     tail: deque[bytes] = deque(maxlen=64)
     output_ended = threading.Event()
 
@@ -138,12 +146,17 @@ def _watch(container: "Container", log: Path, started: float, timeout: float, st
 
 
 def _last_line(tail: bytes) -> str:
+    """Return the last line of `tail`, the end of a program's output, that is not empty; or an empty string."""
     lines = (line.strip() for line in reversed(tail.decode("utf-8", errors="replace").splitlines()))
     return next(filter(None, lines), "")
 
 
 def _not_started(error: Exception, started: float) -> ContainerRun:
-    """Return a failed run with the first line of the engine's own message."""
+    """Return the result of a container that the engine could not create or start, because of `error`.
+
+    It has the exit code 125, the seconds since `started` (a time of `time.monotonic`), and the first line of the
+    engine's message.
+    """
     message = str(getattr(error, "explanation", None) or error).strip()
     process = ProgramResult(code=CANNOT_START, seconds=time.monotonic() - started)
     return ContainerRun(process=process, error=message.splitlines()[0] if message else type(error).__name__)

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 
 _SAVE_CHUNK = 1 << 20
-"""Bytes of a saved image at a time."""
+"""Bytes of a saved image that are read at a time."""
 _PRUNE_TIMEOUT = 600
-"""Seconds. The engine removes build cache file by file."""
+"""Seconds for the engine to answer a request that removes build cache, which it does file by file."""
 _RAWJSON_SINCE = (0, 13)
 """The first buildx version with `--progress=rawjson`."""
 
@@ -50,34 +50,40 @@ class DockerEngine:
     """
 
     def __init__(self, *, run: str, stop: Stop, memory: int | None = None) -> None:
-        """Name the run that containers are labelled with; `memory` is the limit of one check in bytes.
+        """Label everything that is created with the name `run`; end builds and containers when `stop` is set.
 
-        `stop` ends builds and containers early. Without `memory`, the limit is three quarters of the engine's memory.
+        `memory` is the memory limit in bytes of a container that runs one check. Without it, the limit is three
+        quarters of the memory of the engine's machine.
         """
         self._run = run
         self._stop = stop
         self._memory_cap = memory
 
     def client(self) -> "DockerClient":
-        """Return the Docker client, connected. Raises `ToolError` if no engine answers."""
+        """Return the Docker client; the first call connects it. Raises `ToolError` if no engine answers."""
         return self._connection
 
     def labels(self) -> Mapping[str, str]:
-        """Return the labels of everything that this run creates; later runs find orphans by them."""
+        """Return the labels of all containers that this run creates: later runs find those that it left behind by them."""
         return {RUN_LABEL: self._run, PROCESS_LABEL: self._process}
 
     def close(self) -> None:
-        """Close the connection, if one was made."""
+        """Close the connection to the engine, if one was made."""
         if "_connection" in self.__dict__:
             self._connection.close()
 
     def version(self) -> str:
-        """Return the versions of engine and builder, for people. Raises `ToolError` if no engine answers."""
+        """Return a text for people with the versions of Docker and buildx. Raises `ToolError` if no engine answers."""
         with translating_errors():
             return f"Docker {self.client().version()['Version']}, buildx {'.'.join(map(str, self._buildx))}"
 
     def build(self, request: BuildRequest, root: Path, log: Path, on_progress: Callable[[str], None]) -> BuildOutcome:
-        """Build one image with `root` as context; append to the log, and write BuildKit's metadata beside it."""
+        """Build one image with the folder `root` as context, and remove the image that had its name before.
+
+        The output is appended to `log`; BuildKit's metadata is written to the `.json` file beside it. `on_progress` is
+        called with the name of each step that starts. A failed build is a result. Raises `ToolError` if the builder or
+        the engine is missing.
+        """
         progress = "rawjson" if self._buildx >= _RAWJSON_SINCE else "plain"
         metadata = log.with_suffix(".json").resolve()
         previous = self.inspect(request.tag)
@@ -95,7 +101,11 @@ class DockerEngine:
         return BuildOutcome(process=process, image=image, ran_steps=parser.ran_steps)
 
     def run_in_image(self, image: str, argv: Sequence[str], folder: Path, log: Path, timeout: float) -> ContainerRun:
-        """Run a program in a new container without network; `folder` is mounted read-only at /checks."""
+        """Run the program `argv` in a new container of `image` without network; append its output to `log`.
+
+        `folder` is mounted read-only at /checks. The container is killed after `timeout` seconds. If it cannot be
+        started, the result has the exit code 125.
+        """
         return run_confined(
             self.client(),
             image,
@@ -109,7 +119,7 @@ class DockerEngine:
         )
 
     def inspect(self, reference: str) -> InspectedImage | None:
-        """Return the local image with this name or id; None if there is none."""
+        """Return the image of the local store (the engine's images) with this name or id; None if there is none."""
         from docker.errors import APIError
 
         with translating_errors():
@@ -132,7 +142,7 @@ class DockerEngine:
         )
 
     def local_images(self) -> LocalImages:
-        """List the images of the local store, in one request."""
+        """Return the list of all images in the local store (the engine's images)."""
         listed = list_images(os.environ)
         if listed is None:
             with translating_errors():
@@ -151,7 +161,10 @@ class DockerEngine:
         )
 
     def tag(self, image: str, reference: str) -> None:
-        """Give a local image a name. An image that loses its last name by this is removed."""
+        """Give `image`, a name or id in the local store, the name `reference` (`repository:tag`).
+
+        An image that loses its last name by this is removed.
+        """
         repository, _, tag = reference.rpartition(":")
         previous = self.inspect(reference)
         with translating_errors():
@@ -159,39 +172,42 @@ class DockerEngine:
         self._remove_untagged(previous)
 
     def read_layers(self, reference: str) -> "StoredImage | None":
-        """Return the layers and the history of a local image; None if there is none."""
+        """Return the layers and the history of the local image with this name or id; None if there is none."""
         with translating_errors():
             return read_stored_image(self.client(), reference)
 
     def remove_image(self, reference: str) -> None:
-        """Remove a name from a local image, and the image if it was its last name. Failures are ignored."""
+        """Remove the name `reference` from its local image, and the image if it was the last name. Errors are ignored."""
         with suppress(*engine_errors()):  # already removed, or in use by a container or another image
             self.client().api.remove_image(reference)
 
     def read_config(self, reference: str) -> "ImageConfig | None":
-        """Return the configuration and history of a local image; None if there is none."""
+        """Return the configuration and history of the local image with this name or id; None if there is none."""
         with translating_errors():
             return read_config(self.client(), reference)
 
     def read_path_kinds(self, image: str, paths: Sequence[str]) -> "Mapping[str, PathKind]":
-        """Return what exists at these absolute paths of an image, without running it; missing paths are left out."""
+        """Return path -> what exists there in the local image `image`, without running it.
+
+        `paths` are absolute. Paths at which nothing exists are left out.
+        """
         with translating_errors():
             return read_path_kinds(self.client(), image, paths, self.labels())
 
     def save(self, image: str) -> Iterator[bytes]:
-        """Yield a local image as the archive that `docker image save` writes."""
+        """Yield the local image `image` (name or id) in pieces, as the archive that `docker image save` writes."""
         with translating_errors():
             yield from self.client().images.get(image).save(chunk_size=_SAVE_CHUNK)
 
     def remove_orphans(self) -> tuple[str, ...]:
-        """Remove containers, networks and volumes of runs whose process is dead; return one line for each."""
+        """Remove containers, networks and volumes of runs whose process no longer runs; return one line for each removed."""
         if has_label(PROCESS_LABEL, os.environ) is False:
             return ()
         with translating_errors():
             return tuple(remove_orphans(self.client()))
 
     def remove_dangling(self, images: Collection[str]) -> tuple[str, ...]:
-        """Remove those of these images (ids) that belong to a cell and have no name; return one line for each."""
+        """Remove the images of `images` (ids) that belong to a cell and have no name; return one line for each removed."""
         dangling = list_images(os.environ, label=CELL_LABEL, dangling="true") if images else []
         if dangling is not None and not any(image["Id"] in images for image in dangling):
             return ()
@@ -199,12 +215,15 @@ class DockerEngine:
             return tuple(remove_dangling_images(self.client(), images))
 
     def data_folder(self) -> Path | None:
-        """Return the engine's data folder; None if the engine is on another machine."""
+        """Return the folder in which the engine stores its images; None if the engine is on another machine."""
         with translating_errors():
             return data_folder(self.client(), os.environ)
 
     def prune_build_cache(self, size: int) -> tuple[str, ...]:
-        """Remove `size` bytes of old build cache, only from an engine that `scripts/engine` started."""
+        """Remove `size` bytes of build cache, the oldest first; return the lines to print: one, or none if nothing is removed.
+
+        Nothing is removed from an engine that `scripts/engine` did not start.
+        """
         import docker
 
         # A client of its own: pruning takes longer than any other request may.
@@ -212,17 +231,19 @@ class DockerEngine:
             return tuple(prune_build_cache(client, size, os.environ))
 
     def _remove_untagged(self, image: InspectedImage | None) -> None:
-        """Remove an image that has just lost its last name. Otherwise every rebuild would leave gigabytes behind."""
+        """Remove `image` if it has no name any more. If it stayed, every rebuild would leave gigabytes behind."""
         with suppress(*engine_errors()):  # already removed, or in use by a container or another image
             if image and not self.client().images.get(image.image.id).tags:
                 self.client().api.remove_image(image.image.id)
 
     @cached_property
     def _process(self) -> str:
+        """The id of this process, which stays unique when the operating system uses its number again."""
         return this_process()
 
     @cached_property
     def _connection(self) -> "DockerClient":
+        """The connected Docker client. Raises `ToolError` if no engine answers."""
         import docker
 
         try:
@@ -234,7 +255,7 @@ class DockerEngine:
 
     @cached_property
     def _buildx(self) -> tuple[int, ...]:
-        """The version of the buildx plugin. Raises `ToolError` if it is not installed."""
+        """The version of the buildx plugin, as numbers. Raises `ToolError` if it is not installed."""
         output: list[str] = []
         process = run_program(["docker", "buildx", "version"], on_line=output.append, remedy=ENGINE_REMEDY)
         found = re.search(r"\bv?(\d+)\.(\d+)\.(\d+)", "\n".join(output))
@@ -244,14 +265,14 @@ class DockerEngine:
 
     @cached_property
     def _memory(self) -> int:
-        """Memory limit of one check in bytes."""
+        """Memory limit in bytes of a container that runs one check."""
         with translating_errors():
             return self._memory_cap or int(self.client().info()["MemTotal"]) * 3 // 4
 
 
 @contextmanager
 def translating_errors() -> Iterator[None]:
-    """Turn every error of the Docker client into a `ToolError`."""
+    """Turn every error of the Docker client in the `with` block into a `ToolError`."""
     try:
         yield
     except engine_errors() as error:

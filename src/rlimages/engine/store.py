@@ -1,4 +1,4 @@
-"""Read images of the engine's local store: configuration, layers, and what exists at given paths."""
+"""Read images of the local store (the engine's images): configuration, layers, and what exists at given paths."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -17,10 +17,11 @@ _FOLDER_BIT = 1 << 31
 _LINK_BIT = 1 << 27
 """Bits of Go's `os.FileMode`, which the engine reports; they are not those of stat(2)."""
 _EXECUTE_BITS = 0o111
+"""Permission to execute for owner, group or others. These bits are those of stat(2)."""
 
 
 def read_config(client: "DockerClient", image: str) -> ImageConfig | None:
-    """Return the configuration and history of a local image; None if there is none."""
+    """Return the configuration and history of the local image `image` (name or id); None if there is none."""
     from docker.errors import ImageNotFound
 
     try:
@@ -43,7 +44,7 @@ def read_config(client: "DockerClient", image: str) -> ImageConfig | None:
 
 
 def read_stored_image(client: "DockerClient", image: str) -> StoredImage | None:
-    """Return the layers and the history of a local image, oldest first; None if there is none."""
+    """Return layers and history, both oldest first, of the local image `image` (name or id); None if there is none."""
     from docker.errors import ImageNotFound
 
     try:
@@ -62,9 +63,10 @@ def read_stored_image(client: "DockerClient", image: str) -> StoredImage | None:
 def read_path_kinds(
     client: "DockerClient", image: str, paths: Iterable[str], labels: Mapping[str, str]
 ) -> Mapping[str, PathKind]:
-    """Return what exists at these absolute paths of an image; missing paths are left out.
+    """Return path -> what exists there in the local image `image`: folder, program or other file.
 
-    Creates a container with `labels`, never starts it, and removes it.
+    `paths` are absolute. A link is followed. Paths at which nothing exists are left out. To read the image, a container
+    with `labels` is created, never started, and removed.
     """
     # The engine refuses to create a container of an image without command; this entrypoint is never run.
     container = client.containers.create(image, entrypoint=["train"], labels=dict(labels), network_mode="none")
@@ -77,6 +79,7 @@ def read_path_kinds(
 
 
 def _path_kind(client: "DockerClient", container: str, path: str) -> PathKind | None:
+    """Return what exists at `path` of a container (id), or at the end of the link there; None if nothing exists."""
     stat = _stat(client, container, path)
     if stat is not None and stat["mode"] & _LINK_BIT:
         stat = _stat(client, container, stat["linkTarget"])  # the engine gives the end of a chain of links
@@ -88,7 +91,10 @@ def _path_kind(client: "DockerClient", container: str, path: str) -> PathKind | 
 
 
 def _stat(client: "DockerClient", container: str, path: str) -> dict[str, Any] | None:
-    """Return the engine's description of one path of a container; None if nothing exists there."""
+    """Return the engine's description of `path` in a container (id): `mode`, `linkTarget` and others.
+
+    Return None if nothing exists there. Raises an error of `requests` if the engine refuses the request.
+    """
     from docker.utils import decode_json_header
 
     # HEAD sends no content. The client itself offers only GET, which sends the file or folder as an archive.
