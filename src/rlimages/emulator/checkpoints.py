@@ -1,4 +1,4 @@
-"""Copy checkpoints between a folder of this machine and /opt/ml/checkpoints of a job's hosts."""
+"""Copy checkpoints between a folder of this machine and /opt/ml/checkpoints of the hosts of a training job."""
 
 import os
 import shutil
@@ -17,25 +17,28 @@ from rlimages.errors import FactoryError
 from rlimages.system.tar import closing_stream, regular_files
 
 PAUSE_SECONDS = 15.0
-"""Shortest pause between the end of one copy and the start of the next."""
+"""Shortest pause in seconds between the end of one copy and the start of the next."""
 PAUSE_FACTOR = 10
 """A pause is at least this many times as long as the copy before it, so that copies take few resources."""
 COPY_LIMIT_SECONDS = 20.0
-"""Time limit of a copy while the job runs. Docker locks the container meanwhile: a signal to it would wait."""
+"""Time limit in seconds of a copy while the job runs.
+
+Docker locks the container meanwhile: a signal to it would wait.
+"""
 
 
 class CheckpointHost(Protocol):
     """The part of a training host that copying checkpoints uses; tests implement it with a fake."""
 
     def read_archive(self, path: str) -> Iterator[bytes] | None:
-        """Return a file or folder of the container as a tar archive in chunks; None if it does not exist."""
+        """Return the file or folder `path` of the container as chunks of a tar archive; None if it does not exist."""
 
 
 def pack_checkpoints(folder: Path) -> IO[bytes]:
-    """Return an open archive, to unpack at `/`, with a folder's content in /opt/ml/checkpoints.
+    """Return an open tar archive, to unpack at `/` of a container, with the content of `folder` in /opt/ml/checkpoints.
 
-    Every user may change the files, as the image's user is not known. The folder is created if it does not exist.
-    Raises `FactoryError` if it cannot be read or created.
+    Every user may change the files, as the user that the image runs as is not known. The folder is created if it does
+    not exist. Raises `FactoryError` if it cannot be read or created.
     """
     stream = tempfile.TemporaryFile()  # noqa: SIM115 - returned to the caller, who closes it
     try:
@@ -51,10 +54,10 @@ def pack_checkpoints(folder: Path) -> IO[bytes]:
 
 
 class CheckpointSync:
-    """Copies checkpoints from hosts to a folder: regularly while the job runs, and once at its end.
+    """Copies checkpoints from hosts to a folder of this machine: regularly while the job runs, and once at its end.
 
-    As a context manager it makes the regular copies, in a thread. SageMaker also syncs while the job runs, so that a
-    job that is killed can continue from its last checkpoint.
+    In a `with` block, a thread makes the regular copies. SageMaker also copies while a job runs, so that a job that is
+    killed can continue from its last checkpoint.
     """
 
     def __init__(
@@ -64,7 +67,11 @@ class CheckpointSync:
         pause: float = PAUSE_SECONDS,
         limit: float = COPY_LIMIT_SECONDS,
     ) -> None:
-        """Without a folder, nothing is copied. After a copy that took longer than `limit` seconds, none follows."""
+        """Copy from `hosts` to `folder`; nothing is copied if `folder` is None.
+
+        `pause` is the shortest time between two regular copies, in seconds. After a copy that took longer than `limit`
+        seconds, there are no more regular copies.
+        """
         self._hosts = hosts
         self._folder = folder
         self._pause = pause
@@ -78,10 +85,10 @@ class CheckpointSync:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended.set()
-        if self._folder is not None and kind is None:
+        if self._folder is not None and error_type is None:
             self._thread.join()
 
     def copy_all(self) -> None:
@@ -96,6 +103,7 @@ class CheckpointSync:
             raise FactoryError(f"cannot write checkpoints to {self._folder}: {error.strerror}") from error
 
     def _copy_regularly(self) -> None:
+        """Copy changed files until the `with` block ends, with pauses between the copies."""
         pause = self._pause
         while self._folder is not None and not self._ended.wait(pause):
             started = time.monotonic()
@@ -108,10 +116,11 @@ class CheckpointSync:
 
 
 def _copy_checkpoints(hosts: Iterable[CheckpointHost], folder: Path, deadline: float | None = None) -> None:
-    """Copy the files of all hosts. If two hosts have the same file, that of the first is kept. Nothing is deleted.
+    """Copy the files in /opt/ml/checkpoints of all hosts to `folder`. Nothing in `folder` is deleted.
 
-    With a deadline, in seconds of the monotonic clock, files of the same size and time are left out, and `TimeoutError`
-    is raised when the time is over.
+    If two hosts have a file with one name, that of the first host is copied. With a `deadline`, in seconds of the
+    monotonic clock, files whose size and time have not changed are not copied, and `TimeoutError` is raised when the
+    deadline has passed.
     """
     copied: set[str] = set()
     for host in hosts:
@@ -128,7 +137,10 @@ def _copy_checkpoints(hosts: Iterable[CheckpointHost], folder: Path, deadline: f
 
 
 def _read_until(chunks: Iterator[bytes], deadline: float | None) -> Iterator[bytes]:
-    """Yield chunks until the deadline. Raises `TimeoutError` after it."""
+    """Yield `chunks` until `deadline`, in seconds of the monotonic clock; without a limit if it is None.
+
+    Raises `TimeoutError` at the first chunk after the deadline.
+    """
     with closing_stream(chunks):
         for chunk in chunks:
             if deadline is not None and time.monotonic() > deadline:
@@ -137,7 +149,7 @@ def _read_until(chunks: Iterator[bytes], deadline: float | None) -> Iterator[byt
 
 
 def _differs(path: Path, entry: tarfile.TarInfo) -> bool:
-    """Return True if a copy is missing, or has another size or time than the file in the container."""
+    """Return True if the copy at `path` is missing, or has another size or time than `entry`, the container's file."""
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -146,7 +158,7 @@ def _differs(path: Path, entry: tarfile.TarInfo) -> bool:
 
 
 def _write_copy(path: Path, entry: tarfile.TarInfo, content: IO[bytes]) -> None:
-    """Write a file under a temporary name in the same folder, and rename it when it is complete."""
+    """Write `content` to a temporary file beside `path`, set the time of `entry`, and rename the file to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as part:
         try:
@@ -162,6 +174,7 @@ def _write_copy(path: Path, entry: tarfile.TarInfo, content: IO[bytes]) -> None:
 
 
 def _writable_for_all(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Give `entry` to root, let every user write it, and return it."""
     entry.mode |= 0o777 if entry.isdir() else 0o666
     entry.uid = entry.gid = 0
     entry.uname = entry.gname = "root"

@@ -1,4 +1,4 @@
-"""The hosts of a training job and the container of an endpoint, on a Docker engine."""
+"""Create, control and remove the Docker containers of training jobs and endpoints."""
 
 import re
 import signal
@@ -21,33 +21,43 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 KERNEL_HOST_NAME = "aws"
-"""Host name that the kernel reports in all containers of a SageMaker job. Other hosts know a container as `algo-1` …"""
+"""Host name that the kernel reports in all containers of a SageMaker job.
+
+The other hosts reach a container as `algo-1`, `algo-2` and so on.
+"""
 LOOPBACK = "127.0.0.1"
+"""The address of this machine at which the port of an endpoint is published. Other machines cannot reach it."""
 _PORT_IN_USE = re.compile(r"port is already allocated|address already in use")
-"""The engine's messages for a port that cannot be published."""
+"""Matches the engine's message for a port that cannot be published because another program uses it."""
 _WRITE_PIPE = '[ -p "$2" ] || mkfifo -m 666 "$2"; exec cat >"$1"'
 """Shell script of `write_pipe`: create the next pipe before a reader can ask for it, then write standard input."""
 _SIGPIPE_STATUS = 128 + signal.SIGPIPE
-"""Exit status of `cat` if the reader closed the pipe before its end."""
+"""Exit status of `cat` in `_WRITE_PIPE` if the reader closed the pipe before its end."""
 
 
 class HostContainer:
-    """A container that runs as a SageMaker host.
+    """A Docker container that runs as a SageMaker host: one host of a training job, or an endpoint.
 
     Its methods raise the Docker client's errors; `open_hosts` and `open_endpoint` turn them into `ToolError`.
     """
 
     def __init__(self, name: str, container: "Container") -> None:
-        """`name` is the host's name in resourceconfig.json."""
+        """Control `container`, which was created already.
+
+        `name` is the host's name in resourceconfig.json, or the name of the endpoint.
+        """
         self.name = name
         self._container = container
 
     def unpack(self, archive: IO[bytes]) -> None:
-        """Unpack a tar archive at `/`."""
+        """Unpack the tar archive `archive` at `/` of the container, which need not be started yet."""
         self._container.put_archive("/", archive)
 
     def start(self) -> str:
-        """Start the program. Returns the engine's error message if it cannot be started, else an empty string."""
+        """Start the program of the container.
+
+        Returns the engine's error message if it cannot be started, else an empty string.
+        """
         from docker.errors import APIError
 
         try:
@@ -57,7 +67,7 @@ class HostContainer:
         return ""
 
     def follow(self, on_line: Callable[[str], None]) -> int:
-        """Pass each line of the log to `on_line` until the container ends. Returns its exit code."""
+        """Pass each line of the container's log to `on_line` until the container ends. Returns its exit code."""
         rest = b""
         for chunk in self._container.logs(stream=True, follow=True):
             *lines, rest = (rest + chunk).split(b"\n")
@@ -68,22 +78,26 @@ class HostContainer:
         return int(self._container.wait(timeout=None)["StatusCode"])
 
     def send_signal(self, signal: str) -> None:
-        """Send a signal to the first process of the container, unless it has ended."""
+        """Send `signal`, such as `SIGTERM`, to the first process of the container.
+
+        Does nothing if the container has ended.
+        """
         from docker.errors import APIError
 
         with suppress(APIError):  # the container ended in the meantime
             self._container.kill(signal)
 
     def ran_out_of_memory(self) -> bool:
-        """Return True if the kernel killed the container because of its memory use."""
+        """Return True if the kernel killed a process of the container because it used too much memory."""
         self._container.reload()
         return bool(self._container.attrs["State"].get("OOMKilled"))
 
     def write_pipe(self, pipe: str, next_pipe: str, sources: Iterable[Path]) -> bool:
-        """Create the pipe for the next reading, then write files into `pipe` once a program reads it.
+        """Write the files `sources` into the container's named pipe `pipe`, and wait until a program has read them.
 
-        Returns True if the program read them, or closed the pipe early. Returns False if the pipe cannot be written,
-        because the container has ended. Raises `OSError` if a file cannot be read.
+        Creates the pipe `next_pipe` first, so that it exists when the program reads the channel again. Returns True if
+        a program read everything, or closed the pipe before the end. Returns False if the pipe cannot be written,
+        because the container has ended. Raises `OSError` if a file of `sources` cannot be read.
         """
         argv = [
             "docker",
@@ -100,7 +114,7 @@ class HostContainer:
         return run_with_input(argv, sources) in (0, _SIGPIPE_STATUS)
 
     def read_archive(self, path: str) -> Iterator[bytes] | None:
-        """Return a file or folder of the container as a tar archive in chunks; None if it does not exist."""
+        """Return the file or folder `path` of the container as chunks of a tar archive; None if it does not exist."""
         from docker.errors import NotFound
 
         try:
@@ -111,30 +125,35 @@ class HostContainer:
 
 
 class EndpointContainer(HostContainer):
-    """The container of an endpoint, which runs `serve`."""
+    """The container of an endpoint. It runs `serve` and publishes one port on this machine."""
 
     def __init__(self, endpoint: Endpoint, container: "Container") -> None:
+        """Control `container`, which was created already, with the configuration `endpoint`."""
         super().__init__(endpoint.name, container)
         self._endpoint = endpoint
 
     def start(self) -> str:
-        """Start `serve`. Returns an error message if it cannot be started, else an empty string."""
+        """Start `serve` in the container. Returns an error message if it cannot be started, else an empty string.
+
+        The message for a port that is in use names the remedy, `--port 0`.
+        """
         message = super().start()
         if _PORT_IN_USE.search(message):
             return f"port {self._endpoint.port} of this machine is in use; --port 0 takes a free one"
         return message
 
     def address(self) -> str:
-        """Return the address on this machine once the container runs; empty after it has ended."""
+        """Return the URL of the published port, such as `http://127.0.0.1:8080`; empty if the container has ended."""
         self._container.reload()
         return _published_address(self._container)
 
 
 @contextmanager
 def open_hosts(engine: DockerEngine, job: TrainingJob) -> Iterator[tuple[HostContainer, ...]]:
-    """Create the containers of a job, not yet started, and their network; remove all at the end, whatever happens.
+    """Create one container for each host of `job`, not yet started, and a network that connects them; yield the hosts.
 
-    Raises `JobError` if the engine refuses to create a container, and `ToolError` for every other error of the engine.
+    The end of the block removes the containers and the network, also after an error. Raises `JobError` if the engine
+    refuses to create a container, and `ToolError` for every other error of the engine before or in the block.
     """
     from docker.errors import APIError
 
@@ -159,10 +178,12 @@ def open_hosts(engine: DockerEngine, job: TrainingJob) -> Iterator[tuple[HostCon
 
 @contextmanager
 def open_endpoint(engine: DockerEngine, endpoint: Endpoint) -> Iterator[EndpointContainer]:
-    """Create the container of an endpoint, not yet started, and a volume with its model; remove both at the end.
+    """Create the container of `endpoint`, not yet started, and a volume with its model; yield the container.
 
-    Nothing of this machine is mounted: the model is copied through the engine into the volume. Raises `JobError` if the
-    engine refuses to create a container or the model is invalid, and `ToolError` for every other error of the engine.
+    The end of the block removes both, also after an error. No file of this machine is mounted: the model is copied
+    through the engine into the volume. Raises `JobError` if the engine refuses to create a container or the model is
+    invalid, `FactoryError` if the model cannot be read, and `ToolError` for every other error of the engine before or
+    in the block.
     """
     from docker.errors import APIError
 
@@ -189,7 +210,10 @@ def open_endpoint(engine: DockerEngine, endpoint: Endpoint) -> Iterator[Endpoint
 
 
 def running_endpoints(engine: DockerEngine) -> Mapping[str, str]:
-    """Return name -> address of the endpoints that run on this engine, sorted by name. Raises `ToolError`."""
+    """Return name -> URL of the endpoints that run on `engine`, sorted by name, without those of batch transform jobs.
+
+    Raises `ToolError` if the engine does not answer.
+    """
     with translating_errors():
         running = engine.client().containers.list(filters={"label": ENDPOINT_LABEL}, ignore_removed=True)
         addresses = {container.labels[ENDPOINT_LABEL]: _published_address(container) for container in running}
@@ -197,12 +221,15 @@ def running_endpoints(engine: DockerEngine) -> Mapping[str, str]:
 
 
 def _engine_message(error: Exception) -> str:
-    """Return the engine's own message of an error, without the Docker client's preamble about the HTTP request."""
+    """Return the engine's own text of `error`, without the Docker client's preamble about the HTTP request."""
     return str(getattr(error, "explanation", None) or error).strip()
 
 
 def _common_options(client: "DockerClient", gpus: int) -> dict[str, Any]:
-    """Return the options of containers of jobs and endpoints alike: GPUs, shared memory and log driver."""
+    """Return the options of the Docker client's `containers.create` that training hosts and endpoints share.
+
+    They are `gpus` GPUs (`ALL_GPUS` for all), the size of shared memory, and the log driver.
+    """
     from docker.types import DeviceRequest, LogConfig
 
     return {
@@ -215,6 +242,7 @@ def _common_options(client: "DockerClient", gpus: int) -> dict[str, Any]:
 
 
 def _host_options(job: TrainingJob, host: str, labels: Mapping[str, str]) -> dict[str, Any]:
+    """Return the options of `containers.create` for the container of `host`: names, network, variables, mounts."""
     from docker.types import Mount
 
     return {
@@ -228,6 +256,10 @@ def _host_options(job: TrainingJob, host: str, labels: Mapping[str, str]) -> dic
 
 
 def _endpoint_options(endpoint: Endpoint, volume: str, labels: Mapping[str, str]) -> dict[str, Any]:
+    """Return the options of `containers.create` for the container of `endpoint`.
+
+    They are its name and variables, the published port, and the mount of `volume`, which holds the model.
+    """
     return {
         "name": endpoint.name,
         "labels": dict(labels),
@@ -238,6 +270,7 @@ def _endpoint_options(endpoint: Endpoint, volume: str, labels: Mapping[str, str]
 
 
 def _model_mount(volume: str, *, read_only: bool = False) -> Any:
+    """Return the mount of the volume named `volume` at /opt/ml/model."""
     from docker.types import Mount
 
     # no_copy: otherwise Docker fills the empty volume with the image's own /opt/ml/model
@@ -245,7 +278,7 @@ def _model_mount(volume: str, *, read_only: bool = False) -> Any:
 
 
 def _published_address(container: "Container") -> str:
-    """Return the address of a container's published port, such as `http://127.0.0.1:8080`; empty if it has none."""
+    """Return the URL of the port that `container` publishes, such as `http://127.0.0.1:8080`; empty if none."""
     for bindings in container.ports.values():
         for binding in bindings or ():
             return f"http://{LOOPBACK}:{binding['HostPort']}"
@@ -253,16 +286,22 @@ def _published_address(container: "Container") -> str:
 
 
 def _decode_line(line: bytes) -> str:
-    """Return a log line as text: of a progress bar that overwrote itself with carriage returns, the last state."""
+    """Return a line of a log as text.
+
+    If carriage returns overwrote it, as a progress bar does, only its last state is returned.
+    """
     return line.decode("utf-8", errors="replace").rstrip("\r").rpartition("\r")[2]
 
 
 def _remove_container(container: "Container") -> None:
-    """Kill and remove a container with its anonymous volumes."""
+    """Kill and remove `container` with its anonymous volumes."""
     container.remove(force=True, v=True)
 
 
 def _ignore_errors(function: Callable[..., Any], *arguments: Any, **options: Any) -> None:
-    """Call a function of the Docker client. Its errors are ignored: what is left is removed by the next command."""
+    """Call `function` of the Docker client with these arguments, and ignore its errors.
+
+    The next command removes what is left on the engine.
+    """
     with suppress(*engine_errors()):
         function(*arguments, **options)

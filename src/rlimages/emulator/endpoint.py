@@ -14,13 +14,19 @@ from rlimages.errors import JobError
 from rlimages.oci.labels import BIND_TO_PORT_LABEL
 
 MODEL_FOLDER = "/opt/ml/model"
-"""Where the container finds the unpacked model, read-only."""
+"""Folder of the container with the unpacked model. It is mounted read-only."""
 PORT = 8080
-"""Port on which a container listens by default."""
+"""Port on which a container listens by default, and on which an endpoint answers on this machine by default."""
 BIND_TO_PORT = "SAGEMAKER_BIND_TO_PORT"
-"""Environment variable with another port. SageMaker sets it only for images with `BIND_TO_PORT_LABEL`."""
+"""Environment variable with the port on which a container must listen instead of 8080.
+
+SageMaker sets it only for images with the label `BIND_TO_PORT_LABEL`.
+"""
 STARTUP_TIMEOUT = 480
-"""Default of ContainerStartupHealthCheckTimeoutInSeconds: seconds until the first successful ping."""
+"""Default of ContainerStartupHealthCheckTimeoutInSeconds.
+
+It is the longest time from the start of a container to its first successful ping.
+"""
 PING_TIMEOUT = 2.0
 """Time limit of GET /ping in seconds."""
 INVOCATION_TIMEOUT = 60.0
@@ -38,11 +44,11 @@ _CONTENT_TYPES = {
     ".txt": "text/plain",
     ".npy": "application/x-npy",
 }
-"""File extension -> content type."""
+"""File extension -> content type of a request with the content of the file."""
 
 
 class EndpointStatus(StrEnum):
-    """Status of an endpoint, with SageMaker's names where it has any.
+    """The status of an endpoint. Creating, InService and Failed are values of SageMaker's API.
 
     SageMaker has no Unhealthy and Stopped: it replaces unhealthy instances, and deletes endpoints.
     """
@@ -56,43 +62,44 @@ class EndpointStatus(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EndpointState:
-    """A status that an endpoint entered, when, and why."""
+    """A status that an endpoint entered, with the time and the reason."""
 
     status: EndpointStatus
     reason: str = ""
-    """One sentence; empty while it is in service."""
+    """Why the endpoint has this status, in one sentence; empty while it is Creating or InService."""
     address: str = ""
-    """Such as `http://127.0.0.1:8080`; empty if its container could not be started."""
+    """URL of the endpoint, such as `http://127.0.0.1:8080`; empty if its container could not be started."""
     seconds: float = 0.0
-    """Since the start of its container."""
+    """Seconds from the start of the container to this state."""
     last_lines: tuple[str, ...] = ()
-    """The last lines of its log."""
+    """The last lines of the container's log when the endpoint entered this state."""
     previous: EndpointStatus = EndpointStatus.CREATING
-    """The status before this one."""
+    """The status before this state."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Endpoint:
-    """One container that serves a model, with every default applied.
+    """The configuration of one container that serves a model, with every default applied.
 
-    Raises `JobError` for environment variables that CreateModel refuses.
+    The constructor raises `JobError` for environment variables that CreateModel refuses: invalid names, or too many.
     """
 
     name: str
     image: str
     region: str
+    """The AWS region that the container finds in AWS_REGION."""
     model: Path | None
     """A model.tar.gz, or a folder with the content of one; None if the image needs no model."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """The user's environment variables."""
     gpus: int = 0
-    """GPUs of the container; `ALL_GPUS` for all."""
+    """Number of GPUs of the container; `ALL_GPUS` for all GPUs of this machine."""
     port: int = PORT
-    """Port of this machine's loopback interface; 0 for a free one."""
+    """Port of this machine's loopback interface on which the endpoint answers; 0 for a free port."""
     bind_to: int | None = None
     """Port on which the container has to listen; None for 8080."""
     startup: float = STARTUP_TIMEOUT
-    """Seconds until the first successful ping, at most."""
+    """Largest number of seconds from the start of the container to the first successful ping."""
     is_batch: bool = False
     """True for the container of a batch transform job. `rlimages invoke` does not find it."""
 
@@ -105,30 +112,33 @@ class Endpoint:
 
     @property
     def container_port(self) -> int:
-        """The port on which the container listens."""
+        """The port on which the server listens inside the container."""
         return self.bind_to or PORT
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """The environment variables of the container. The user's override SageMaker's."""
+        """The environment variables of the container. The user's variables override those of SageMaker."""
         port = {BIND_TO_PORT: str(self.bind_to)} if self.bind_to else {}
         batch = {"SAGEMAKER_BATCH": "true"} if self.is_batch else {}
         return {"AWS_REGION": self.region, **port, **batch, **self.environment}
 
 
 def require_bind_label(labels: Mapping[str, str], endpoint: Endpoint) -> None:
-    """Raise `JobError` if the endpoint has a port of its own, and its image lacks the label that promises to use it."""
+    """Raise `JobError` if `endpoint` sets a port inside the container, but its image does not promise to use that port.
+
+    The promise is the label `BIND_TO_PORT_LABEL` with the value `true`. `labels` are the labels of the image.
+    """
     if endpoint.bind_to and labels.get(BIND_TO_PORT_LABEL) != "true":
         raise JobError(f"--bind-to-port {endpoint.bind_to}: {endpoint.image} has no label {BIND_TO_PORT_LABEL}=true")
 
 
-def find_content_type(name: str, given: str | None) -> str:
-    """Return the content type of a file: the given one, or else by the file's extension.
+def find_content_type(file_name: str, content_type: str | None) -> str:
+    """Return `content_type`, or the content type for the extension of `file_name` if `content_type` is None.
 
-    Raises `JobError` if none is given and the extension is unknown.
+    Raises `JobError` if `content_type` is None and the extension is unknown.
     """
-    found = given or _CONTENT_TYPES.get(PurePath(name).suffix.lower())
+    found = content_type or _CONTENT_TYPES.get(PurePath(file_name).suffix.lower())
     if found is None:
         known = ", ".join(dict.fromkeys(_CONTENT_TYPES.values()))
-        raise JobError(f"{name}: unknown file extension; give its type with --content-type, such as {known}")
+        raise JobError(f"{file_name}: unknown file extension; give its type with --content-type, such as {known}")
     return found

@@ -14,7 +14,7 @@ from rlimages.system.process import Stop
 
 
 def read_body(file: Path) -> bytes:
-    """Return the content of a file. Raises `JobError` if it cannot be read."""
+    """Return the content of `file`, which becomes the body of a request. Raises `JobError` if it cannot be read."""
     try:
         return file.read_bytes()
     except OSError as error:
@@ -24,10 +24,11 @@ def read_body(file: Path) -> bytes:
 def invoke_endpoint(
     argument: str | None, body: bytes, *, content_type: str, accept: str | None
 ) -> tuple[str, Response]:
-    """Send a request to the endpoint that `--endpoint` means. Returns its address and the response.
+    """Send `body` with POST /invocations to the endpoint that `argument` names. Returns its URL and the response.
 
-    Raises `UsageError` if the body is too large or no endpoint is meant, `ToolError` if running endpoints cannot be
-    listed, and `InvocationError` if there is no response.
+    `argument` is the value of `--endpoint`, as in `resolve_endpoint`. `content_type` and `accept` are headers of the
+    request; None sends no Accept. Raises `UsageError` if the body is larger than `MAX_PAYLOAD` or the argument names no
+    endpoint, `ToolError` if the running endpoints cannot be listed, and `InvocationError` if there is no response.
     """
     if len(body) > MAX_PAYLOAD:
         raise UsageError(
@@ -39,10 +40,11 @@ def invoke_endpoint(
 
 
 def resolve_endpoint(argument: str | None, running: Mapping[str, str]) -> str:
-    """Return the address of an endpoint: a URL, `host:port`, a port, or the name of a running endpoint.
+    """Return the URL of the endpoint that `argument`, the value of `--endpoint`, names.
 
-    Without an argument it is the only running endpoint. `running` is name -> address. Raises `UsageError` if the
-    argument means no endpoint, or is missing while none or several run.
+    The argument is the name of a running endpoint, a URL, `host:port`, or a port of this machine; None stands for the
+    only running endpoint. `running` is name -> URL of the running endpoints. Raises `UsageError` if the argument is
+    none of these, or is None while no endpoint or several are running.
     """
     if argument is None:
         if len(running) == 1:
@@ -63,7 +65,10 @@ def resolve_endpoint(argument: str | None, running: Mapping[str, str]) -> str:
 
 
 def response_facts(address: str, response: Response) -> dict[str, Any]:
-    """Return a response as the JSON object of `--json`. Bytes of the body that are not UTF-8 are replaced."""
+    """Return the JSON object of `rlimages invoke --json`: the endpoint's URL `address`, and the facts of `response`.
+
+    Bytes of the body that are not UTF-8 are replaced.
+    """
     return {
         "address": address,
         "status": response.status,
@@ -74,7 +79,7 @@ def response_facts(address: str, response: Response) -> dict[str, Any]:
 
 
 def _check_address(address: str, argument: str) -> str:
-    """Return the address. Raises `UsageError` if it is not a valid URL."""
+    """Return the URL `address`. Raises `UsageError`, which quotes the user's `argument`, if it is not valid."""
     import httpx
 
     try:
@@ -87,7 +92,11 @@ def _check_address(address: str, argument: str) -> str:
 
 
 def _list_endpoints(argument: str | None) -> Mapping[str, str]:
-    """Return the running endpoints; an empty mapping if the argument is an address, which needs no Docker engine."""
+    """Return name -> URL of the running endpoints.
+
+    The mapping is empty if `argument` is a URL, `host:port` or a port, which needs no Docker engine. Raises `ToolError`
+    if the engine does not answer.
+    """
     if argument is not None and (":" in argument or argument.isdecimal()):
         return {}
     engine = DockerEngine(run="invoke", stop=Stop())

@@ -1,4 +1,4 @@
-"""The parts that training jobs, batch transform jobs and endpoints share: names, statuses and option formats."""
+"""Names, statuses and option formats that training jobs, batch transform jobs and endpoints share."""
 
 import re
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from enum import StrEnum
 from rlimages.errors import Interrupted, JobError
 
 ALL_GPUS = -1
-"""Number of GPUs that means all of this machine; Docker's device requests use the same number."""
+"""Number of GPUs that stands for all GPUs of this machine; Docker's device requests use the same number."""
 
 
 class JobStatus(StrEnum):
@@ -24,10 +24,11 @@ EXIT_CODES = {JobStatus.COMPLETED: 0, JobStatus.FAILED: 1, JobStatus.STOPPED: In
 
 
 def make_job_name(image: str, now: datetime, process: int) -> str:
-    """Return a job name made of the image's name, the time to the millisecond, and a process id.
+    """Return the name of a new job or endpoint, such as `ray-2026-01-31-12-00-00-123-4567`.
 
-    The SageMaker SDK makes the same names, without the process id. Here two jobs of one machine may start within the
-    same millisecond. A name has at most 63 characters, SageMaker's limit.
+    It is made of the image's name in the reference `image`, the time `now` to the millisecond, and the process id
+    `process`. The SageMaker SDK makes names like it, but without the process id. Here two jobs of one machine may start
+    within the same millisecond. A name has at most 63 characters, SageMaker's limit.
     """
     stamp = now.strftime("%Y-%m-%d-%H-%M-%S-") + f"{now.microsecond // 1000:03}-{process}"
     words = re.findall("[A-Za-z0-9]+", image.partition("@")[0].rpartition("/")[2].partition(":")[0])
@@ -35,9 +36,10 @@ def make_job_name(image: str, now: datetime, process: int) -> str:
 
 
 def parse_pairs(arguments: Iterable[str], option: str) -> dict[str, str]:
-    """Return the values of an option that is given as `NAME=VALUE`, by name. The value may contain `=`.
+    """Return name -> value of `arguments`, each written as `NAME=VALUE`. A value may contain `=`.
 
-    Raises `JobError`, with the name of the option, if an argument has no `=` or no name, or if a name is given twice.
+    `option` is the option of the command line that the arguments belong to, for messages. Raises `JobError` if an
+    argument has no `=` or no name, or if a name is given twice.
     """
     pairs: dict[str, str] = {}
     for argument in arguments:
@@ -51,7 +53,10 @@ def parse_pairs(arguments: Iterable[str], option: str) -> dict[str, str]:
 
 
 def parse_gpus(argument: str | None) -> int:
-    """Return the number of GPUs that `--gpus` asks for; 0 without the option. Raises `JobError`."""
+    """Return the number of GPUs for `argument`, the value of `--gpus`: `ALL_GPUS` for `all`, 0 for None (no option).
+
+    Raises `JobError` if the value is neither a number nor `all`.
+    """
     if argument == "all":
         return ALL_GPUS
     if argument is not None and not argument.isdecimal():

@@ -8,25 +8,32 @@ from threading import Thread
 from typing import Protocol
 
 OnLine = Callable[[str, str], None]
-"""Called with the name of a host and a line of its log, always from the same thread."""
+"""A function that gets the name of a container and a line of its log.
+
+It is called by `LogFollower.process_events` only, so that it runs in one thread.
+"""
 _POLL_SECONDS = 0.1
-"""How long `process_events` waits for the first event."""
+"""Seconds that `process_events` waits for the first event."""
 _BATCH = 1000
-"""Events that `process_events` handles in one call. A program that never stops printing must not keep it busy."""
+"""Largest number of events in one call of `process_events`, and in the queue.
+
+A program that never stops printing must not keep it busy.
+"""
 
 
 class LogSource(Protocol):
     """The part of a container that `LogFollower` uses; tests implement it with a fake."""
 
     name: str
+    """The name of the container, to which its lines and its exit code belong."""
 
     def follow(self, on_line: Callable[[str], None]) -> int:
-        """Pass each line of the log to `on_line` until the container ends. Returns its exit code."""
+        """Pass each line of the container's log to `on_line` until the container ends. Returns its exit code."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _LogEnd:
-    """The end of one container's log: its exit code, or the error that ended the reading."""
+    """The end of the log of the container `name`: its exit code, or the error that ended the reading."""
 
     name: str
     code: int = 0
@@ -34,23 +41,28 @@ class _LogEnd:
 
 
 class LogFollower:
-    """Reads the log of each container in a thread of its own, and passes all lines to one callback."""
+    """Reads the log of each container in a thread of its own, and passes all lines to one function."""
 
     def __init__(self, on_line: OnLine) -> None:
+        """Pass every line of every log to `on_line`, from the thread that calls `process_events`."""
         self.codes: dict[str, int] = {}
-        """Name -> exit code of the containers that have ended."""
+        """Exit code of each container that has ended, by the container's name."""
         self._on_line = on_line
         self._events: Queue[_LogEnd | tuple[str, str]] = Queue(maxsize=_BATCH)
 
     def start(self, sources: Sequence[LogSource]) -> None:
-        """Start to read the logs. The lines wait in a queue for `process_events`."""
+        """Start a thread for each container of `sources`, which reads its log.
+
+        The lines wait in a queue for `process_events`.
+        """
         for source in sources:
             Thread(target=self._follow, args=(source,), daemon=True).start()
 
     def process_events(self) -> None:
-        """Pass the queued lines to the callback and store exit codes. Returns after the first container that ended.
+        """Pass the queued lines to `on_line`, and store the exit code of the first container that ended in `codes`.
 
-        Waits a tenth of a second if the queue is empty. Raises the error of a thread that could not read its log.
+        Returns when the queue is empty, when a container has ended, or after 1000 lines. Waits at most a tenth of a
+        second for the first line. Raises the error of a thread that could not read its log.
         """
         with suppress(Empty):
             for number in range(_BATCH):
@@ -64,6 +76,7 @@ class LogFollower:
                     return
 
     def _follow(self, source: LogSource) -> None:
+        """Put each line of the log of `source` into the queue, and at its end the exit code or the error."""
         try:
             code = source.follow(lambda line: self._events.put((source.name, line)))
         except Exception as error:  # noqa: BLE001 - raised again in `process_events`

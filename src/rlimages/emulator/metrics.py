@@ -1,4 +1,4 @@
-"""Extract metrics from log lines with regular expressions, and draw them."""
+"""Extract the values of metrics from log lines with regular expressions, and draw them as bars."""
 
 import math
 import re
@@ -9,27 +9,36 @@ from itertools import pairwise
 from rlimages.errors import JobError
 
 WIDTH = 40
-"""Largest number of characters of a drawn series."""
+"""Largest number of characters of a drawn series of values."""
 _BARS = "▁▂▃▄▅▆▇█"
 
 
 class Metrics:
-    """The values of each metric so far, in the order in which they were printed."""
+    """The values of each metric in the log lines that were read so far, in the order of the lines."""
 
     def __init__(self, definitions: Iterable[tuple[str, str]]) -> None:
-        """Compile (name, regular expression) pairs; the first group is the value. Raises `JobError`."""
+        """Compile `definitions`: pairs of a metric's name and a regular expression, whose first group is the value.
+
+        Raises `JobError` if an expression is invalid or has no group.
+        """
         self._patterns = tuple((name, _compile_pattern(name, regex)) for name, regex in definitions)
         self.values: dict[str, list[float]] = {name: [] for name, _ in self._patterns}
 
     def read_line(self, line: str) -> None:
-        """Append the values in one log line. A match that is not a number is ignored, as CloudWatch does."""
+        """Append the values that the expressions find in `line`, a line of the log.
+
+        A match that is not a number is ignored, as CloudWatch does.
+        """
         for name, pattern in self._patterns:
             for match in pattern.finditer(line):
                 with suppress(ValueError, TypeError):  # TypeError: the group did not take part in the match
                     self.values[name].append(float(match[1]))
 
     def lines(self) -> Iterator[str]:
-        """Yield one line for each metric: `reward ▁▃▆█ 120 values, first 9.5, last 181, lowest 9.5, highest 195`."""
+        """Yield one line for each metric: `reward ▁▃▆█ 120 values, first 9.5, last 181, lowest 9.5, highest 195`.
+
+        The line of a metric without values says that no line of the log matched.
+        """
         width = max(map(len, self.values), default=0)
         for name, values in self.values.items():
             if values:
@@ -41,10 +50,10 @@ class Metrics:
 
 
 def sparkline(values: Sequence[float], width: int = WIDTH) -> str:
-    """Draw a series as bars from its lowest to its highest value, in at most `width` characters.
+    """Return `values` drawn as bars from the lowest to the highest value, in at most `width` characters.
 
-    A longer series is cut into `width` equal parts, and each bar is the mean of one. Values that are not finite are
-    left out.
+    A longer series is cut into `width` equal parts, and each bar is the mean of one part. NaN and infinite values are
+    left out. The result is an empty string if no value is left.
     """
     finite = [value for value in values if math.isfinite(value)]
     if not finite:
@@ -58,6 +67,7 @@ def sparkline(values: Sequence[float], width: int = WIDTH) -> str:
 
 
 def _compile_pattern(name: str, regex: str) -> re.Pattern[str]:
+    """Compile the regular expression of the metric `name`. Raises `JobError` if it is invalid or has no group."""
     try:
         pattern = re.compile(regex)
     except re.error as error:

@@ -12,12 +12,12 @@ from rlimages.errors import FactoryError, JobError
 
 
 def pack_model(source: Path | None, target: str) -> IO[bytes]:
-    """Return an open archive, to unpack at `/`, with the model's files below the absolute path `target`.
+    """Return an open tar archive, to unpack at `/` of a container, with a model below the absolute path `target`.
 
-    `source` is a model.tar.gz, or a folder, whose links are followed; without one, the archive has the empty folder.
-    All entries belong to root, and every user may read them. The archive is a temporary file without a name. Raises
-    `JobError` if `source` is not a complete .tar.gz, or has an entry that would be unpacked outside `target`, and
-    `FactoryError` if it cannot be read.
+    `source` is a model.tar.gz, or a folder with the content of one, in which symbolic links are followed; None stands
+    for no model, and the archive has only the folder `target`. All entries belong to root, and every user may read
+    them. The archive is a temporary file without a name. Raises `JobError` if `source` is not a complete .tar.gz, or
+    has an entry that would be unpacked outside `target`, and `FactoryError` if it cannot be read.
     """
     stream = tempfile.TemporaryFile()  # noqa: SIM115 - returned to the caller, who closes it
     folder = target.lstrip("/")
@@ -42,7 +42,11 @@ def pack_model(source: Path | None, target: str) -> IO[bytes]:
 
 
 def _copy_entries(source: Path, folder: str, archive: tarfile.TarFile) -> None:
-    """Copy all entries of a .tar.gz below `folder` of an archive."""
+    """Copy all entries of the .tar.gz file `source` into `archive`, with names below `folder`.
+
+    Raises `JobError` if `source` is not a complete .tar.gz, or has an entry that would be unpacked outside `folder`,
+    and `OSError` if it cannot be read.
+    """
     try:
         with tarfile.open(source, "r:gz") as packed:
             for entry in packed:
@@ -56,9 +60,11 @@ def _copy_entries(source: Path, folder: str, archive: tarfile.TarFile) -> None:
 
 
 def _move_entry(entry: tarfile.TarInfo, folder: str, source: Path) -> tarfile.TarInfo:
-    """Return an entry with its name below `folder`. Raises `JobError` if its name or link points outside.
+    """Return a copy of `entry` with its name below `folder`. `source` is its archive, for messages.
 
-    A path through a link of the archive is not followed here: the engine unpacks the archive inside the container.
+    Raises `JobError` if its name or the target of its link is outside `folder`, or if it is not a file, folder or link.
+    A path that leads through a link of the archive is not checked here: the engine unpacks the archive inside the
+    container.
     """
     name = posixpath.normpath(entry.name)
     if not (entry.isreg() or entry.isdir() or entry.issym() or entry.islnk()):
@@ -80,7 +86,10 @@ def _move_entry(entry: tarfile.TarInfo, folder: str, source: Path) -> tarfile.Ta
 
 
 def _readable_for_all(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Let every user read the entry, as SageMaker does when it unpacks a model: the image may have any user."""
+    """Give `entry` to root, let every user read it, and return it.
+
+    SageMaker gives these permissions when it unpacks a model, because the image may run as any user.
+    """
     entry.mode |= 0o555 if entry.isdir() or entry.mode & 0o100 else 0o444
     entry.uid = entry.gid = 0
     entry.uname = entry.gname = "root"

@@ -1,4 +1,4 @@
-"""An HTTP client of a model server: ping, execution parameters, invocations."""
+"""An HTTP client of a model server, for GET /ping, GET /execution-parameters and POST /invocations."""
 
 import re
 import time
@@ -11,24 +11,26 @@ from rlimages.emulator.endpoint import PING_TIMEOUT
 from rlimages.errors import InvocationError, UnreachableError
 
 _QUOTED_CHARACTERS = 300
-"""Characters of a response's body that are quoted in a message."""
+"""Largest number of characters of a response's body that are quoted in a message."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Response:
-    """The response of a model server."""
+    """The response of a model server to one request."""
 
     status: int
+    """The HTTP status code."""
     body: bytes
     content_type: str
+    """The header Content-Type; empty if it is missing."""
     seconds: float
-    """From the start of the request to the last byte of the response."""
+    """Seconds from the start of the request to the last byte of the response."""
     retry_after: float | None = None
-    """Seconds of the header Retry-After; None if it is missing."""
+    """Seconds in the header Retry-After; None if it is missing or is a date."""
 
     @property
     def passed(self) -> bool:
-        """True for every 2xx status."""
+        """True if the status is 2xx."""
         return 200 <= self.status < 300
 
     @property
@@ -44,10 +46,16 @@ class Response:
 
 
 class ModelServer:
-    """A client of the model server at an address. Several threads may use it at the same time."""
+    """A client of one model server. Several threads may use it at the same time.
+
+    As a context manager it closes its connections at the end of the block.
+    """
 
     def __init__(self, address: str, *, timeout: float) -> None:
-        """`timeout` is the limit in seconds of one request, from its first byte to the last of the response."""
+        """Prepare requests to `address`, a URL such as `http://127.0.0.1:8080`.
+
+        `timeout` is the limit in seconds of one request, from its first byte to the last of the response.
+        """
         import httpx
 
         self.address = address
@@ -60,12 +68,15 @@ class ModelServer:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._client.close()
 
     def ping(self) -> str:
-        """Send GET /ping. Returns an empty string if the answer is 200, as SageMaker requires, else why it is not."""
+        """Send GET /ping. Returns an empty string if the status is 200, as SageMaker requires, else what is wrong.
+
+        A missing answer is also a problem, not an exception.
+        """
         try:
             response = self._send("GET", "/ping")
         except InvocationError as error:
@@ -73,22 +84,27 @@ class ModelServer:
         return "" if response.status == 200 else f"GET /ping was answered with {response.summary}"
 
     def execution_parameters(self) -> bytes | None:
-        """Return the body of GET /execution-parameters; None if the status is not 200, as servers need not have it.
+        """Send GET /execution-parameters. Returns the body; None if the status is not 200, as it is optional.
 
-        Raises `InvocationError` if there is no answer.
+        Raises `InvocationError` if there is no answer within the time limit.
         """
         response = self._send("GET", "/execution-parameters")
         return response.body if response.status == 200 else None
 
     def invoke(self, body: bytes, *, content_type: str, accept: str | None = None) -> Response:
-        """Send POST /invocations and return the response, whatever its status.
+        """Send `body` with POST /invocations and return the response, whatever its status.
 
-        Raises `UnreachableError` if no server answers, and `InvocationError` if it takes longer than the time limit.
+        `content_type` and `accept` are the headers Content-Type and Accept; None sends no Accept. Raises
+        `UnreachableError` if no server answers, and `InvocationError` if the response takes longer than the time limit.
         """
         headers = {"content-type": content_type} | ({"accept": accept} if accept else {})
         return self._send("POST", "/invocations", content=body, headers=headers)
 
     def _send(self, method: str, path: str, **options: Any) -> Response:
+        """Send a request with the options of httpx, and return the complete response.
+
+        Raises errors as `invoke` does.
+        """
         import httpx
 
         started = time.monotonic()
@@ -114,12 +130,15 @@ class ModelServer:
 
 
 def ping_server(address: str) -> str:
-    """Ping a server within SageMaker's time limit. Returns an empty string if it is healthy, else why it is not."""
+    """Send GET /ping to the server at `address`, with SageMaker's time limit of two seconds.
+
+    Returns an empty string if the server is healthy, else one sentence about the problem.
+    """
     with ModelServer(address, timeout=PING_TIMEOUT) as server:
         return server.ping()
 
 
 def _retry_seconds(headers: Mapping[str, str]) -> float | None:
-    """Return the header Retry-After if it is a number of seconds. Its other form, a date, is ignored."""
+    """Return the seconds in the header Retry-After; None if it is missing or is a date, its other form."""
     value = headers.get("retry-after", "")
     return float(value) if re.fullmatch(r"\d{1,6}", value) else None

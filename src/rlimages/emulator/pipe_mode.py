@@ -1,4 +1,4 @@
-"""Pipe mode: stream the files of a channel into named pipes of a running container."""
+"""Stream the files of a channel into named pipes of a running container, as SageMaker's Pipe mode does."""
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
@@ -13,17 +13,20 @@ class PipeHost(Protocol):
     """The part of a training host that Pipe mode uses; tests implement it with a fake."""
 
     def write_pipe(self, pipe: str, next_pipe: str, sources: Iterable[Path]) -> bool:
-        """Create the pipe for the next reading, then write files into `pipe` once a program reads it.
+        """Write the files `sources` into the container's named pipe `pipe`, and wait until a program has read them.
 
-        Returns True if the program read them, or closed the pipe early. Returns False if the pipe cannot be written,
-        because the container has ended. Raises `OSError` if a file cannot be read.
+        Creates the pipe `next_pipe` first, so that it exists when the program reads the channel again. Returns True if
+        a program read everything, or closed the pipe before the end. Returns False if the pipe cannot be written,
+        because the container has ended. Raises `OSError` if a file of `sources` cannot be read.
         """
 
 
 def stream_channels(hosts: Iterable[PipeHost], channels: Sequence[Channel], note: Callable[[str], None]) -> None:
-    """Start threads that write the channels into the pipes of the hosts, again and again, until the hosts end.
+    """Start a thread for each host and each channel, which writes the channel's files into named pipes of the host.
 
-    If a file cannot be read, that is noted, and the channel's pipe ends there.
+    The script of the host reads the channel as often as it wants, each time from a new pipe; a thread ends when its
+    host ends. If a file cannot be read, `note` gets a line about it, and no more is written to this host's pipe of the
+    channel.
     """
     for host in hosts:
         for channel in channels:
@@ -31,7 +34,7 @@ def stream_channels(hosts: Iterable[PipeHost], channels: Sequence[Channel], note
 
 
 def channel_files(channel: Channel) -> tuple[Path, ...]:
-    """Return the files of a channel in the order of their names, in which S3 lists them."""
+    """Return the files of `channel`, with those in subfolders, in the order of their names, in which S3 lists them."""
     if channel.is_file:
         return (channel.source,)
     return tuple(
@@ -40,6 +43,7 @@ def channel_files(channel: Channel) -> tuple[Path, ...]:
 
 
 def _stream_channel(host: PipeHost, channel: Channel, note: Callable[[str], None]) -> None:
+    """Write the files of `channel` into one pipe of `host` after another, until the host ends or an error is noted."""
     try:
         for epoch in count():
             if not host.write_pipe(channel.pipe(epoch), channel.pipe(epoch + 1), channel_files(channel)):

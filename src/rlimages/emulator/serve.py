@@ -30,17 +30,25 @@ from rlimages.system.units import format_duration
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServeOptions:
-    """The options of `rlimages serve`, as given on the command line. Raises `JobError` if the model does not exist."""
+    """The options of `rlimages serve`, as given on the command line.
+
+    The constructor raises `JobError` if the model does not exist, or is a folder that contains a model.tar.gz.
+    """
 
     image: str
     """An image of the local store, or the id of a cell."""
     model: Path | None = None
+    """A model.tar.gz, or a folder with the content of one; None for no model."""
     environment: tuple[str, ...] = ()
     """Environment variables as NAME=VALUE."""
     gpus: str | None = None
+    """A number of GPUs, or `all`; None for no GPU."""
     port: int = PORT
+    """Port of this machine; 0 for a free port."""
     bind_to: int | None = None
+    """Port on which the container has to listen; None for 8080."""
     startup: float = STARTUP_TIMEOUT
+    """Largest number of seconds until the first successful ping."""
     region: str
     is_batch: bool = False
     """True for the container of a batch transform job."""
@@ -63,10 +71,12 @@ def serve(
     on_line: Callable[[str], None],
     on_state: Callable[[Endpoint, EndpointState], None],
 ) -> tuple[Endpoint, EndpointState]:
-    """Run an endpoint until it fails or is stopped. Returns it with its last state.
+    """Run the endpoint of `options` until it fails or is stopped. Returns the endpoint and its last state.
 
-    `on_line` gets each line of the log, `on_state` each state but the last. Containers, networks and volumes of
-    processes that were killed are removed first, and noted. Raises `FactoryError`.
+    `matrix` is the file in which the id of a cell is looked up; None stands for the nearest build_matrix.yaml at or
+    above the current folder. `on_line` gets each line of the container's log, `on_state` each state but the last.
+    Containers, networks and volumes of commands that were killed are removed first, and `context.note` gets a line
+    about each. Raises `FactoryError` if an option is invalid, the image is missing, or the engine fails.
     """
     name = make_job_name(options.image, datetime.now(UTC), os.getpid())
     engine = DockerEngine(run=name, stop=context.stop)
@@ -90,14 +100,23 @@ def serve(
 def prepare_endpoint(
     options: ServeOptions, name: str, engine: DockerEngine, matrix: Path | None, context: RunContext
 ) -> Endpoint:
-    """Remove what killed processes left on the engine, and make the endpoint. Raises `FactoryError`."""
+    """Return the endpoint `name` that `options` describe; remove first what killed commands left on `engine`.
+
+    `context.note` gets a line about each removed object. The image is looked up on the engine, and as the id of a cell
+    in `matrix` (None for the nearest build_matrix.yaml). Raises `FactoryError` if an option is invalid, the image is
+    missing, or the engine fails.
+    """
     for removed in engine.remove_orphans():
         context.note(removed)
     return make_endpoint(options, name, find_image(options.image, engine, matrix, Path.cwd()), engine)
 
 
 def make_endpoint(options: ServeOptions, name: str, image: str, engine: Engine) -> Endpoint:
-    """Make the endpoint that the options describe. Raises `JobError` for invalid values."""
+    """Return the endpoint `name` with the local image `image` and the settings of `options`.
+
+    `engine` reads the image's labels. Raises `JobError` for invalid values, and for a port of the container that the
+    image's labels do not allow.
+    """
     endpoint = Endpoint(
         name=name,
         image=image,
@@ -116,9 +135,10 @@ def make_endpoint(options: ServeOptions, name: str, image: str, engine: Engine) 
 
 
 def endpoint_exit_code(state: EndpointState) -> int:
-    """Return the exit code for the last state of an endpoint.
+    """Return the exit code of `rlimages serve` for the last state of an endpoint.
 
-    It is 0 if the endpoint was stopped in service, 130 if it was stopped before, and 1 if it failed or was unhealthy.
+    It is 0 if the endpoint was stopped while it was in service, 130 if it was stopped before its first successful ping,
+    and 1 if it failed or was unhealthy when it was stopped.
     """
     if state.status is EndpointStatus.STOPPED and state.previous is EndpointStatus.IN_SERVICE:
         return 0
@@ -127,7 +147,7 @@ def endpoint_exit_code(state: EndpointState) -> int:
 
 
 def endpoint_lines(endpoint: Endpoint, state: EndpointState) -> Iterator[str]:
-    """Yield a state of an endpoint for people: the status, and how to send a request or why it failed."""
+    """Yield lines of text about `state`: the status, and how to send a request or why the endpoint failed."""
     summary = f"{endpoint.name}: {state.status} after {format_duration(state.seconds)}"
     if state.status is EndpointStatus.IN_SERVICE:
         yield f"{summary} at {state.address}"
@@ -144,7 +164,7 @@ def endpoint_lines(endpoint: Endpoint, state: EndpointState) -> Iterator[str]:
 
 
 def endpoint_facts(endpoint: Endpoint, state: EndpointState) -> dict[str, Any]:
-    """Return a state of an endpoint as the JSON object of `--json`."""
+    """Return `endpoint` and `state` as the JSON object of `rlimages serve --json`."""
     return {
         "endpoint": endpoint.name,
         "image": endpoint.image,

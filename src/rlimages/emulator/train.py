@@ -28,29 +28,36 @@ class TrainOptions:
     image: str
     """An image of the local store, or the id of a cell."""
     entry_point: str | None = None
+    """The script, relative to `source_dir` if that is set; None if the image trains without a script of the user."""
     source_dir: Path | None = None
+    """Folder that becomes /opt/ml/code; None to copy only the script."""
     dependencies: tuple[Path, ...] = ()
+    """Files and folders that are copied beside the script."""
     parameters: tuple[str, ...] = ()
     """Hyperparameters as NAME=VALUE."""
     channels: tuple[str, ...] = ()
-    """Channels as NAME=PATH."""
+    """Channels of input data as NAME=PATH."""
     input_mode: str = "File"
+    """`File`, `Pipe` or `Mount`, for all channels."""
     instance_count: int = 1
     gpus: str | None = None
+    """A number of GPUs, or `all`; None for no GPU."""
     environment: tuple[str, ...] = ()
     """Environment variables as NAME=VALUE."""
     output: Path | None = None
+    """Folder for model.tar.gz, output.tar.gz and `failure`; None for a new folder below `.rlimages/jobs`."""
     max_run: float
     """Time limit of the job in seconds."""
     checkpoints: Path | None = None
+    """Folder that is copied to /opt/ml/checkpoints and back; None for no checkpoints."""
     metrics: tuple[str, ...] = ()
-    """Metrics as NAME=REGEX."""
+    """Metrics as NAME=REGEX; the first group of the regular expression is the value."""
     region: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingRun:
-    """A training job that has ended: its result, its metrics, and the folder with its output."""
+    """A training job that has ended: the job, its result, its metrics, and the folder with its output."""
 
     job: TrainingJob
     result: TrainingResult
@@ -61,10 +68,13 @@ class TrainingRun:
 def train(
     options: TrainOptions, *, matrix: Path | None, context: RunContext, on_line: Callable[[str], None]
 ) -> TrainingRun:
-    """Run a training job to its end. A job that fails is a result, not an exception.
+    """Run the training job of `options` to its end, and write its results to a folder.
 
-    `on_line` gets each line of the log; with several hosts, the host's name comes before the line. Containers, networks
-    and volumes of processes that were killed are removed first, and noted. Raises `FactoryError`.
+    A job that fails is a result, not an exception. `matrix` is the file in which the id of a cell is looked up; None
+    stands for the nearest build_matrix.yaml at or above the current folder. `on_line` gets each line of the log; with
+    several hosts, the host's name comes before the line. Containers, networks and volumes of commands that were killed
+    are removed first, and `context.note` gets a line about each. Raises `FactoryError` if an option is invalid, the
+    image is missing, the folder cannot be written, or the engine fails.
     """
     name = make_job_name(options.image, datetime.now(UTC), os.getpid())
     metrics = Metrics(parse_pairs(options.metrics, "--metric").items())
@@ -88,7 +98,10 @@ def train(
 
 
 def make_training_job(options: TrainOptions, name: str, image: str) -> TrainingJob:
-    """Make the job that the options describe. Raises `JobError` for files that do not exist and for invalid values."""
+    """Return the job `name` with the local image `image` that `options` describe.
+
+    Raises `JobError` for files that do not exist and for values that CreateTrainingJob refuses.
+    """
     channels = parse_pairs(options.channels, "--channel")
     return TrainingJob(
         name=name,
@@ -107,7 +120,7 @@ def make_training_job(options: TrainOptions, name: str, image: str) -> TrainingJ
 
 
 def training_lines(run: TrainingRun) -> Iterator[str]:
-    """Yield the summary of a job for people: its status, the reason, its metrics and the folders with its results."""
+    """Yield lines of text about a job: its status, the reason, its metrics and the folders with its results."""
     result = run.result
     summary = f"{run.job.name}: {result.status} after {format_duration(result.seconds)}"
     yield f"{summary}: {result.reason}" if result.reason else summary
@@ -120,7 +133,10 @@ def training_lines(run: TrainingRun) -> Iterator[str]:
 
 
 def training_facts(run: TrainingRun) -> dict[str, Any]:
-    """Return a job as the JSON object of `--json`. A metric value that is not finite is null, as JSON has no NaN."""
+    """Return `run` as the JSON object of `rlimages train --json`.
+
+    A metric value that is not finite becomes null, as JSON has no NaN.
+    """
     job, result = run.job, run.result
     files = {name: run.output / name for name in ("model.tar.gz", "output.tar.gz", "failure")}
     return {
@@ -142,9 +158,10 @@ def training_facts(run: TrainingRun) -> dict[str, Any]:
 
 
 def _program(options: TrainOptions) -> str:
-    """Return the entry point relative to /opt/ml/code; empty if there is none.
+    """Return the path of the entry point relative to /opt/ml/code; an empty string if the options have no entry point.
 
-    With a source folder it is the path in that folder, otherwise only the file's name.
+    With a source folder it is the path in that folder, without one only the file's name. Raises `JobError` if the file
+    does not exist, or if there are a source folder or dependencies but no entry point.
     """
     if options.entry_point is None:
         if options.source_dir or options.dependencies:
@@ -157,9 +174,10 @@ def _program(options: TrainOptions) -> str:
 
 
 def _code_files(options: TrainOptions) -> dict[str, Path]:
-    """Return where code is copied: absolute path in the container -> file or folder of this machine.
+    """Return the code of the user: absolute path in the container -> file or folder of this machine to copy.
 
-    Dependencies are copied beside the entry point, under their own names, as the SageMaker SDK does.
+    Dependencies are copied beside the entry point, under their own names, as the SageMaker SDK does. The mapping is
+    empty if the options have no entry point.
     """
     if options.entry_point is None:
         return {}
@@ -169,6 +187,10 @@ def _code_files(options: TrainOptions) -> dict[str, Path]:
 
 
 def _make_channel(name: str, path: Path, mode: str) -> Channel:
+    """Return the channel `name` with the data at `path`, in the input mode `mode`.
+
+    Raises `JobError` if `path` is missing.
+    """
     if not path.exists():
         raise JobError(f"--channel {name}: {path} does not exist")
     return Channel(name=name, source=path.resolve(), is_file=path.is_file(), mode=InputMode(mode))

@@ -41,7 +41,7 @@ MAX_HYPERPARAMETERS = 100
 MAX_HYPERPARAMETER_NAME = 256
 MAX_HYPERPARAMETER_VALUE = 2500
 MAX_CHANNELS = 20
-"""The limits of CreateTrainingJob. Lengths are in characters."""
+"""The limits of CreateTrainingJob, from `MAX_HYPERPARAMETERS` to here. Lengths are in characters."""
 RESERVED = (
     "sagemaker_program",
     "sagemaker_submit_directory",
@@ -53,64 +53,75 @@ RESERVED = (
 _LOG_LEVEL = 20
 """`logging.INFO`, the default of the SDK's `container_log_level`."""
 _INSTANCE_GROUP = "homogeneousCluster"
-"""SageMaker's name of the only instance group of a job that defines none."""
+"""Name that SageMaker gives to the only instance group of a job that defines none."""
 _NETWORK_INTERFACE = "eth0"
 _VARIABLE_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,511}")
 _CHANNEL_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class InputMode(StrEnum):
-    """How the data of a channel is provided in the container."""
+    """How the container gets the data of a channel. The values are those of `--input-mode`."""
 
     FILE = "File"
     """A copy, which the script may change."""
     PIPE = "Pipe"
-    """Named pipes, one for each time that the channel is read."""
+    """Named pipes: a new one each time that the script reads the channel."""
     MOUNT = "Mount"
     """The files of this machine, mounted read-only. SageMaker has no such mode; it is for data too large to copy."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Channel:
-    """Input data of a training job, under `/opt/ml/input/data/<name>` in the container."""
+    """Input data of a training job. The container finds it under `/opt/ml/input/data/<name>`."""
 
     name: str
     source: Path
-    """The folder or file of this machine."""
+    """The folder or file of this machine with the data."""
     is_file: bool = False
     """True if `source` is a single file."""
     mode: InputMode = InputMode.FILE
 
     @property
     def target(self) -> str:
-        """The path of the folder or file in the container. A single file keeps its name, as on SageMaker."""
+        """The path of the data in the container.
+
+        A single file keeps its name below the channel's folder, as on SageMaker.
+        """
         folder = f"{BASE}/input/data/{self.name}"
         return f"{folder}/{self.source.name}" if self.is_file else folder
 
     def pipe(self, epoch: int) -> str:
-        """Return the path of the named pipe for one reading: 0 for the first, 1 for the second and so on."""
+        """Return the path in the container of the named pipe that the script reads in `epoch`.
+
+        An epoch is one reading of the channel: 0 is the first, 1 the second and so on.
+        """
         return f"{BASE}/input/data/{self.name}_{epoch}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingJob:
-    """One training job with every default applied. Raises `JobError` for values that CreateTrainingJob refuses."""
+    """The configuration of one training job, with every default applied.
+
+    The constructor raises `JobError` for values that CreateTrainingJob refuses.
+    """
 
     name: str
     image: str
     region: str
+    """The AWS region that the containers find in AWS_REGION."""
     program: str
     """The entry point, relative to /opt/ml/code; empty if the image trains without a script of the user."""
     code: Mapping[str, Path]
-    """Absolute path in the container -> the file or folder that is copied there."""
+    """Absolute path in the container -> the file or folder of this machine that is copied there."""
     parameters: Mapping[str, str]
-    """The user's hyperparameters, as typed on the command line."""
+    """Name -> value of the user's hyperparameters, as typed on the command line."""
     channels: tuple[Channel, ...] = ()
     instance_count: int = 1
+    """Number of hosts, each of which is one container."""
     environment: Mapping[str, str]
     """The user's environment variables."""
     gpus: int = 0
-    """GPUs of each container; `ALL_GPUS` for all."""
+    """Number of GPUs of each container; `ALL_GPUS` for all GPUs of this machine."""
     max_run: float
     """Time limit of the job in seconds."""
     checkpoints: Path | None = None
@@ -132,6 +143,7 @@ class TrainingJob:
                 )
 
     def _check_hyperparameters(self) -> None:
+        """Raise `JobError` if a hyperparameter is reserved or too long, or if there are too many."""
         if len(self.parameters) > MAX_HYPERPARAMETERS:
             raise JobError(f"{len(self.parameters)} hyperparameters; SageMaker allows {MAX_HYPERPARAMETERS}")
         for name, value in self.parameters.items():
@@ -150,15 +162,16 @@ class TrainingJob:
 
     @property
     def instance_type(self) -> str:
-        """The instance type that the container sees: `local` or `local_gpu`, as in the SDK's local mode."""
+        """The instance type in resourceconfig.json: `local_gpu` with GPUs, else `local`, as in the SDK's local mode."""
         return "local_gpu" if self.gpus else "local"
 
     @property
     def hyperparameters(self) -> Mapping[str, str]:
-        """The content of hyperparameters.json.
+        """The content of hyperparameters.json: name -> value.
 
-        With an entry point, each value is JSON text inside a JSON string, and the SDK's own parameters are added, as
-        the SDK does. Without one, the values are those that the user typed.
+        If the job has an entry point, each value is JSON text inside a JSON string, and the hyperparameters of the
+        SageMaker SDK (`RESERVED`) are added, as the SDK does. Without an entry point, the values are those that the
+        user typed.
         """
         if not self.program:
             return self.parameters
@@ -168,7 +181,7 @@ class TrainingJob:
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """The environment variables of every container. The user's override SageMaker's."""
+        """The environment variables of every container. The user's variables override those of SageMaker."""
         arn = f"arn:aws:sagemaker:{self.region}:000000000000:training-job/{self.name}"
         return {
             "AWS_REGION": self.region,
@@ -178,7 +191,7 @@ class TrainingJob:
         }
 
     def config_files(self, host: str) -> Mapping[str, str]:
-        """Return the files of /opt/ml/input/config for one host: absolute path -> text."""
+        """Return the files of /opt/ml/input/config for the host named `host`: absolute path -> JSON text."""
         folder = f"{BASE}/input/config"
         configs = {
             "hyperparameters": self.hyperparameters,
@@ -189,7 +202,10 @@ class TrainingJob:
 
     @property
     def copies(self) -> Mapping[str, Path]:
-        """Absolute path in the container -> the file or folder that is copied there: code and File mode channels."""
+        """Absolute path in the container -> the file or folder of this machine that is copied there.
+
+        These are the user's code and the channels in File mode.
+        """
         return {
             **self.code,
             **{channel.target: channel.source for channel in self.channels if channel.mode is InputMode.FILE},
@@ -202,10 +218,11 @@ class TrainingJob:
 
     @property
     def mounts(self) -> tuple[Channel, ...]:
-        """The channels that are mounted."""
+        """The channels whose data is mounted (mode Mount)."""
         return tuple(channel for channel in self.channels if channel.mode is InputMode.MOUNT)
 
     def _input_data_config(self) -> Mapping[str, Mapping[str, str]]:
+        """Return the content of inputdataconfig.json: name of each channel -> its settings."""
         # Mount is reported as File: SageMaker has no such mode, and a script sees files in both.
         return {
             channel.name: {
@@ -217,6 +234,7 @@ class TrainingJob:
         }
 
     def _resource_config(self, host: str) -> Mapping[str, Any]:
+        """Return the content of resourceconfig.json for the host named `host`."""
         # SageMaker sorts the hosts as strings: `algo-10` comes before `algo-2`.
         hosts = sorted(self.hosts)
         group = {"instance_group_name": _INSTANCE_GROUP, "instance_type": self.instance_type, "hosts": hosts}
@@ -231,10 +249,10 @@ class TrainingJob:
 
 
 def encode_value(text: str) -> str:
-    """Return a hyperparameter of the command line as JSON text, as the SDK encodes the same value in Python.
+    """Return `text`, a hyperparameter's value on the command line, as the SageMaker SDK writes the value as JSON.
 
-    A text that is valid JSON, such as `0.1`, `true` or `{"a": 1}`, is that value. Any other text is a string: `abc`
-    becomes `"abc"`.
+    A text that is valid JSON, such as `0.1`, `true` or `{"a": 1}`, stands for that number, boolean or object. Any other
+    text is a string: `abc` becomes `"abc"`.
     """
     try:
         return json.dumps(json.loads(text))
@@ -244,14 +262,14 @@ def encode_value(text: str) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingResult:
-    """The end of a training job: its status, and why."""
+    """How a training job ended: its status, the reason, and the exit codes of its hosts."""
 
     status: JobStatus
     reason: str
-    """Why it failed or was stopped, in one sentence; empty if it completed."""
+    """Why the job failed or was stopped, in one sentence; empty if it completed."""
     failure: str
-    """The beginning of the failure file of the host that ended the job; empty if it wrote none."""
+    """The first 1024 characters of the failure file of the host that failed; empty if none failed or it wrote none."""
     codes: Mapping[str, int]
-    """Host -> exit code of its container. Hosts that could not be started have none."""
+    """Name of each host -> exit code of its container. Hosts that could not be started have none."""
     seconds: float
-    """From the start of the first container to the end of the last."""
+    """Seconds from the start of the first container to the end of the last."""

@@ -1,4 +1,4 @@
-"""Run a training job on its hosts: start them, follow their logs, end them, and collect the results.
+"""Run a training job on its hosts: start the hosts, follow their logs, end them, and write the results.
 
 The hosts are containers in production (`containers.open_hosts`) and fakes in tests.
 """
@@ -23,34 +23,42 @@ from rlimages.system.units import format_duration
 GRACE = 120.0
 """Seconds between SIGTERM and SIGKILL. It is the time that StopTrainingJob gives a container to save its model."""
 FAILURE_CHARACTERS = 1024
-"""Characters of /opt/ml/output/failure that become the failure reason of the job, as on SageMaker."""
+"""Number of characters of /opt/ml/output/failure that become the failure reason of the job, as on SageMaker."""
 _STOPPED = "the job was stopped"
+"""Reason of a job that the user stopped."""
 
 
 class TrainingHost(LogSource, PipeHost, CheckpointHost, Protocol):
     """The part of a host's container that `run_training_job` uses; tests implement it with a fake."""
 
     def unpack(self, archive: IO[bytes]) -> None:
-        """Unpack a tar archive at `/`."""
+        """Unpack the tar archive `archive` at `/` of the container, which need not be started yet."""
 
     def start(self) -> str:
-        """Start `train`. Returns the engine's error message if it cannot be started, else an empty string."""
+        """Start `train` in the container.
+
+        Returns the engine's error message if it cannot be started, else an empty string.
+        """
 
     def send_signal(self, signal: str) -> None:
-        """Send a signal to the first process of the container, unless it has ended."""
+        """Send `signal`, such as `SIGTERM`, to the first process of the container.
+
+        Does nothing if the container has ended.
+        """
 
     def ran_out_of_memory(self) -> bool:
-        """Return True if the kernel killed the container because of its memory use."""
+        """Return True if the kernel killed a process of the container because it used too much memory."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _EndCause:
-    """The reason why a job ended before all its hosts had exited with 0."""
+    """The reason why a job failed or was stopped before all its hosts had exited with 0."""
 
     status: JobStatus
     reason: str
+    """One sentence, which becomes the reason of the result."""
     host: str = ""
-    """The host that failed, if one did."""
+    """Name of the host that failed; empty if the job ended for another reason."""
 
 
 def run_training_job(
@@ -62,12 +70,13 @@ def run_training_job(
     on_line: OnLine,
     grace: float = GRACE,
 ) -> TrainingResult:
-    """Run a job to its end, and write model.tar.gz, output.tar.gz and, if it failed, `failure` to a folder.
+    """Run `job` to its end, and write model.tar.gz, output.tar.gz and, if it failed, `failure` to the folder `output`.
 
-    `open_hosts` creates the hosts when it is entered, and removes them at the end. The job ends early if a host fails,
-    if it runs longer than `job.max_run`, or if the user stops it. Then all running hosts get SIGTERM, and SIGKILL after
-    `grace` seconds. A job that fails is a result, not an exception. Raises `FactoryError` if the folder cannot be
-    written, before anything starts if possible.
+    `open_hosts` creates the hosts when it is entered, and removes them at the end. `on_line` gets each line of their
+    logs. The job ends early if a host fails, if it runs longer than `job.max_run`, or if `context.stop` is set. Then
+    all running hosts get SIGTERM, and SIGKILL after `grace` seconds. A job that fails is a result, not an exception.
+    Raises `FactoryError` if results or checkpoints cannot be copied; an `output` that cannot be written is found before
+    anything starts.
     """
     _write_results((), output)  # fails now, and not after hours of training, if the folder cannot be written
     with open_hosts as hosts:
@@ -102,7 +111,11 @@ def run_training_job(
 
 
 def _start_hosts(hosts: Sequence[TrainingHost], job: TrainingJob, note: Callable[[str], None]) -> _EndCause | None:
-    """Start `train` on all hosts, and the pipes. Returns why the job failed if a host cannot be started."""
+    """Start `train` on all hosts, and then the threads that write the named pipes of Pipe mode.
+
+    Returns the cause of failure if a host cannot be started, else None. `note` gets a line if the files of a channel
+    cannot be read.
+    """
     for host in hosts:
         message = host.start()
         if message:
@@ -113,7 +126,7 @@ def _start_hosts(hosts: Sequence[TrainingHost], job: TrainingJob, note: Callable
 
 
 class _HostMonitor:
-    """Waits for all hosts of a job, and sends them signals when the job has to end."""
+    """Waits for all hosts of a running job, and sends them signals when the job has to end."""
 
     def __init__(
         self,
@@ -123,6 +136,10 @@ class _HostMonitor:
         context: RunContext,
         grace: float,
     ) -> None:
+        """Watch `hosts`, which were started already, with their logs in `logs`.
+
+        `grace` is the time in seconds between SIGTERM and SIGKILL.
+        """
         self._job = job
         self._hosts = {host.name: host for host in hosts}
         self._logs = logs
@@ -131,7 +148,10 @@ class _HostMonitor:
         self._grace = grace
 
     def wait_for_end(self) -> _EndCause | None:
-        """Follow the logs until every host has ended. Returns why the job ended; None if all exited with 0."""
+        """Follow the logs until every host has ended.
+
+        Returns why the job failed or was stopped; None if all exited with 0.
+        """
         started = time.monotonic()
         cause: _EndCause | None = None
         kill_at = float("inf")
@@ -152,7 +172,10 @@ class _HostMonitor:
         return cause or self._find_cause(0.0)
 
     def _find_cause(self, seconds: float) -> _EndCause | None:
-        """Return the reason for which the job has to end now, if there is one."""
+        """Return the reason for which the job has to end now; None if there is none.
+
+        `seconds` is the time since the start of the job.
+        """
         for name, code in self._codes.items():
             if code:
                 why = "out of memory" if self._hosts[name].ran_out_of_memory() else f"exit code {code}"
@@ -167,7 +190,7 @@ class _HostMonitor:
         return None
 
     def _signal_hosts(self, signal: str, why: str) -> bool:
-        """Send a signal to all hosts that still run. Returns False if there are none."""
+        """Send `signal` to all hosts that still run, and note the reason `why`. Returns False if no host runs."""
         running = [host for name, host in self._hosts.items() if name not in self._codes]
         if running:
             self._context.note(f"{why}; sending {signal} to {', '.join(host.name for host in running)}")
@@ -177,7 +200,10 @@ class _HostMonitor:
 
 
 def _read_failure(hosts: Sequence[TrainingHost], cause: _EndCause | None) -> str:
-    """Return the beginning of the failure file of the host that failed; empty if none failed or it wrote none."""
+    """Return the first 1024 characters of the failure file of the host that failed, which `cause` names.
+
+    The text is empty if no host failed or the host wrote no file.
+    """
     for host in hosts:
         if cause is not None and host.name == cause.host:
             chunks = host.read_archive(FAILURE)
@@ -186,10 +212,11 @@ def _read_failure(hosts: Sequence[TrainingHost], cause: _EndCause | None) -> str
 
 
 def _write_results(hosts: Sequence[TrainingHost], output: Path) -> None:
-    """Write the model and the output data of all hosts, in place of those of an older job.
+    """Write the models and the output data of `hosts` to model.tar.gz and output.tar.gz in the folder `output`.
 
-    SageMaker uploads them however a job ended, so that a job that failed also leaves what it had written. Without
-    hosts, the archives are empty.
+    The files of an older job, also its `failure`, are replaced or removed. SageMaker uploads models and output data
+    however a job ended, so the results of a failed job are written too. Without hosts, the archives are empty. Raises
+    `FactoryError` if the folder cannot be written.
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
