@@ -1,4 +1,4 @@
-"""Read the archive of an image that `docker image save` writes, once, from its beginning to its end."""
+"""Read the tar archive that `docker image save` writes, once, from its beginning to its end."""
 
 import io
 import json
@@ -24,22 +24,25 @@ as layers at once.
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SavedImage(Generic[Layer]):
-    """The configuration of a saved image, and what was read from each layer."""
+    """The configuration of an image in an archive of `docker image save`, and a value that was read from each layer."""
 
     config: bytes
+    """The image configuration, as its exact JSON bytes."""
     diff_ids: tuple[str, ...]
-    """`sha256:…` of each layer's unpacked bytes according to the configuration, the oldest layer first."""
+    """Digest (`sha256:…`) of each layer's unpacked bytes according to the configuration, the oldest layer first."""
     layers: tuple[Layer, ...]
-    """What `read_layer` returned, the oldest layer first."""
+    """The value that `read_layer` returned for each layer, the oldest layer first."""
 
 
 def read_saved_image(
     chunks: Iterable[bytes], image: str, read_layer: Callable[[str, IO[bytes]], Layer]
 ) -> SavedImage[Layer]:
-    """Read an archive of `docker image save`. Raise `ToolError` with the name `image` if it is not one.
+    """Read the archive of `docker image save` in `chunks`. Return the configuration and a value for each layer.
 
-    `read_layer` is called once for each layer, in the order of the archive. It gets the digest that is the layer's name
-    in the archive (empty if it has another name), and the content, which can be read only during the call.
+    `read_layer` makes this value. It is called once for each layer, in the order of the archive, with the digest that
+    is the layer's name in the archive (an empty string if it has another name), and with the layer's content, which can
+    be read only during the call. Raise `ToolError` if it is not an archive of an image; `image` is the image's name in
+    the message.
     """
     reader = _ArchiveReader(read_layer)
     try:
@@ -51,15 +54,17 @@ def read_saved_image(
 
 
 class _ArchiveReader(Generic[Layer]):
-    """The state while an archive is read."""
+    """A reader of one archive of `docker image save`: `read` collects its entries, then `image` puts them together."""
 
     def __init__(self, read_layer: Callable[[str, IO[bytes]], Layer]) -> None:
+        """Use `read_layer` for the content of each layer, as `read_saved_image` describes it."""
         self._read_layer = read_layer
         self._small_files: dict[str, bytes] = {}
         self._layers: dict[str, Layer] = {}
         self._links: dict[str, str] = {}
 
     def read(self, archive: tarfile.TarFile) -> None:
+        """Keep the small files and links of `archive`, and pass each large file to `read_layer`."""
         for entry in archive:
             archive.members = []  # type: ignore[attr-defined]  # tarfile would keep every entry in memory
             if entry.issym() or entry.islnk():
@@ -74,6 +79,7 @@ class _ArchiveReader(Generic[Layer]):
                     self._layers[entry.name] = self._read_layer(_digest_in_name(entry.name), content)
 
     def image(self) -> SavedImage[Layer]:
+        """Return the image of the archive that was read. Raise `KeyError` if one of its files is missing."""
         manifest = json.loads(self._small_files["manifest.json"])[0]
         config = self._small_files[manifest["Config"]]
         return SavedImage(
@@ -83,6 +89,7 @@ class _ArchiveReader(Generic[Layer]):
         )
 
     def _layer(self, name: str) -> Layer:
+        """Return the value of `read_layer` for the layer in the entry `name`; small layers are read only now."""
         name = self._links.get(name, name)
         if name not in self._layers:
             self._layers[name] = self._read_layer(_digest_in_name(name), io.BytesIO(self._small_files[name]))
@@ -90,6 +97,9 @@ class _ArchiveReader(Generic[Layer]):
 
 
 def _digest_in_name(name: str) -> str:
-    """Return `sha256:…` for a file that is named by its digest; Docker before 25 uses other names for layers."""
+    """Return the digest `sha256:…` of the archive's file `name`, if the name contains it; an empty string if not.
+
+    Docker before 25 uses other names for layers.
+    """
     folder, _, digest = name.rpartition("/")
     return f"sha256:{digest}" if folder == _BLOBS_FOLDER else ""

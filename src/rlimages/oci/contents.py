@@ -26,17 +26,19 @@ class FileEntry:
     kind: str
     """`file`, `folder`, `link`, `device` or `pipe`."""
     mode: int
+    """Permission bits."""
     owner: tuple[int, int]
-    """User and group."""
+    """Numeric ids of the user and the group."""
     size: int = 0
+    """Bytes of a file; 0 for any other kind."""
     content: bytes = b""
-    """SHA-256 of a file; empty for anything else."""
+    """SHA-256 of the content of a file; empty for any other kind."""
     target: str = ""
-    """Of a link; of a device, its numbers."""
+    """Target of a link, as the link has it; `major:minor` of a device; empty for any other kind."""
     attributes: tuple[tuple[str, str], ...] = ()
-    """Extended attributes, such as capabilities."""
+    """Name and value of each extended attribute, such as a capability, sorted by name."""
     time: float = 0
-    """Seconds since 1970; not compared."""
+    """Time of the last modification in seconds since 1970. It does not count as a difference of files."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,13 +46,18 @@ class ImageContents:
     """The files, packages and configuration of an image: all in which two images can differ."""
 
     id: str
+    """Digest (`sha256:…`) of the image configuration, which is the image's id in the engine."""
     config: Mapping[str, Any]
+    """The parsed JSON of the image configuration."""
     layers: tuple[str, ...]
-    """`sha256:…` of each layer's unpacked bytes, the oldest first."""
+    """Digest (`sha256:…`) of each layer's unpacked bytes, the oldest layer first."""
     files: Mapping[str, FileEntry]
-    """By path, without a slash at the beginning."""
+    """Path, without a slash at the beginning -> entry."""
     packages: Mapping[str, str]
-    """`deb name:arch` or `pypi name` -> versions."""
+    """Package -> versions that are installed, separated by spaces. A package is `deb name:arch` or `pypi name`.
+
+    `rpm database` stands for all packages of an image with rpm; its version is the digest of the database.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +65,20 @@ class LayerContents:
     """The files of one layer, and the paths that it deletes."""
 
     files: dict[str, FileEntry] = field(default_factory=dict)
+    """Path, without a slash at the beginning -> entry."""
     whiteouts: Whiteouts = field(default_factory=Whiteouts)
     debs: dict[str, str] = field(default_factory=dict)
-    """The distribution's packages, if the layer contains their list."""
+    """`deb name:arch` -> version of all installed Debian packages; empty if the layer does not contain their list."""
 
     def hides(self, path: str) -> bool:
-        """Return whether this layer deletes a path of the layers below, or replaces a folder above it."""
+        """Return True if `path` of a layer below is not visible any more because of this layer.
+
+        The layer deletes the path or a folder above it, or has a file in the place of one of these folders.
+        """
         return self.whiteouts.hides(path, self._is_not_folder)
 
     def _is_not_folder(self, path: str) -> bool:
+        """Return True if this layer has a file, link, device or pipe at `path`."""
         return path in self.files and self.files[path].kind != "folder"
 
 
@@ -77,10 +89,11 @@ def read_archive(
     check_stop: Callable[[], None] = lambda: None,
     known: MutableMapping[str, LayerContents] | None = None,
 ) -> ImageContents:
-    """Read an image from the archive of `docker image save`. Raise `ToolError` with its `name` if it is not one.
+    """Return the contents of the image in `chunks`, an archive of `docker image save`.
 
-    `check_stop` is called for each file and may raise. `known` has layers by the digest of their unpacked bytes. These
-    are not read again; the others are added.
+    `check_stop` is called for each file and may raise. `known` maps the digest of a layer's unpacked bytes to its
+    contents. Layers in it are not read again, and the others are added to it. Raise `ToolError` if `chunks` are not an
+    archive of an image; `name` is the image's name in the message.
     """
     layers = {} if known is None else known
 
@@ -96,9 +109,9 @@ def read_archive(
 
 
 def read_layer(stream: IO[bytes], check_stop: Callable[[], None] = lambda: None) -> LayerContents:
-    """Read one layer, compressed or not. Raise `tarfile.TarError` if it is not an archive.
+    """Return the contents of the layer in `stream`, a tar archive that may be compressed.
 
-    `check_stop` is called for each file and may raise.
+    `check_stop` is called for each file and may raise. Raise `tarfile.TarError` if it is not a tar archive.
     """
     layer = LayerContents()
     with tarfile.open(fileobj=stream, mode="r|*") as archive:
@@ -110,7 +123,7 @@ def read_layer(stream: IO[bytes], check_stop: Callable[[], None] = lambda: None)
 
 
 def merge_layers(config: bytes, layers: Iterable[LayerContents]) -> ImageContents:
-    """Return the contents of an image with this configuration and these layers, the oldest first."""
+    """Return the contents of an image, given its configuration as JSON bytes and its `layers`, the oldest first."""
     parsed = json.loads(config)
     files: dict[str, FileEntry] = {}
     debs: dict[str, str] = {}
@@ -127,6 +140,11 @@ def merge_layers(config: bytes, layers: Iterable[LayerContents]) -> ImageContent
 
 
 def _file_entry(archive: tarfile.TarFile, entry: tarfile.TarInfo, path: str, layer: LayerContents) -> FileEntry:
+    """Return the `FileEntry` for an entry of `archive`, with the SHA-256 of its content.
+
+    `layer` has the entries before this one, to which a hard link may refer. If `path` is dpkg's list of installed
+    packages, the packages are added to `layer`.
+    """
     if entry.islnk():
         return layer.files[normalize_path(entry.linkname)]
     content = b""
@@ -152,12 +170,13 @@ def _file_entry(archive: tarfile.TarFile, entry: tarfile.TarInfo, path: str, lay
 
 
 def _kind(entry: tarfile.TarInfo) -> str:
+    """Return the value of `FileEntry.kind` for an entry of a tar archive."""
     kinds = {"file": entry.isreg(), "folder": entry.isdir(), "link": entry.issym(), "pipe": entry.isfifo()}
     return next((kind for kind, matches in kinds.items() if matches), "device")
 
 
 def _installed_debs(status: str) -> Iterator[tuple[str, str]]:
-    """Yield name and version of the installed packages in dpkg's status file."""
+    """Yield `deb name:arch` and version of each installed package in `status`, the text of dpkg's status file."""
     for paragraph in status.split("\n\n"):
         fields = dict(line.partition(": ")[::2] for line in paragraph.splitlines() if not line.startswith(" "))
         if fields.get("Status", "").endswith(" installed"):
@@ -165,7 +184,10 @@ def _installed_debs(status: str) -> Iterator[tuple[str, str]]:
 
 
 def _other_packages(files: Mapping[str, FileEntry]) -> dict[str, str]:
-    """Return the Python distributions with their versions, and the digest of the rpm database."""
+    """Return the packages in an image's `files` that dpkg does not list, as `ImageContents.packages` has them.
+
+    They are the Python distributions with their versions, and the rpm database with its digest.
+    """
     from packaging.utils import canonicalize_name
 
     found: dict[str, set[str]] = {}

@@ -1,4 +1,4 @@
-"""Attribute each layer of an image to the instruction that made it, and find the images that share it."""
+"""Find the Dockerfile instruction that made each layer of an image, and the cells whose images share the layer."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,53 +13,65 @@ _INSTRUCTION_WIDTH = 96
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredImage:
-    """An image of the local store: its layers and its history."""
+    """An image of the local store (the engine's images): its layers and its history."""
 
     name: str
-    """The name, id or cell that was asked for."""
+    """The argument by which the user gave the image: a name, an image id or a cell id."""
     id: str
+    """Image id: `sha256:…` of its configuration."""
     layers: tuple[str, ...]
-    """`sha256:…` of each layer's unpacked bytes, the oldest first."""
+    """Digest (`sha256:…`) of each layer's unpacked bytes, the oldest layer first."""
     history: tuple[tuple[str, int], ...]
-    """Instruction and bytes of each step, the oldest first; steps without a layer have 0 bytes."""
+    """Instruction of each step of the build, as the engine reports it, and bytes of its layer; the oldest step first.
+
+    A step without a layer has 0 bytes.
+    """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageLayer:
-    """One layer of an image."""
+    """One layer of an image, with the instruction that made it."""
 
     digest: str
-    """`sha256:…` of its unpacked bytes."""
+    """Digest (`sha256:…`) of its unpacked bytes."""
     size: int
-    """Unpacked bytes."""
+    """Size in bytes when unpacked."""
     made_by: str
-    """The instruction; empty for a base image without a history."""
+    """The Dockerfile instruction that made the layer; empty if the base image has no history."""
     shared_with: tuple[str, ...]
-    """Cells whose local image has the same layer, and the same layers below it."""
+    """Ids of the cells whose local image has this layer, on top of equal layers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LayerStack:
-    """The layers of an image."""
+    """All layers of one image."""
 
     name: str
+    """The argument by which the user gave the image."""
     id: str
+    """Image id: `sha256:…` of its configuration."""
     layers: tuple[ImageLayer, ...]
     """The oldest first."""
 
     @property
     def size(self) -> int:
-        """Return the unpacked bytes of all layers."""
+        """The size of all layers in bytes when unpacked."""
         return sum(layer.size for layer in self.layers)
 
     @property
     def shared(self) -> int:
-        """Return the bytes of the layers that other cells have too: an engine stores and pulls them once for all."""
+        """The unpacked bytes of the layers that other cells have too.
+
+        An engine stores and pulls these layers only once.
+        """
         return sum(layer.size for layer in self.layers if layer.shared_with)
 
 
 def explain_layers(image: StoredImage, others: Mapping[str, StoredImage]) -> LayerStack:
-    """Return the layers of an image with their instructions; `others` are the images of other cells, by cell id."""
+    """Return the layers of `image` with the instructions that made them and the cells that share them.
+
+    `others` maps a cell id to the local image of that cell.
+    """
     steps = tuple(_layer_steps(image.history, len(image.layers)))
     return LayerStack(
         name=image.name,
@@ -81,7 +93,10 @@ def explain_layers(image: StoredImage, others: Mapping[str, StoredImage]) -> Lay
 
 
 def _layer_steps(history: Sequence[tuple[str, int]], count: int) -> Iterator[tuple[str, int]]:
-    """Yield the steps of a history that made the `count` layers."""
+    """Yield the steps of `history` that made a layer, as (instruction, bytes), the oldest first.
+
+    Exactly `count` steps are yielded. If the history has fewer, the last ones have an empty instruction and 0 bytes.
+    """
     # The engine does not report which steps made a layer, and a layer may have 0 bytes. A step with bytes made one. So
     # did the first steps without bytes whose instruction can make a layer, as many as are still missing.
     empty = count - sum(size > 0 for _, size in history)
@@ -97,7 +112,7 @@ def _layer_steps(history: Sequence[tuple[str, int]], count: int) -> Iterator[tup
 
 
 def _instruction(made_by: str) -> str:
-    """Return a step of a history as the Dockerfile has it.
+    """Return the instruction of a step as the Dockerfile has it. `made_by` is the engine's text for the step.
 
     BuildKit writes `RUN |1 processor=cpu /bin/sh -c x # buildkit`; the legacy builder writes `/bin/sh -c #(nop) CMD x`.
     """
@@ -109,7 +124,10 @@ def _instruction(made_by: str) -> str:
 
 
 def layer_lines(stack: LayerStack) -> Iterator[str]:
-    """Yield the lines of a table for people: megabytes, digest, number of other cells that share it, instruction."""
+    """Yield the lines of a table of an image's layers, for people.
+
+    The columns are megabytes, digest, number of other cells that share the layer, and instruction.
+    """
     yield f"{stack.name} {stack.id.removeprefix('sha256:')[:_DIGEST_WIDTH]}"
     yield f"  {'MB':>8}  {'LAYER':<{_DIGEST_WIDTH}}  {'ALSO IN':<9}  MADE BY"
     for layer in stack.layers:
@@ -124,7 +142,7 @@ def layer_lines(stack: LayerStack) -> Iterator[str]:
 
 
 def layer_facts(stacks: Iterable[LayerStack]) -> list[dict[str, Any]]:
-    """Return the layers of images as JSON values."""
+    """Return the layers of several images as a list of JSON objects, one for each image."""
     return [
         {
             "image": stack.name,

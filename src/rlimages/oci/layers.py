@@ -24,16 +24,18 @@ _OPAQUE_WHITEOUT = ".wh..wh..opq"
 
 @contextmanager
 def open_layer(blob: Blob, chunks: Iterable[bytes], check_stop: Callable[[], None]) -> Iterator[IO[bytes]]:
-    """Yield the unpacked archive of a layer blob. At the end of the block, compare the digest of what was read.
+    """Yield the unpacked tar archive of the layer `blob`, a stream that can be read within the block.
 
     `chunks` are the bytes of the blob as a registry stores them. `check_stop` is called for each chunk and may raise.
-    Raise `RegistryError` if the content is not an archive of the blob's media type, or has another digest.
+    At the end of the block, the rest of `chunks` is read. Raise `RegistryError` then if the bytes do not have the
+    digest of `blob`, or within the block if they are not an archive of its media type.
     """
     from zlib_ng import gzip_ng, zlib_ng
 
     content_hash = hashlib.sha256()
 
     def hashed_chunks() -> Iterator[bytes]:
+        """Yield `chunks`, and add each of them to the digest."""
         for chunk in chunks:
             check_stop()
             content_hash.update(chunk)
@@ -58,15 +60,21 @@ def open_layer(blob: Blob, chunks: Iterable[bytes], check_stop: Callable[[], Non
 
 @dataclass(frozen=True, slots=True)
 class Whiteouts:
-    """The deletions of one or more layers: which paths of the layers below do not exist in the image."""
+    """The deletions of one or more layers: the paths of the layers below that do not exist in the image.
+
+    All paths are without a slash at the beginning.
+    """
 
     paths: set[str] = field(default_factory=set)
-    """Deleted files and folders. All paths are without a slash at the beginning."""
+    """Deleted files, links and folders."""
     opaque_folders: set[str] = field(default_factory=set)
-    """Folders that lose all their contents; an empty string is the root."""
+    """Folders whose contents in the layers below are deleted; an empty string is the root."""
 
     def add(self, path: str) -> bool:
-        """Record the deletion that a layer's entry means. Return False if the entry is an ordinary file or folder."""
+        """Record the deletion, if the entry `path` of a layer is a whiteout, and return True.
+
+        Return False if the entry is an ordinary file, link or folder.
+        """
         folder, name = posixpath.split(path)
         if name == _OPAQUE_WHITEOUT:
             self.opaque_folders.add(folder)
@@ -77,14 +85,14 @@ class Whiteouts:
         return True
 
     def update(self, other: "Whiteouts") -> None:
-        """Add the deletions of another layer."""
+        """Add the deletions of `other`."""
         self.paths.update(other.paths)
         self.opaque_folders.update(other.opaque_folders)
 
     def hides(self, path: str, is_not_folder: Callable[[str], bool]) -> bool:
-        """Return whether a path of a lower layer is deleted, or is below a path that is not a folder any more.
+        """Return True if `path` of a lower layer is deleted, or is below a path that is not a folder any more.
 
-        `is_not_folder` returns whether the upper layers have a file or link at a path.
+        `is_not_folder` returns True for a path at which the upper layers have a file or link.
         """
         folders = tuple(parent_folders(path))
         return (
@@ -95,7 +103,7 @@ class Whiteouts:
 
 
 def layer_entries(archive: tarfile.TarFile, whiteouts: Whiteouts) -> Iterator[tuple[str, tarfile.TarInfo]]:
-    """Yield the path and the entry of each file, folder and link of a layer; add its deletions to `whiteouts`.
+    """Yield (path, entry) of each file, folder and link in `archive`, a layer, and add its deletions to `whiteouts`.
 
     Paths have no slash at the beginning; the root is an empty string.
     """
@@ -107,11 +115,11 @@ def layer_entries(archive: tarfile.TarFile, whiteouts: Whiteouts) -> Iterator[tu
 
 
 def normalize_path(path: str) -> str:
-    """Return a path of an archive without `.`, `..` and slashes at its ends: `./usr/bin/` is `usr/bin`."""
+    """Return `path` of an archive without `.`, `..` and slashes at its ends: `usr/bin` for `./usr/bin/`."""
     return posixpath.normpath("/" + path).strip("/")
 
 
 def parent_folders(path: str) -> Iterator[str]:
-    """Yield the folders above a path, the outermost first: `usr`, `usr/bin`."""
+    """Return the folders above `path`, the outermost first: `usr`, `usr/bin` for `usr/bin/python`."""
     parts = path.split("/")
     return ("/".join(parts[:count]) for count in range(1, len(parts)))

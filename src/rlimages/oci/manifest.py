@@ -1,4 +1,4 @@
-"""Parse and compose OCI and Docker values: references, manifests, indexes and image configurations. No network."""
+"""Parse and compose references, manifests, indexes and image configurations, of OCI and of Docker. No network."""
 
 import hashlib
 import json
@@ -20,8 +20,12 @@ IN_TOTO = "application/vnd.in-toto+json"
 REFERENCE_TYPE = "vnd.docker.reference.type"
 """Annotation in an index that marks the attestations that BuildKit adds to an image."""
 MANIFEST_TYPES = (DOCKER_MANIFEST, OCI_MANIFEST, DOCKER_LIST, OCI_INDEX)
-"""Media types to request. A registry may refuse or convert a manifest whose type is not in the header Accept."""
+"""Media types for the header Accept.
+
+A registry may refuse or convert a manifest whose type the header does not list.
+"""
 INDEX_TYPES = (DOCKER_LIST, OCI_INDEX)
+"""Media types of an index, which lists manifests, for example one for each platform."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,34 +47,39 @@ class Manifest:
     """The exact bytes: the digest depends on white space too."""
     media_type: str
     config: Blob | None
-    """The configuration; its digest is the image's id in a local store. None for an index."""
+    """The image configuration; its digest is the image's id in a local store. None for an index."""
     layers: tuple[Blob, ...] = ()
-    """The oldest first."""
+    """The layers of the image, the oldest first; empty for an index."""
 
     @property
     def digest(self) -> str:
-        """Return `sha256:…` of the content."""
+        """The digest `sha256:…` of `content`, by which a registry stores the manifest."""
         return sha256_digest(self.content)
 
     @property
     def blobs(self) -> tuple[Blob, ...]:
-        """Return the layers, then the configuration, each once. A registry needs them before it takes the manifest."""
+        """The layers, then the configuration, each blob once.
+
+        A registry needs all of them before it accepts the manifest.
+        """
         return tuple({blob.digest: blob for blob in (*self.layers, *((self.config,) if self.config else ()))}.values())
 
     @property
     def image(self) -> str:
-        """Return the id that the image has in a local store; empty for an index."""
+        """The id that the image has in a local store (the digest of its configuration); empty for an index."""
         return self.config.digest if self.config else ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IndexEntry:
-    """One manifest in an index."""
+    """One manifest that an index lists."""
 
     digest: str
+    """Digest (`sha256:…`) of the manifest."""
     platform: str
     """`linux/amd64`; `unknown/unknown` for an attestation; empty if the index gives none."""
     is_attestation: bool
+    """True if the manifest is an attestation that BuildKit added, and not an image."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,15 +92,19 @@ class ImageConfig:
     """Creation date in RFC 3339; empty if it is missing."""
     labels: Mapping[str, str]
     env: tuple[str, ...]
-    """`NAME=value`."""
+    """Environment variables as `NAME=value`."""
     entrypoint: tuple[str, ...]
     user: str
+    """User, or user and group, that containers run as; empty for root."""
     history: tuple[str, ...] = ()
-    """The instruction of each step, with its build arguments; the oldest first."""
+    """The instruction of each step of the build, with its build arguments; the oldest first."""
 
 
 def parse_config(content: bytes, name: str) -> ImageConfig:
-    """Parse an image configuration. Raise `RegistryError` with the image's `name` if it is not one."""
+    """Return the image configuration in the JSON text `content`.
+
+    Raise `RegistryError` if it is not an image configuration; `name` is the image's name in the message.
+    """
     try:
         parsed: dict[str, Any] = json.loads(content)
         config: dict[str, Any] = parsed.get("config") or {}
@@ -110,15 +123,13 @@ def parse_config(content: bytes, name: str) -> ImageConfig:
 
 
 def sha256_digest(content: bytes) -> str:
-    """Return `sha256:…` of some bytes."""
+    """Return the digest of `content`: `sha256:` and its SHA-256 in hexadecimal."""
     return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
 def compose_manifest(config: Blob, layers: Sequence[Blob]) -> Manifest:
-    """Return the manifest of an image, in Docker's format (schema 2).
-
-    Users report that SageMaker rejects indexes and OCI manifests (mlflow/mlflow#13834).
-    """
+    """Return the manifest, in Docker's format (schema 2), of an image with `config` and `layers`, the oldest first."""
+    # Not OCI's format: users report that SageMaker rejects indexes and OCI manifests (mlflow/mlflow#13834).
     content = json.dumps(
         {
             "schemaVersion": 2,
@@ -132,9 +143,10 @@ def compose_manifest(config: Blob, layers: Sequence[Blob]) -> Manifest:
 
 
 def parse_manifest(content: bytes, content_type: str, name: str) -> Manifest:
-    """Parse a manifest or index. Raise `RegistryError` with the image's `name` if it is neither.
+    """Return the manifest or index in the JSON text `content`, a response of a registry.
 
-    `content_type` is the media type in the registry's response. An OCI manifest may lack its own.
+    `content_type` is the media type in the header of the response, for an OCI manifest that does not contain its own.
+    Raise `RegistryError` if the content is no manifest and no index; `name` is the image's name in the message.
     """
     try:
         parsed: dict[str, Any] = json.loads(content)
@@ -152,13 +164,19 @@ def parse_manifest(content: bytes, content_type: str, name: str) -> Manifest:
 
 
 def subject_digest(manifest: Manifest) -> str:
-    """Return the digest of the manifest that this one refers to as its subject; empty if it has none."""
+    """Return the digest of the subject of `manifest`: the manifest that it describes, as a signature or SBOM does.
+
+    Return an empty string if it has no subject.
+    """
     subject = json.loads(manifest.content).get("subject") or {}
     return str(subject.get("digest", "")) if isinstance(subject, dict) else ""
 
 
 def index_entries(index: Manifest, name: str) -> tuple[IndexEntry, ...]:
-    """Return the manifests in an index. Raise `RegistryError` with the index's `name` if it is not one."""
+    """Return the manifests that `index` lists; an empty tuple if it lists none.
+
+    Raise `RegistryError` if its content is not an index; `name` is the name of the index in the message.
+    """
     try:
         return tuple(_index_entry(descriptor) for descriptor in json.loads(index.content).get("manifests", ()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -166,6 +184,7 @@ def index_entries(index: Manifest, name: str) -> tuple[IndexEntry, ...]:
 
 
 def _index_entry(descriptor: dict[str, Any]) -> IndexEntry:
+    """Return the entry of an index for `descriptor`, the JSON object that describes one manifest."""
     platform: dict[str, Any] = descriptor.get("platform") or {}
     return IndexEntry(
         digest=str(descriptor["digest"]),
@@ -175,10 +194,12 @@ def _index_entry(descriptor: dict[str, Any]) -> IndexEntry:
 
 
 def _descriptor(blob: Blob) -> dict[str, Any]:
+    """Return `blob` as the JSON object by which a manifest refers to it."""
     return {"mediaType": blob.media_type, "size": blob.size, "digest": blob.digest}
 
 
 def _parse_blob(descriptor: dict[str, Any]) -> Blob:
+    """Return the blob that `descriptor`, a JSON object in a manifest, refers to."""
     return Blob(media_type=str(descriptor["mediaType"]), digest=str(descriptor["digest"]), size=int(descriptor["size"]))
 
 
@@ -187,10 +208,10 @@ class PackedContent(Protocol):
 
     @property
     def manifest(self) -> Manifest:
-        """Return the manifest."""
+        """The manifest, which lists all blobs of the image."""
 
     def chunks(self, blob: Blob) -> Iterator[bytes]:
-        """Yield the content of one blob of the manifest."""
+        """Yield the bytes of `blob`, which is one of the manifest's blobs, in chunks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -198,14 +219,16 @@ class Reference:
     """The parts of an image reference, `host[:port]/repository:tag` or `host[:port]/repository@sha256:…`."""
 
     host: str
+    """Host of the registry, with its port if the reference gives one."""
     repository: str
     tag_or_digest: str
+    """The digest (`sha256:…`) if the reference has one, else the tag."""
 
 
 def parse_reference(text: str) -> Reference:
-    """Split an image reference. The default tag is `latest`. Raise `RegistryError` if it names no registry.
+    """Return the parts of the image reference `text`. The default tag is `latest`.
 
-    Docker would take `team/image` from Docker Hub; here a reference without a registry is an error.
+    Raise `RegistryError` if it names no registry. (Docker would look for `team/image` in Docker Hub.)
     """
     host, slash, rest = text.partition("/")
     # The rule by which Docker tells a host from the first part of a repository's name.
