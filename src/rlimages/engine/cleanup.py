@@ -20,7 +20,7 @@ _ENGINE_HOME = "/var/lib/rlimages"
 
 
 def remove_orphans(client: "DockerClient") -> Iterator[str]:
-    """Remove the containers, networks and volumes whose label names a process that no longer runs.
+    """Remove the containers, networks and volumes whose label names a process of this machine that no longer runs.
 
     Yield one line for each that was removed, for people. Objects that cannot be removed are left out.
     """

@@ -56,7 +56,7 @@ def run_confined(
 ) -> ContainerRun:
     """Run the program `argv` in a new container of `image` without network, and append its output to `log`.
 
-    The image's own entrypoint gets `argv` as its arguments. `folder` is mounted read-only at /checks. The container has
+    The image's own entrypoint starts the program. `folder` is mounted read-only at /checks. The container has
     `labels`, and is always removed at the end. It is killed if it needs more than `memory` bytes, after `timeout`
     seconds, or when `stop` is set. If it cannot be created or started, the result has the exit code 125 and the
     engine's message; no error of the engine is raised.

@@ -64,7 +64,10 @@ class DockerEngine:
         return self._connection
 
     def labels(self) -> Mapping[str, str]:
-        """Return the labels of all containers that this run creates: later runs find those that it left behind by them."""
+        """Return the labels of the containers and networks that this run creates.
+
+        If the run is killed, a later run finds by them what it left behind.
+        """
         return {RUN_LABEL: self._run, PROCESS_LABEL: self._process}
 
     def close(self) -> None:
@@ -177,7 +180,7 @@ class DockerEngine:
             return read_stored_image(self.client(), reference)
 
     def remove_image(self, reference: str) -> None:
-        """Remove the name `reference` from its local image, and the image if it was the last name. Errors are ignored."""
+        """Remove the name `reference` from its local image, and the image with its last name. Ignore errors."""
         with suppress(*engine_errors()):  # already removed, or in use by a container or another image
             self.client().api.remove_image(reference)
 
@@ -200,14 +203,20 @@ class DockerEngine:
             yield from self.client().images.get(image).save(chunk_size=_SAVE_CHUNK)
 
     def remove_orphans(self) -> tuple[str, ...]:
-        """Remove containers, networks and volumes of runs whose process no longer runs; return one line for each removed."""
+        """Remove the containers, networks and volumes that runs of this machine left behind when their process died.
+
+        Return one line for each that was removed, for people.
+        """
         if has_label(PROCESS_LABEL, os.environ) is False:
             return ()
         with translating_errors():
             return tuple(remove_orphans(self.client()))
 
     def remove_dangling(self, images: Collection[str]) -> tuple[str, ...]:
-        """Remove the images of `images` (ids) that belong to a cell and have no name; return one line for each removed."""
+        """Remove the images of `images` (ids) that have the label of a cell and no name.
+
+        Return one line for each that was removed, for people. Images in use are kept.
+        """
         dangling = list_images(os.environ, label=CELL_LABEL, dangling="true") if images else []
         if dangling is not None and not any(image["Id"] in images for image in dangling):
             return ()
@@ -220,7 +229,7 @@ class DockerEngine:
             return data_folder(self.client(), os.environ)
 
     def prune_build_cache(self, size: int) -> tuple[str, ...]:
-        """Remove `size` bytes of build cache, the oldest first; return the lines to print: one, or none if nothing is removed.
+        """Remove `size` bytes of build cache, the oldest first; return one line for people if anything was removed.
 
         Nothing is removed from an engine that `scripts/engine` did not start.
         """

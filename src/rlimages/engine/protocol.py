@@ -154,9 +154,9 @@ class InspectedImage:
 
 
 class Engine(Protocol):
-    """The interface of the container engine, with the operations of builds and checks. Tests implement it without Docker.
+    """The interface of the container engine, with the operations of builds and checks.
 
-    The local store is the set of images that the engine has.
+    The local store is the set of images that the engine has. Tests implement the interface without Docker.
     """
 
     def version(self) -> str:
@@ -191,14 +191,20 @@ class Engine(Protocol):
         """Yield the local image `image` (name or id) in pieces, as the archive that `docker image save` writes."""
 
     def remove_orphans(self) -> tuple[str, ...]:
-        """Remove containers, networks and volumes of runs whose process no longer runs; return one line for each removed."""
+        """Remove the containers, networks and volumes that runs of this machine left behind when their process died.
+
+        Return one line for each that was removed, for people.
+        """
 
     def remove_dangling(self, images: Collection[str]) -> tuple[str, ...]:
-        """Remove the images of `images` (ids) that belong to a cell and have no name; return one line for each removed."""
+        """Remove the images of `images` (ids) that have the label of a cell and no name.
+
+        Return one line for each that was removed, for people. Images in use are kept.
+        """
 
 
 class ImageStore(Protocol):
-    """The interface of the container engine, with the operations of acceptance checks. They read images and run none."""
+    """The interface of the container engine, with the operations of acceptance checks. They only read images."""
 
     def inspect(self, reference: str) -> InspectedImage | None:
         """Return the image of the local store with this name or id; None if there is none."""
