@@ -1,6 +1,7 @@
-"""Get base images: from the local store, by a pull, or bootstrapped from the distribution's packages.
+"""Make base images available in the local store (the engine's images): by a pull, or by bootstrapping.
 
-Bootstrapping makes `debian:<suite>-slim` on a machine that reaches a Debian mirror but no registry.
+Bootstrapping makes `debian:<suite>-slim` from Debian packages, on a machine that reaches a Debian mirror but no
+registry.
 """
 
 import fcntl
@@ -22,7 +23,7 @@ Origin = Literal["present", "pulled", "bootstrapped", "unavailable"]
 PULL_SECONDS = 60
 """Time limit of a pull that bootstrapping can replace; a slim image is about 30 MB to download."""
 EXCLUDED = ("doc", "groff", "info", "lintian", "linda", "locale", "man")
-"""Folders of /usr/share that the published slim images leave out, except for the copyright files."""
+"""Folders of /usr/share that the published slim images leave out, except for the copyright files in `doc`."""
 APT_OPTIONS = (
     'Acquire::Languages "none"',
     'Acquire::GzipIndexes "true"',
@@ -40,23 +41,32 @@ HOOKS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BaseResult:
-    """The result for one base image: how it got into the local store, or why it did not."""
+    """The result of making one base image available: how it got into the local store, or why it did not."""
 
     reference: str
+    """Reference of the base image."""
     origin: Origin
+    """How the image got into the local store; `unavailable` if it is not there."""
     seconds: float
+    """Time that it took, including the wait for another process that fetched the image too."""
     detail: str
+    """Id of an image that was present, the command or mirror that it came from, or why it is unavailable."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mirror:
-    """The addresses from which this machine's apt gets Debian; None for security if there is no such archive."""
+    """The addresses from which this machine's apt gets Debian packages."""
 
     archive: str
+    """URL of the Debian archive."""
     security: str | None
+    """URL of the archive with security updates; None if apt has none."""
 
     def pockets(self, suite: str) -> tuple[tuple[str, str], ...]:
-        """Return the (address, suite) pairs of a release and its updates. A mirror may serve only some of them."""
+        """Return the (URL, pocket) pairs of the release `suite`, its updates and its security updates.
+
+        A pocket is a suite such as bookworm, bookworm-updates or bookworm-security. A mirror may serve only some.
+        """
         pairs = [(self.archive, suite), (self.archive, f"{suite}-updates")]
         if self.security is not None:
             pairs.append((self.security, f"{suite}-security"))
@@ -64,18 +74,21 @@ class Mirror:
 
 
 def slim_suite(reference: str) -> str | None:
-    """Return the suite of `debian:<suite>-slim`; None for any other reference, which can't be bootstrapped."""
+    """Return the suite, such as `bookworm`, if `reference` is `debian:<suite>-slim`.
+
+    Return None for any other reference: only slim images can be bootstrapped.
+    """
     match = re.fullmatch(r"debian:([a-z]+)-slim", reference)
     return match and match[1]
 
 
 def mirror_argv() -> list[str]:
-    """Return the command that prints apt's Debian archives, one `codename address` per line."""
+    """Return the command (program and arguments) that prints apt's Debian archives, one `codename URL` per line."""
     return ["apt-get", "indextargets", "--format", "$(CODENAME) $(REPO_URI)", "Created-By: Packages", "Origin: Debian"]
 
 
 def parse_mirror(listing: str) -> Mirror | None:
-    """Parse the output of `mirror_argv`. Return None if apt has no Debian archive."""
+    """Parse `listing`, the output of the command of `mirror_argv`. Return None if it has no Debian archive."""
     pairs = re.findall(r"^(\S+) (\S+://\S+)$", listing, re.MULTILINE)
     archives = [uri.rstrip("/") for codename, uri in pairs if not codename.endswith("-security")]
     security = [uri.rstrip("/") for codename, uri in pairs if codename.endswith("-security")]
@@ -83,9 +96,9 @@ def parse_mirror(listing: str) -> Mirror | None:
 
 
 def release_epoch(release: str) -> int:
-    """Return when a suite was published, in seconds since 1970, from the text of its InRelease file.
+    """Return the date of a suite in seconds since 1970. `release` is the text of the suite's InRelease file.
 
-    Raises `ToolError` if the text has no date.
+    Raises `ToolError` if the text has no line `Date:`.
     """
     from email.utils import parsedate_to_datetime
 
@@ -96,9 +109,10 @@ def release_epoch(release: str) -> int:
 
 
 def mmdebstrap_argv(suite: str, pockets: Sequence[tuple[str, str]], epoch: int, tar: Path) -> list[str]:
-    """Return the command that writes the root file system of `debian:<suite>-slim` to `tar`.
+    """Return the command that writes the root file system of `debian:<suite>-slim` to the archive `tar`.
 
-    No file in it is younger than `epoch`, so that every run writes the same bytes until the mirror changes.
+    Packages come from `pockets`, pairs of a mirror's URL and a suite. No file is younger than `epoch` (seconds since
+    1970), so that every run writes identical bytes until the mirror changes.
     """
     excludes = [f"path-exclude=/usr/share/{name}/*" for name in EXCLUDED]
     return [
@@ -118,7 +132,11 @@ def mmdebstrap_argv(suite: str, pockets: Sequence[tuple[str, str]], epoch: int, 
 
 
 def import_argv(reference: str, tar: Path, docker: Sequence[str]) -> list[str]:
-    """Return the command that imports a root file system as an image, with the settings of the published one."""
+    """Return the command that imports the root file system in the archive `tar` as the local image `reference`.
+
+    The image gets the PATH and the command of Debian's published images. `docker` is the Docker command with its
+    global options.
+    """
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     changes = (f"ENV PATH={path}", 'CMD ["bash"]')
     options = [word for change in changes for word in ("--change", change)]
@@ -126,10 +144,11 @@ def import_argv(reference: str, tar: Path, docker: Sequence[str]) -> list[str]:
 
 
 def ensure_base(reference: str, docker: Sequence[str] = ("docker",)) -> BaseResult:
-    """Make sure that a base image is in the local store: pull it if it is missing, or bootstrap it under the same name.
+    """Make sure that the base image `reference` is in the local store: pull it if it is missing, else bootstrap it.
 
-    If two processes ask for the same image at once, the second waits for the first. An image that is not available is a
-    result. Raises `ToolError` if a program is missing or fails.
+    `docker` is the Docker command with its global options. If two processes ask for one image, the second waits for
+    the first. If the image is not available, the result says so, and nothing is raised. Raises `ToolError` if a
+    program is missing, or if one other than `docker pull` and the download of a mirror's InRelease file fails.
     """
     started = time.monotonic()
     with _reference_lock(reference):
@@ -138,6 +157,7 @@ def ensure_base(reference: str, docker: Sequence[str] = ("docker",)) -> BaseResu
 
 
 def _obtain(reference: str, docker: Sequence[str]) -> tuple[Origin, str]:
+    """Find, pull or bootstrap the image `reference`. Return the origin and the detail of its `BaseResult`."""
     suite = slim_suite(reference)
     image = re.search(
         r"^sha256:\S+$", _output([*docker, "image", "ls", "--no-trunc", "--quiet", reference]), re.MULTILINE
@@ -153,7 +173,10 @@ def _obtain(reference: str, docker: Sequence[str]) -> tuple[Origin, str]:
 
 
 def _pull(reference: str, docker: Sequence[str], seconds: float | None) -> str | None:
-    """Pull an image. Return the reason if that fails, else None."""
+    """Pull the image `reference` in at most `seconds` (None: no limit).
+
+    Return None if that succeeds, else the reason.
+    """
     lines: list[str] = []
     pull = run_program([*docker, "pull", "--quiet", reference], on_line=lines.append, timeout=seconds)
     if pull.timed_out:
@@ -162,6 +185,10 @@ def _pull(reference: str, docker: Sequence[str], seconds: float | None) -> str |
 
 
 def _bootstrap(reference: str, suite: str, docker: Sequence[str]) -> tuple[Origin, str]:
+    """Make the local image `reference` from the Debian packages of `suite`.
+
+    Return the origin and the detail of its `BaseResult`; the origin is `unavailable` if no mirror serves the suite.
+    """
     _install_mmdebstrap()
     mirror = parse_mirror(_output(mirror_argv()))
     if mirror is None:
@@ -180,7 +207,10 @@ def _bootstrap(reference: str, suite: str, docker: Sequence[str]) -> tuple[Origi
 
 
 def _read_release_file(uri: str, pocket: str, folder: Path) -> str | None:
-    """Download the InRelease file of a suite with apt's own settings. Return None if the mirror has none."""
+    """Download the InRelease file of the suite `pocket` from the mirror `uri` into `folder`, with apt's settings.
+
+    Return the text of the file; None if the download fails, usually because the mirror does not serve the suite.
+    """
     target = folder / pocket
     # As root: apt's own user can't write into a temporary folder of this process.
     apt = ["/usr/lib/apt/apt-helper", "-o", "APT::Sandbox::User=root"]
@@ -189,7 +219,10 @@ def _read_release_file(uri: str, pocket: str, folder: Path) -> str | None:
 
 
 def _install_mmdebstrap() -> None:
-    """Install mmdebstrap with apt if it is missing. Raises `ToolError` if this process is not root."""
+    """Install mmdebstrap with apt if it is missing.
+
+    Raises `ToolError` if it is missing and this process is not root, or if apt fails.
+    """
     if shutil.which("mmdebstrap") is not None:
         return
     if os.geteuid() != 0:
@@ -201,7 +234,7 @@ def _install_mmdebstrap() -> None:
 
 @contextmanager
 def _reference_lock(reference: str) -> Iterator[None]:
-    """Hold a lock file for one reference while the context is open; other processes wait for it."""
+    """Lock a temporary file for `reference` while the context is open; other processes of this user wait for it."""
     name = re.sub(r"[^A-Za-z0-9.-]", "_", reference)
     lock = Path(tempfile.gettempdir()) / f"rlimages-{os.getuid()}-{name}.lock"
     with lock.open("w") as file:
@@ -210,7 +243,7 @@ def _reference_lock(reference: str) -> Iterator[None]:
 
 
 def _output(argv: Sequence[str]) -> str:
-    """Return the output of a program. Raises `ToolError` if it fails."""
+    """Run the command `argv` and return its output. Raises `ToolError` if it fails."""
     lines: list[str] = []
     process = run_program(argv, on_line=lines.append)
     if not process.passed:
@@ -220,6 +253,9 @@ def _output(argv: Sequence[str]) -> str:
 
 
 def _last_lines(output: Sequence[str]) -> str:
-    """Return the last three lines of a program's output: the reason is seldom in the very last one."""
+    """Return the last three lines of a program's `output` that are not empty, joined by `; `.
+
+    Three, because the reason for a failure is seldom in the very last line.
+    """
     lines = [line.strip() for line in output if line.strip()]
     return "; ".join(lines[-3:]) or "it printed nothing"

@@ -1,4 +1,4 @@
-"""Build one cell, and try again if the failure may be transient."""
+"""Build the image of one cell, and try again if the build failed for a transient reason such as a network error."""
 
 import time
 from collections.abc import Callable
@@ -26,9 +26,11 @@ def build_cell(
     on_progress: Callable[[str], None] = lambda _detail: None,
     first_wait: float = FIRST_WAIT,
 ) -> BuildResult:
-    """Build the image of one cell with `root` as build context, and return the result. A failed build is a result.
+    """Build the image of the cell of `step` with `engine`, and return the result. A failed build is not raised.
 
-    A build that fails for a transient reason is tried again. The log of all attempts is `folder/build.log`.
+    `root` is the project folder and the build context. A build that fails for a transient reason is tried again, at
+    most `ATTEMPTS` times in all, the second time after `first_wait` seconds, unless `stop` is set. The log of all
+    attempts is `folder/build.log`. `on_progress` is called with each Dockerfile step that starts and each wait.
     """
     started = time.monotonic()
     log = folder / "build.log"

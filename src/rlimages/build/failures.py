@@ -1,4 +1,4 @@
-"""Classify a failed build by the lines of its log, and decide whether a retry may help."""
+"""Classify a failed build by the lines of its log, and decide whether another attempt may succeed."""
 
 import re
 from dataclasses import dataclass
@@ -8,20 +8,25 @@ from rlimages.plan.results import Failure, FailureKind
 EVIDENCE_LINES = 5
 """Maximum number of log lines in a failure report; the log file has all of them."""
 _MAX_WIDTH = 500
-"""Longer lines are shortened in the middle: some tools print a whole command line before they say how it ended."""
+"""Maximum number of characters of a line in a failure report; longer lines lose their middle.
+
+Some tools print a whole command line before the error, so both ends of a line matter.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class FailurePattern:
-    """A regular expression that is found in a line of the log of one kind of failure."""
+    """A regular expression that shows the kind of a failure if it is found in a line of the build log."""
 
     kind: FailureKind
     pattern: re.Pattern[str]
+    """Searched in each line of the log, without regard to case."""
     transient: bool
-    """True if the same build may pass at the next attempt."""
+    """True if the build may pass at the next attempt."""
 
 
 def _patterns(kind: FailureKind, *patterns: str, transient: bool = False) -> tuple[FailurePattern, ...]:
+    """Compile the regular expressions `patterns`, which all show a failure of `kind`."""
     return tuple(FailurePattern(kind, re.compile(pattern, re.IGNORECASE), transient) for pattern in patterns)
 
 
@@ -164,21 +169,23 @@ FAILURE_PATTERNS: tuple[FailurePattern, ...] = (
         r"^(E +)?AssertionError\b",  # the check programs of this project
     ),
 )
-"""The kinds in order of precedence: the cause before its effects. A full disk, for example, also breaks the compiler.
+"""All patterns. Kinds come in order of precedence, a cause before its effects: a full disk also breaks the compiler.
 
 Examples of real logs for each kind are in `test/unit/build/test_failures.py`.
 """
 _RECOVERED = re.compile(r"^(WARNING: (Retrying|Connection timed out)|W: |Ign:|warning: spurious)")
-"""Warnings about a problem that the tool then got over. They count only if no other line explains the failure."""
+"""Pattern of warnings after which a tool went on. They count only if no other line explains the failure."""
 _EMPTY_INDEX = "(from versions: none)"
+"""The end of pip's error if an index has no version of a package, or could not be reached."""
 _LAST = re.compile(r"did not complete successfully|^ERROR: failed to (solve|build)|^error: ", re.IGNORECASE)
-"""A line that says how the build ended."""
+"""Pattern of the line in which the builder reports how the build ended."""
 
 
 def diagnose_failure(text: str, *, timed_out: bool = False, cancelled: bool = False, attempts: int = 1) -> Failure:
-    """Classify the failed build whose log is `text`, with the lines that show the cause.
+    """Return the class of a failed build, and the lines that show the cause. `text` is the output of its failed steps.
 
-    A build that the user cancelled or that ran into its time limit is classified without its log.
+    With `cancelled` (by the user) or `timed_out` (by the time limit), the class does not depend on `text`. `attempts`
+    is the number of attempts so far, and becomes the field of this name. The class is UNKNOWN if no pattern matches.
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if cancelled:
@@ -197,7 +204,10 @@ def diagnose_failure(text: str, *, timed_out: bool = False, cancelled: bool = Fa
 
 
 def is_transient(failure: Failure) -> bool:
-    """Return whether a retry may help: some line of evidence shows a transient cause, and none a permanent one."""
+    """Return True if another attempt may succeed.
+
+    That is so if at least one evidence line of `failure` shows a transient cause and none shows a permanent one.
+    """
     patterns = [pattern for pattern in FAILURE_PATTERNS if pattern.kind is failure.kind]
     causes = [
         next((pattern.transient for pattern in patterns if pattern.pattern.search(line)), None)
@@ -207,7 +217,10 @@ def is_transient(failure: Failure) -> bool:
 
 
 def _first_match(lines: list[str]) -> tuple[FailureKind | None, list[str]]:
-    """Return the first kind, in order of precedence, that any line shows, and the lines that show it."""
+    """Return the first kind, in order of precedence, whose patterns match one of `lines`, and all lines that match.
+
+    Return (None, empty list) if no pattern matches.
+    """
     for kind in dict.fromkeys(pattern.kind for pattern in FAILURE_PATTERNS):
         patterns = [pattern for pattern in FAILURE_PATTERNS if pattern.kind is kind]
         matches = [line for line in lines if any(pattern.pattern.search(line) for pattern in patterns)]
@@ -217,7 +230,10 @@ def _first_match(lines: list[str]) -> tuple[FailureKind | None, list[str]]:
 
 
 def _evidence(matches: list[str], lines: list[str]) -> tuple[str, ...]:
-    """Return the first matching lines, without repetition, and the line that says how the build ended."""
+    """Return the lines to show for a failure: the first of `matches`, and the line of `lines` that ends the build.
+
+    There are at most `EVIDENCE_LINES`, each one once and shortened.
+    """
     shown = list(dict.fromkeys(matches))
     last = next((line for line in reversed(lines) if _LAST.search(line)), None)
     if last is None or last in shown[:EVIDENCE_LINES]:
@@ -226,6 +242,6 @@ def _evidence(matches: list[str], lines: list[str]) -> tuple[str, ...]:
 
 
 def _shorten(lines: list[str]) -> tuple[str, ...]:
-    """Return the lines, long ones without their middle."""
+    """Return `lines`; of lines longer than `_MAX_WIDTH` characters, the middle is replaced by an ellipsis."""
     half = _MAX_WIDTH // 2
     return tuple(line if len(line) <= _MAX_WIDTH else f"{line[:half]} … {line[-half:]}" for line in lines)

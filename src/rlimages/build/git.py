@@ -10,9 +10,10 @@ from rlimages.system.process import run_program
 
 
 def export_commit(root: Path, commit: str, folder: Path) -> Path:
-    """Write the files of a commit into `folder`, and return the path there that corresponds to `root`.
+    """Write all files of `commit` into `folder`, and return the exported project folder, which corresponds to `root`.
 
-    The checkout is not changed. Raises `UsageError` if `root` is in no git repository, or the commit does not exist.
+    `root` is the project folder in the checkout, which is not changed. Raises `UsageError` if `root` is not in a git
+    repository or `commit` does not exist there.
     """
     top = Path(_git(root, "rev-parse", "--show-toplevel", problem="this needs the project's git repository"))
     _git(root, "rev-parse", "--verify", f"{commit}^{{commit}}", problem=f"there is no commit '{commit}' here")
@@ -27,10 +28,10 @@ def export_commit(root: Path, commit: str, folder: Path) -> Path:
 
 
 def revision_labels(root: Path) -> Mapping[str, str]:
-    """Return the label with the commit of the checkout at `root`.
+    """Return a mapping from the name of the revision label to the current commit of the checkout at `root`.
 
-    It is empty if files below `root` differ from the commit, which then does not describe them, and if `root` is in no
-    git repository or git is not installed.
+    The mapping is empty if files below `root` differ from the commit, which then does not describe them, if `root` is
+    not in a git repository, or if git is not installed.
     """
     try:
         head: list[str] = []
@@ -44,7 +45,10 @@ def revision_labels(root: Path) -> Mapping[str, str]:
 
 
 def _git(root: Path, *arguments: str, problem: str) -> str:
-    """Return the output of a git command. Raises `UsageError` with `problem` and git's last line if it fails."""
+    """Run git with `arguments` in the folder `root`, and return its output.
+
+    Raises `UsageError` with `problem` and git's last line if it fails, and `ToolError` if git is not installed.
+    """
     lines: list[str] = []
     if not run_program(["git", *arguments], on_line=lines.append, cwd=root, remedy="install git").passed:
         raise UsageError(f"{problem}: {lines[-1] if lines else 'git printed nothing'}")

@@ -1,6 +1,6 @@
-"""Pass this machine's certificates, pip configuration and wheels to builds, without a trace in the image.
+"""Pass this machine's certificates, pip configuration and wheels to builds without leaving them in the image.
 
-Each cell gets a folder that its build mounts as the named context `buildhost`. Nothing of it becomes part of a layer.
+Each cell gets a folder that its build mounts as the named context `buildhost`. No file of it becomes part of a layer.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from rlimages.project.pip_config import PipSettings, configuration_files, local_
 from rlimages.system.files import read_text, write_text
 
 TOOLS = ("pip", "setuptools", "uv", "wheel")
-"""The packages that install the others. No lock names them."""
+"""Packages that install the others. They are passed to builds by name, because no lock names them."""
 _PIN = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(\[[^]]*\])?==(?P<version>[^\s;\\]+)")
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 _LINK = re.compile(r"""<a\s[^>]*?href\s*=\s*["']([^"']+)["']""", re.IGNORECASE)
@@ -34,25 +34,26 @@ _LINK = re.compile(r"""<a\s[^>]*?href\s*=\s*["']([^"']+)["']""", re.IGNORECASE)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HostContexts:
-    """The folders with this machine's files, one for each cell.
+    """The folders with this machine's files for builds, one for each cell.
 
-    A folder shared by all cells would change with the wheels of any cell, and the builder's cache with it.
+    Cells do not share a folder: it would change with the wheels of any cell, and invalidate the builder's cache of all.
     """
 
     folders: Mapping[str, Path]
-    """By cell id; a cell for which this machine has no files is missing."""
+    """Cell id -> folder; a cell for which this machine has no files is missing."""
     notes: tuple[str, ...]
-    """Sentences that say what builds get from this machine, without credentials."""
+    """Sentences for people about what builds get from this machine, without credentials."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pin:
-    """An exact version in a lock."""
+    """A distribution with an exact version in a lock."""
 
     name: str
+    """Canonical name of the distribution."""
     version: Version
     hashes: frozenset[str]
-    """SHA-256 in hexadecimal; empty if the lock has no hashes."""
+    """SHA-256 of the accepted files in hexadecimal; empty if the lock has no hashes."""
 
 
 def prepare_contexts(
@@ -64,11 +65,13 @@ def prepare_contexts(
     wheels: Sequence[Path] = (),
     config_files: Sequence[Path] | None = None,
 ) -> HostContexts:
-    """Write one folder below `folder` for each cell of `locks` (cell id -> text of its lock), and return them.
+    """Write this machine's files for each cell of `locks` (cell id -> text of its lock) into `folder/<cell id>`.
 
-    A folder gets only the wheels and source packages that the lock names by version and hash. They come from `wheels`,
-    the find-links folders of this machine's pip configuration and its `file:` indexes. `config_files` replaces the
-    files of that configuration. Files that a folder has from an earlier run and does not need now are removed.
+    Return the folders, and notes about their content. A folder gets pip's configuration, the certificates, and the
+    wheels and source packages that the lock names by version and hash. They come from the folders `wheels`, the
+    find-links folders of this machine's pip configuration and its `file:` indexes. That configuration is found with
+    the variables `environ` and the user's folder `home`, or read from `config_files` if they are given. Files of an
+    earlier run that a folder does not need now are removed.
     """
     files = configuration_files(environ, home) if config_files is None else config_files
     settings = read_pip_settings(environ, files)
@@ -92,7 +95,7 @@ def prepare_contexts(
 
 
 def parse_pins(lock: str) -> tuple[Pin, ...]:
-    """Return the exact pins (`name==version`) of a lock with their hashes. All other lines are ignored."""
+    """Return the exact pins (`name==version`) in the text `lock`, with their hashes. All other lines are ignored."""
     pins: list[Pin] = []
     for line in lock.replace("\\\n", " ").splitlines():
         match = _PIN.match(line.strip())
@@ -107,7 +110,10 @@ def parse_pins(lock: str) -> tuple[Pin, ...]:
 
 
 def pip_conf(settings: PipSettings) -> str:
-    """Return the text of a `pip.conf` for builds. It has only remote addresses: local folders are passed as wheels."""
+    """Return the text of a `pip.conf` for builds, with the http(s) addresses of `settings`; empty if there are none.
+
+    Local folders are left out, because their files are passed to builds as wheels.
+    """
     remote = {
         "index-url": [settings.index_url or ""],
         "extra-index-url": list(settings.extra_index_urls),
@@ -122,14 +128,17 @@ def pip_conf(settings: PipSettings) -> str:
 
 
 def without_credentials(url: str) -> str:
-    """Return an address that may be printed: `***` in place of user and password, and no query."""
+    """Return `url` as it may be printed: with `***` in place of user and password, and without query."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit((parts.scheme, host if host == parts.netloc else f"***@{host}", parts.path, "", ""))
 
 
 def _matching_files(pin: Pin, files: Iterable[tuple[Path, str]]) -> Iterator[Path]:
-    """Yield the files of a pin's version that have one of its hashes."""
+    """Yield the paths of `files` that have the name and version of `pin` and, if it has hashes, one of them.
+
+    `files` has pairs of a path and its SHA-256, or an empty string if the digest is not known yet.
+    """
     for path, digest in files:
         same_version = _name_and_version(path) == (pin.name, pin.version)
         if same_version and (not pin.hashes or (digest or _sha256(path)) in pin.hashes):
@@ -137,11 +146,15 @@ def _matching_files(pin: Pin, files: Iterable[tuple[Path, str]]) -> Iterator[Pat
 
 
 def _only_wheels(files: Iterable[tuple[Path, str]]) -> Iterator[Path]:
+    """Yield the paths of `files`, pairs of a path and its SHA-256, that are wheels."""
     return (path for path, _ in files if path.suffix == ".whl")
 
 
 def _available_files(name: str, folders: Sequence[Path], indexes: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    """Yield this machine's files of one distribution, each with its SHA-256 if the index names it, else with ''."""
+    """Yield the wheels and source packages of the distribution `name` on this machine, as (path, SHA-256) pairs.
+
+    They are in `folders` and in the local package indexes `indexes`. The SHA-256 is empty unless an index names it.
+    """
     for folder in folders:
         yield from ((path, "") for path in _files_by_name(folder).get(name, ()))
     for index in indexes:
@@ -158,7 +171,10 @@ def _available_files(name: str, folders: Sequence[Path], indexes: Sequence[Path]
 
 @cache
 def _files_by_name(folder: Path) -> Mapping[str, tuple[Path, ...]]:
-    """Return the wheels and source packages of a folder by canonical name of the distribution."""
+    """Return canonical name of a distribution -> its wheels and source packages in `folder`, sorted by file name.
+
+    The mapping is empty if there is no such folder.
+    """
     files: dict[str, tuple[Path, ...]] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         parsed = _name_and_version(path)
@@ -168,7 +184,7 @@ def _files_by_name(folder: Path) -> Mapping[str, tuple[Path, ...]]:
 
 
 def _name_and_version(path: Path) -> tuple[str, Version] | None:
-    """Return name and version of a wheel or source package; None for any other file."""
+    """Return canonical name and version of the wheel or source package `path`; None for any other file."""
     try:
         if path.suffix == ".whl":
             return parse_wheel_filename(path.name)[:2]
@@ -186,7 +202,11 @@ def _sha256(path: Path) -> str:
 
 
 def _write_folder(folder: Path, settings: PipSettings, files: Mapping[str, Path]) -> bool:
-    """Bring the folder of one cell up to date. Return False if there is nothing in it."""
+    """Write the pip configuration and certificates of `settings` and the packages `files` into a cell's `folder`.
+
+    `files` maps file names to paths. All other packages in the folder are removed. Return False if `folder` has no
+    files then.
+    """
     wheels = folder / "wheels"
     wheels.mkdir(parents=True, exist_ok=True)
     for old in wheels.iterdir():
@@ -209,7 +229,10 @@ def _write_folder(folder: Path, settings: PipSettings, files: Mapping[str, Path]
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source`, by a hard link if possible: wheels can have hundreds of megabytes."""
+    """Make `target` a hard link to `source`, or a copy where that is not possible.
+
+    Links save time and disk: wheels can have hundreds of megabytes. A `target` that is up to date is left alone.
+    """
     if target.exists() and (target.samefile(source) or _size_and_time(target) == _size_and_time(source)):
         return
     part = target.with_name(f".{target.name}.{os.getpid()}")
@@ -222,11 +245,13 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:
+    """Return the size of the file `path` in bytes, and its modification time in nanoseconds."""
     status = path.stat()
     return status.st_size, status.st_mtime_ns
 
 
 def _notes(settings: PipSettings, files: set[Path]) -> Iterator[str]:
+    """Yield sentences about what builds get: certificates and indexes of `settings`, and the packages `files`."""
     if settings.certificates:
         yield f"builds trust the certificates of {settings.certificates}"
     addresses = [*filter(None, [settings.index_url]), *settings.extra_index_urls]

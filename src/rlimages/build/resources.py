@@ -1,4 +1,4 @@
-"""Start builds and checks only if the memory and disk that they are expected to need are free."""
+"""Make builds and checks wait until the memory and disk that they are expected to need are free."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,53 +11,58 @@ from rlimages.system.process import Stop
 from rlimages.system.units import format_size
 
 MEMORY_PER_BUILD = 3 * 2**30
-"""Peak memory in bytes of a build: installing a deep learning framework, or compiling with one job."""
+"""Expected peak memory of a build in bytes: installing a deep learning framework, or compiling with one job."""
 MEMORY_PER_CHECK = 2 * 2**30
-"""Peak memory in bytes of a check: training with Ray."""
+"""Expected peak memory of an image's checks in bytes: training with Ray."""
 UNKNOWN_IMAGE = 4 * 10**9
 """Bytes of disk reserved for a build if no size of its cell is known."""
 GROWTH = 3
-"""Disk that a cold build adds to the engine's data, as a multiple of the image size; see docs/building.md, "Disk"."""
+"""Disk that a build without cache adds to the engine's data, as a multiple of the image's unpacked size.
+
+Measured were 2.7 and 2.9; see docs/building.md, "Disk".
+"""
 MOST_JOBS = 4
-"""Maximum default number of cells that run at once."""
+"""Maximum number of cells that are built or checked at the same time if the user gives no number (`--jobs`)."""
 _POLL_SECONDS = 0.2
-"""Time between two checks of `stop`."""
+"""Longest time between two looks at `stop` and at the free disk while a build or check waits."""
 Cleanup = Callable[[int], Iterable[str]]
-"""Tries to free that many bytes of disk. Returns one sentence for each thing that it removed."""
+"""A function that tries to free the given number of bytes of disk. It returns a sentence for each removed object."""
 
 
 class DiskFullError(FactoryError):
-    """Too little disk is free for a build, and no other build is running whose end could free some."""
+    """Too little disk is free for a build, and waiting cannot help, because no other build is running."""
 
 
 def expected_disk(size: int | None) -> int:
-    """Return the bytes of disk that a build needs, from the unpacked size of its image (None if unknown)."""
+    """Return the bytes of disk that a build needs. `size` is the expected unpacked size of its image; None if unknown."""
     return UNKNOWN_IMAGE if size is None else size * GROWTH
 
 
 def default_jobs(*, cores: int, memory: int) -> int:
-    """Return how many cells run at once by default: at most four, one per core, and as many as `memory` (bytes) allows.
+    """Return how many cells are built or checked at the same time by default, at least 1.
 
-    Memory is counted per check. Builds need more; `ResourceBudget` makes them wait when they run.
+    The number is limited by `MOST_JOBS`, by `cores`, and by how often `MEMORY_PER_CHECK` fits into `memory` (bytes).
+    Builds need more memory than checks; `ResourceBudget` makes them wait for it.
     """
     return max(1, min(MOST_JOBS, cores, memory // MEMORY_PER_CHECK))
 
 
 @dataclass(kw_only=True)
 class ResourceBudget:
-    """The memory and disk of a machine, shared by all builds and checks of a run."""
+    """The memory and disk of a machine that all builds and checks of a run share. It may be used by several threads."""
 
     memory: int | None = None
-    """Bytes for builds and checks together; None if the user chose the number of jobs (`--jobs`)."""
+    """Bytes for all builds and checks together; None for no limit, if the user chose the number of jobs (`--jobs`)."""
     disk_floor: int = DISK_FLOOR
-    """Bytes of disk that builds leave free."""
+    """Bytes that must stay free on the disk of the engine's data."""
     free_disk: Callable[[], int | None] = lambda: None
-    """Returns the bytes free on the disk of the engine's data; None if that is not known."""
+    """Function that returns the bytes free on the disk of the engine's data; None if that is not known."""
     cleanups: Sequence[Cleanup] = ()
-    """Called in this order when a build needs more disk than is free, before the build waits or fails."""
+    """Functions that free disk. They are called in this order when a build needs more, before it waits or fails."""
     stop: Stop = field(default_factory=Stop)
+    """When it is set, nothing waits any longer."""
     notes: list[str] = field(default_factory=list)
-    """One sentence for each thing that was removed to free disk."""
+    """One sentence for each object that `cleanups` removed. Functions of the run append to it."""
     _reserved_memory: int = field(default=0, init=False)
     _reserved_disk: int = field(default=0, init=False)
     _changed: Condition = field(default_factory=Condition, init=False)
@@ -66,19 +71,24 @@ class ResourceBudget:
     def reserve_build(self, disk: int, on_wait: Callable[[str], None] = lambda _reason: None) -> Iterator[None]:
         """Wait until a build that needs `disk` bytes fits, and reserve its memory and disk while the context is open.
 
-        `on_wait` is called with the reason if the build has to wait. Raises `DiskFullError` if waiting can't help.
+        `on_wait` is called with the reason if the build has to wait. Raises `DiskFullError` if too little disk is free
+        and no other build is running.
         """
         with self._reserve(MEMORY_PER_BUILD, disk, on_wait):
             yield
 
     @contextmanager
     def reserve_check(self, on_wait: Callable[[str], None] = lambda _reason: None) -> Iterator[None]:
-        """Wait until the checks of an image fit, and reserve their memory while the context is open."""
+        """Wait until the memory for the checks of one image is free, and reserve it while the context is open.
+
+        `on_wait` is called with the reason if the checks have to wait.
+        """
         with self._reserve(MEMORY_PER_CHECK, 0, on_wait):
             yield
 
     @contextmanager
     def _reserve(self, memory: int, disk: int, on_wait: Callable[[str], None]) -> Iterator[None]:
+        """Wait until `memory` and `disk` bytes are free or `stop` is set; reserve them while the context is open."""
         with self._changed:
             reported = ""
             while not self.stop.is_set():
@@ -100,18 +110,19 @@ class ResourceBudget:
                 self._changed.notify_all()
 
     def _memory_shortage(self, needed: int) -> str:
-        """Return why something that needs this memory has to wait; empty if it can start.
+        """Return why a build or check that needs `needed` bytes of memory has to wait; empty if it can start.
 
-        If nothing else is running, it starts whatever it needs: waiting would never end.
+        It can always start if no memory is reserved: no other build or check is running, so waiting would never end.
         """
         if self.memory is None or not self._reserved_memory or self._reserved_memory + needed <= self.memory:
             return ""
         return "waits for memory"
 
     def _disk_shortage(self, wanted: int, *, first_try: bool) -> str:
-        """Return why a build that adds `wanted` bytes has to wait; empty if it can start.
+        """Return why a build that needs `wanted` bytes of disk has to wait; empty if it can start.
 
-        Raises `DiskFullError` if no other build is running: then nothing will free any disk.
+        The `cleanups` are called if too little disk is free: with `first_try`, or if no other build is running. Raises
+        `DiskFullError` if that does not free enough and no other build is running.
         """
         needed = self.disk_floor + self._reserved_disk + wanted
         free = self.free_disk() if wanted else None

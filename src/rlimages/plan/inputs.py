@@ -51,7 +51,7 @@ class CellInputs:
 
     @cached_property
     def source(self) -> str:
-        """The source digest: hexadecimal SHA-256 of the inputs in the project (Dockerfile, lock, files), without base."""
+        """The source digest: hexadecimal SHA-256 of the project's own inputs (Dockerfile, lock, files)."""
         return _digest_of({**self._source_entries(), "lock": _sha256(self.lock.encode())})
 
     @cached_property
@@ -80,7 +80,7 @@ class CellInputs:
 
     @property
     def labels(self) -> Mapping[str, str]:
-        """The labels of an image built from these inputs: source digest, build digest, and the digests of all inputs."""
+        """The labels of an image built from these inputs: source digest, build digest, and each input's digest."""
         return {
             SOURCE_LABEL: self.source,
             BUILD_LABEL: self.build,
