@@ -80,6 +80,7 @@ class CheckpointSync:
         self._thread = Thread(target=self._copy_regularly, daemon=True)
 
     def __enter__(self) -> Self:
+        """Start the thread of the regular copies, if there is a folder."""
         if self._folder is not None:
             self._thread.start()
         return self
@@ -87,6 +88,7 @@ class CheckpointSync:
     def __exit__(
         self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """End the regular copies. Without an error, wait for a copy that still runs."""
         self._ended.set()
         if self._folder is not None and error_type is None:
             self._thread.join()
@@ -165,6 +167,7 @@ def _write_copy(path: Path, entry: tarfile.TarInfo, content: IO[bytes]) -> None:
             shutil.copyfileobj(content, part)
             part.close()
             complete = Path(part.name)
+            # A temporary file has mode 0600.
             complete.chmod(0o644)
             os.utime(complete, (entry.mtime, entry.mtime))
             complete.replace(path)

@@ -70,6 +70,7 @@ class HostContainer:
         """Pass each line of the container's log to `on_line` until the container ends. Returns its exit code."""
         rest = b""
         for chunk in self._container.logs(stream=True, follow=True):
+            # A chunk may end within a line.
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
                 on_line(_decode_line(line))
@@ -265,6 +266,7 @@ def _endpoint_options(endpoint: Endpoint, volume: str, labels: Mapping[str, str]
         "labels": dict(labels),
         "environment": dict(endpoint.variables),
         "mounts": [_model_mount(volume, read_only=True)],
+        # None lets Docker choose a free port.
         "ports": {f"{endpoint.container_port}/tcp": (LOOPBACK, endpoint.port or None)},
     }
 

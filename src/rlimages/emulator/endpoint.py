@@ -104,6 +104,7 @@ class Endpoint:
     """True for the container of a batch transform job. `rlimages invoke` does not find it."""
 
     def __post_init__(self) -> None:
+        """Raise `JobError` for environment variables that CreateModel refuses."""
         for name in self.environment:
             if _VARIABLE_NAME.fullmatch(name) is None:
                 raise JobError(f"{name!r} is not a valid name of an environment variable")

@@ -1,4 +1,4 @@
-"""Run an endpoint until it fails or is stopped: start its container, ping it, follow its log.
+"""Run an endpoint until it fails or is stopped: start its container, ping the server, follow the log.
 
 The container is a Docker container in production (`containers.open_endpoint`) and a fake in tests.
 """
@@ -22,48 +22,58 @@ GRACE = 30.0
 STARTING_PING_SECONDS, SERVING_PING_SECONDS = 0.25, 5.0
 """Seconds between two pings until one succeeds, and from then on. SageMaker does not document its own interval."""
 LAST_LINES = 10
-"""Lines of the log that are printed when an endpoint fails."""
+"""Number of lines at the end of the log that are kept for the message about an endpoint that failed."""
 TASK_DONE = "the task is done"
-"""Reason of the state in which an endpoint with a task ends, if nothing else ended it first."""
+"""Reason of the last state if the endpoint ended because its task was done."""
 _TASK_WAIT_SECONDS = 10.0
-"""How long the end of a task is waited for, after the container has been removed."""
+"""Longest wait in seconds for the end of a task, after the container has been removed."""
 
 Ping = Callable[[str], str]
-"""Pings the server at an address. Returns an empty string if it is healthy, else a sentence that says why not."""
+"""A function that pings the server at a URL.
+
+It returns an empty string if the server is healthy, else one sentence about the problem.
+"""
 Task = Callable[[str, Stop], None]
-"""Work that needs the server at an address. It ends early when the event is set."""
+"""Work that sends requests to the server at a URL. It ends early when the event is set."""
 
 
 class EndpointInstance(LogSource, Protocol):
     """The part of an endpoint's container that `run_endpoint` uses; tests implement it with a fake."""
 
     def start(self) -> str:
-        """Start `serve`. Returns an error message if it cannot be started, else an empty string."""
+        """Start `serve` in the container. Returns an error message if it cannot be started, else an empty string."""
 
     def address(self) -> str:
-        """Return the address on this machine."""
+        """Return the URL of the server, such as `http://127.0.0.1:8080`; an empty string if the container has ended."""
 
     def send_signal(self, signal: str) -> None:
-        """Send a signal to the first process of the container, unless it has ended."""
+        """Send `signal`, such as `SIGTERM`, to the first process of the container.
+
+        Does nothing if the container has ended.
+        """
 
     def ran_out_of_memory(self) -> bool:
-        """Return True if the kernel killed the container because of its memory use."""
+        """Return True if the kernel killed a process of the container because it used too much memory."""
 
 
 class Pinger(Thread):
-    """A thread that pings a server, so that a slow answer delays neither the log nor a signal."""
+    """A thread that pings a server regularly, so that a slow answer delays neither the log nor a signal."""
 
     def __init__(self, ping: Ping, address: str, *, until_healthy: bool) -> None:
-        """With `until_healthy`, the first successful ping is the last."""
+        """Ping the server at the URL `address` with the function `ping`.
+
+        With `until_healthy`, stop after the first success.
+        """
         super().__init__(daemon=True)
         self.stop = Event()
+        """Set to end the thread."""
         self._ping = ping
         self._address = address
         self._until_healthy = until_healthy
         self._results: SimpleQueue[str] = SimpleQueue()
 
     def run(self) -> None:
-        """Ping until `stop` is set."""
+        """Ping until `stop` is set, or until the first success if `until_healthy` is set."""
         pause = STARTING_PING_SECONDS
         while not self.stop.wait(pause):
             problem = self._ping(self._address)
@@ -74,7 +84,7 @@ class Pinger(Thread):
                     return
 
     def take_results(self) -> list[str]:
-        """Return the results of the pings since the last call: an empty string for each success, else the problem."""
+        """Return the results of the pings since the last call: for each success an empty string, else a sentence."""
         results: list[str] = []
         try:
             while True:
@@ -94,12 +104,13 @@ def run_endpoint(
     task: Task | None = None,
     grace: float = GRACE,
 ) -> EndpointState:
-    """Run an endpoint until it fails, the user stops it, or its task is done. Returns its last state.
+    """Run `endpoint` until it fails, `context.stop` is set, or its task is done. Returns its last state.
 
-    `open_instance` creates the container when it is entered, and removes it at the end. `on_state` gets each state
-    between the first and the last. A task is the work of a batch transform job: it starts when the endpoint is in
-    service, and from then on there are no more pings. An endpoint that fails is a result, not an exception. Raises the
-    task's own error, unless the endpoint ended before the task.
+    `open_instance` creates the container when it is entered, and removes it at the end. `ping` tests whether the server
+    is healthy. `on_line` gets each line of the log, `on_state` each state between the first and the last. `task` is the
+    work of a batch transform job: it starts when the endpoint is in service, and from then on there are no more pings.
+    When the endpoint has to end, the container gets SIGTERM, and SIGKILL after `grace` seconds. An endpoint that fails
+    is a result, not an exception. Raises the task's own error, unless the endpoint ended before the task.
     """
     monitor: _EndpointMonitor | None = None
     try:
@@ -119,7 +130,7 @@ def run_endpoint(
 
 
 class _EndpointMonitor:
-    """Follows the container of an endpoint from its start to its end."""
+    """Follows the container of an endpoint, which was started already, to its end."""
 
     def __init__(
         self,
@@ -132,6 +143,10 @@ class _EndpointMonitor:
         task: Task | None,
         grace: float,
     ) -> None:
+        """Prepare the thread that pings `instance`, and one for `task`, if there is a task.
+
+        The other arguments are those of `run_endpoint`.
+        """
         self._endpoint = endpoint
         self._instance = instance
         self._context = context
@@ -146,7 +161,7 @@ class _EndpointMonitor:
         self._problem = "no ping was answered yet"
 
     def wait_for_end(self) -> EndpointState:
-        """Follow the log and the pings until the container has ended. Returns the last state."""
+        """Follow the log and the pings until the container has ended. Returns the last state of the endpoint."""
         logs = LogFollower(self._process_line)
         logs.start([self._instance])
         self._pinger.start()
@@ -170,7 +185,7 @@ class _EndpointMonitor:
         return end
 
     def close(self) -> None:
-        """End the pings, and the task if it still runs."""
+        """End the thread of the pings, and the task if it still runs."""
         self._pinger.stop.set()
         if self._task is not None:
             self._task.end()
@@ -181,6 +196,7 @@ class _EndpointMonitor:
             raise self._task.error
 
     def _process_line(self, _host: str, line: str) -> None:
+        """Pass a line of the log on, and keep it as one of the last lines."""
         self._last_lines.append(line)
         self._on_line(line)
 
@@ -200,7 +216,10 @@ class _EndpointMonitor:
                     self._task.start(self._state.address)
 
     def _find_end(self) -> EndpointState | None:
-        """Return the last state if the endpoint has to end now."""
+        """Return the last state if the endpoint has to end now, else None.
+
+        It ends if its task is done, if the user stops it, or if no ping succeeded within the startup time limit.
+        """
         if self._task is not None and self._task.is_done:
             return self._next_state(EndpointStatus.STOPPED, TASK_DONE)
         if self._context.stop.is_set():
@@ -213,6 +232,7 @@ class _EndpointMonitor:
         return None
 
     def _next_state(self, status: EndpointStatus, reason: str) -> EndpointState:
+        """Return a state with the status `status` and the sentence `reason`, which follows the current state."""
         return EndpointState(
             status=status,
             reason=reason,
@@ -223,7 +243,7 @@ class _EndpointMonitor:
         )
 
     def _signal_instance(self, signal: str, why: str) -> None:
-        """Stop the task, and send a signal to the container."""
+        """Stop the task, note the reason `why`, and send `signal` to the container."""
         if self._task is not None:
             self._task.stop.set()
         self._context.note(f"{why}; sending {signal} to {self._instance.name}")
@@ -231,13 +251,14 @@ class _EndpointMonitor:
 
 
 class _TaskThread:
-    """The thread of a task, which starts once the endpoint is in service."""
+    """The thread of a task. `start` starts it once the endpoint is in service."""
 
     def __init__(self, task: Task) -> None:
+        """Prepare the thread for `task`."""
         self.stop = Stop()
         """Set when the task has to end. Not the user's stop signal, as the end of the container ends the task too."""
         self.error: BaseException | None = None
-        """The error that the task raised."""
+        """The error that the task raised; None if it raised none."""
         self._task = task
         self._thread: Thread | None = None
 
@@ -247,17 +268,18 @@ class _TaskThread:
         return self._thread is not None and not self._thread.is_alive()
 
     def start(self, address: str) -> None:
-        """Start the task."""
+        """Start the task with the URL `address` of the server."""
         self._thread = Thread(target=self._run, args=(address,), daemon=True)
         self._thread.start()
 
     def end(self) -> None:
-        """Stop the task, and wait for its end, but not for longer than ten seconds."""
+        """Set `stop`, and wait at most ten seconds for the end of the task."""
         self.stop.set()
         if self._thread is not None:
             self._thread.join(_TASK_WAIT_SECONDS)
 
     def _run(self, address: str) -> None:
+        """Run the task, and keep its error."""
         try:
             self._task(address, self.stop)
         except BaseException as error:  # noqa: BLE001 - raised again in `raise_task_error`

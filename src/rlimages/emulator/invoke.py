@@ -55,6 +55,7 @@ def resolve_endpoint(argument: str | None, running: Mapping[str, str]) -> str:
     if argument in running:
         return running[argument]
     if argument.startswith(("http://", "https://")):
+        # `rlimages serve` prints a curl command with the URL of /invocations, which may be pasted here.
         return _check_address(argument.rstrip("/").removesuffix("/invocations"), argument)
     if re.fullmatch(r"\d+", argument):
         return _check_address(f"http://127.0.0.1:{argument}", argument)

@@ -32,6 +32,7 @@ def make_job_name(image: str, now: datetime, process: int) -> str:
     """
     stamp = now.strftime("%Y-%m-%d-%H-%M-%S-") + f"{now.microsecond // 1000:03}-{process}"
     words = re.findall("[A-Za-z0-9]+", image.partition("@")[0].rpartition("/")[2].partition(":")[0])
+    # SageMaker's 63 characters, less the dash before the stamp.
     return f"{'-'.join(words or ['job'])[: 62 - len(stamp)].rstrip('-')}-{stamp}"
 
 

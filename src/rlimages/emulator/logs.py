@@ -48,6 +48,7 @@ class LogFollower:
         self.codes: dict[str, int] = {}
         """Exit code of each container that has ended, by the container's name."""
         self._on_line = on_line
+        # A full queue blocks the reading threads, so that a long log does not fill the memory.
         self._events: Queue[_LogEnd | tuple[str, str]] = Queue(maxsize=_BATCH)
 
     def start(self, sources: Sequence[LogSource]) -> None:

@@ -65,11 +65,13 @@ class ModelServer:
         self._client = httpx.Client(base_url=address, timeout=timeout, trust_env=False, verify=is_https)
 
     def __enter__(self) -> Self:
+        """Return the client."""
         return self
 
     def __exit__(
         self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Close the connections."""
         self._client.close()
 
     def ping(self) -> str:

@@ -54,6 +54,7 @@ class ServeOptions:
     """True for the container of a batch transform job."""
 
     def __post_init__(self) -> None:
+        """Raise `JobError` if the model does not exist, or is a folder that contains a model.tar.gz."""
         if self.model is not None and not self.model.exists():
             raise JobError(f"--model {self.model}: there is no such archive or folder")
         # Most likely the output folder of a training job. As a model it would be the archive inside a folder.

@@ -128,6 +128,7 @@ class TrainingJob:
     """The folder that is copied to /opt/ml/checkpoints and back; None if the job has no checkpoints."""
 
     def __post_init__(self) -> None:
+        """Raise `JobError` for values that CreateTrainingJob refuses."""
         self._check_hyperparameters()
         for name in self.environment:
             if _VARIABLE_NAME.fullmatch(name) is None:

@@ -39,28 +39,37 @@ from rlimages.system.units import format_duration
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformOptions:
-    """The options of `rlimages transform` about files and requests, as given on the command line."""
+    """The options of `rlimages transform` about files, requests and responses, as given on the command line."""
 
     source: Path
-    """The input: a folder, or one file."""
+    """The input: a folder, or a single file."""
     output: Path | None = None
+    """Folder for the outputs; None for a new folder below `.rlimages/transforms`."""
     content_type: str | None = None
+    """Content type of all files; None to derive it from each file's extension."""
     accept: str | None = None
+    """Header Accept of the requests; None to send none."""
     split_type: str = "None"
+    """`Line` to send the lines of a file as records, `None` (the text) to send whole files."""
     assemble_with: str = "None"
+    """`Line` to end each response with a newline in the output, else `None` (the text)."""
     strategy: str | None = None
+    """BatchStrategy: `SingleRecord` or `MultiRecord`; None if the container decides."""
     payload: int | None = None
-    """MaxPayloadInMB."""
+    """MaxPayloadInMB; None if the container decides."""
     concurrent: int | None = None
-    """MaxConcurrentTransforms."""
+    """MaxConcurrentTransforms; None if the container decides."""
     timeout: int = 600
-    """InvocationsTimeoutInSeconds."""
+    """InvocationsTimeoutInSeconds: time limit of a request."""
     retries: int = 3
-    """InvocationsMaxRetries."""
+    """InvocationsMaxRetries: how many times a request is sent again at most."""
 
     @property
     def request_options(self) -> RequestOptions:
-        """The options about requests. Raises `JobError` for combinations that SageMaker refuses."""
+        """The settings of the job for its requests.
+
+        Raises `JobError` for combinations that CreateTransformJob refuses.
+        """
         return RequestOptions(
             split_lines=self.split_type == "Line",
             strategy=None if self.strategy is None else BatchStrategy(self.strategy),
@@ -70,7 +79,7 @@ class TransformOptions:
 
     @property
     def output_options(self) -> OutputOptions:
-        """The options about responses."""
+        """The settings of the job for its responses."""
         return OutputOptions(accept=self.accept, end_lines=self.assemble_with == "Line", retries=self.retries)
 
 
@@ -92,10 +101,13 @@ def transform(
     on_line: Callable[[str], None],
     on_file: Callable[[TransformedFile], None],
 ) -> TransformRun:
-    """Run a batch transform job to its end. A job that fails is a result, not an exception.
+    """Run a batch transform job to its end. Returns the ended job.
 
-    `on_line` gets each line of the container's log, `on_file` the outcome of each file as soon as it is known. Raises
-    `FactoryError`.
+    The container is that of `endpoint_options`. `matrix` is the file in which the id of a cell is looked up; None
+    stands for the nearest build_matrix.yaml at or above the current folder. `on_line` gets each line of the container's
+    log, `on_file` the outcome of each file as soon as it is known. A job that fails is a result, not an exception.
+    Raises `FactoryError` if an option is invalid, the image is missing, the outputs cannot be written, or the engine
+    fails.
     """
     files = find_inputs(options)
     name = make_job_name(endpoint_options.image, datetime.now(UTC), os.getpid())
@@ -103,6 +115,7 @@ def transform(
     transformed: list[TransformedFile] = []
     try:
         endpoint = prepare_endpoint(endpoint_options, name, engine, matrix, context)
+        # The user's variables come last: they override those of SageMaker.
         endpoint = replace(endpoint, environment={**options.request_options.variables, **endpoint.environment})
         output = options.output or current_state_folder().transforms / name
         clear_outputs(files, output)
@@ -144,7 +157,7 @@ def transform(
 
 
 def find_inputs(options: TransformOptions) -> tuple[InputFile, ...]:
-    """Return the input files of a job, and check its options before anything starts.
+    """Return the input files that `options` name, after all options were checked.
 
     Raises `JobError` for invalid options, for files that do not exist or have no known content type, and if the outputs
     would become inputs of the next job.
@@ -167,7 +180,8 @@ def transform_result(
 ) -> TransformResult:
     """Return the result of a job from the last state of its container and the outcomes of its files.
 
-    The job failed if its container or any file failed. It was stopped if files are missing.
+    `files` are all input files, `transformed` the outcomes that are known; `seconds` is the duration of the job. The
+    job failed if its container or any file failed. It was stopped if outcomes are missing.
     """
     failed = [file for file in transformed if file.reason]
     last_lines: tuple[str, ...] = ()
@@ -183,14 +197,14 @@ def transform_result(
 
 
 def file_line(file: TransformedFile) -> str:
-    """Return the outcome of a file as one line for people."""
+    """Return the outcome of a file as one line of text: its output and number of records, or why it failed."""
     if file.reason:
         return f"failed: {file.reason}"
     return f"{file.name} -> {file.output}: {format_count(file.records, 'record')}"
 
 
 def transform_lines(run: TransformRun) -> Iterator[str]:
-    """Yield the summary of a job for people: its status, the reason, and the folder with its outputs."""
+    """Yield lines of text about the job of `run`: its status, the reason, and the folder with its outputs."""
     result = run.result
     summary = f"{run.name}: {result.status} after {format_duration(result.seconds)}"
     yield f"{summary}: {result.reason}" if result.reason else summary
@@ -203,7 +217,7 @@ def transform_lines(run: TransformRun) -> Iterator[str]:
 
 
 def transform_facts(run: TransformRun) -> dict[str, Any]:
-    """Return a job as the JSON object of `--json`."""
+    """Return `run` as the JSON object of `rlimages transform --json`."""
     result = run.result
     return {
         "job": run.name,
@@ -226,4 +240,4 @@ def transform_facts(run: TransformRun) -> dict[str, Any]:
 
 
 def _ignore_state(_state: EndpointState) -> None:
-    """Ignore a state of the container: the user sees the job, not the endpoint."""
+    """Do nothing with a state of the container: the user sees the job, not the endpoint."""

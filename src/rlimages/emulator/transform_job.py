@@ -20,36 +20,37 @@ MEGABYTE = 2**20
 DEFAULT_PAYLOAD_MB = 6
 """MaxPayloadInMB if neither the job nor the container sets it."""
 MAX_OPEN_MB = 100
-"""Largest product of MaxConcurrentTransforms and MaxPayloadInMB in CreateTransformJob."""
+"""Largest product of MaxConcurrentTransforms and MaxPayloadInMB that CreateTransformJob accepts."""
 
 
 class BatchStrategy(StrEnum):
-    """How many records a request has. The values are those of CreateTransformJob."""
+    """How many records a request has: one, or as many as fit. The values are those of CreateTransformJob."""
 
     SINGLE = "SingleRecord"
     MULTI = "MultiRecord"
 
 
 _CONTAINER_STRATEGIES = {BatchStrategy.SINGLE: "SINGLE_RECORD", BatchStrategy.MULTI: "MULTI_RECORD"}
-"""The spelling in SAGEMAKER_BATCH_STRATEGY and /execution-parameters, which is not that of CreateTransformJob."""
+"""Strategy -> its spelling in SAGEMAKER_BATCH_STRATEGY and /execution-parameters, unlike that of CreateTransformJob."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RequestOptions:
-    """The job's own settings for its requests. The container decides about those that are None.
+    """The settings of a job for its requests, as the user gave them. The container decides about those that are None.
 
-    Raises `JobError` for combinations that CreateTransformJob refuses.
+    The constructor raises `JobError` for combinations that CreateTransformJob refuses.
     """
 
     split_lines: bool = False
-    """True if SplitType is Line, False if it is None."""
+    """True if SplitType is Line: each line of a file is a record. False if it is None: each file is one."""
     strategy: BatchStrategy | None = None
     max_payload_mb: int | None = None
     """MaxPayloadInMB; 0 for no limit."""
     max_concurrent: int | None = None
-    """MaxConcurrentTransforms; 0 also lets the container decide."""
+    """MaxConcurrentTransforms; with 0, as with None, the container decides."""
 
     def __post_init__(self) -> None:
+        """Raise `JobError` for combinations that CreateTransformJob refuses."""
         if (self.max_payload_mb or 0) * (self.max_concurrent or 1) > MAX_OPEN_MB:
             raise JobError(
                 f"--max-payload-in-mb {self.max_payload_mb} times --max-concurrent-transforms"
@@ -62,7 +63,7 @@ class RequestOptions:
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """The environment variables by which SageMaker passes the job's settings to the container."""
+        """The environment variables by which SageMaker passes these settings to the container. None has no variable."""
         values = {
             "SAGEMAKER_MAX_PAYLOAD_IN_MB": self.max_payload_mb,
             "SAGEMAKER_BATCH_STRATEGY": None if self.strategy is None else _CONTAINER_STRATEGIES[self.strategy],
@@ -73,18 +74,19 @@ class RequestOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RequestSettings:
-    """The settings for the requests of a job, with every default applied."""
+    """The settings of a job for its requests, with every default applied."""
 
     split_lines: bool
+    """True if each line of a file is a record, False if each file is one."""
     strategy: BatchStrategy
     max_bytes: int
-    """Largest body of a request; 0 for no limit."""
+    """Largest body of a request in bytes; 0 for no limit."""
     max_concurrent: int
-    """Largest number of open requests."""
+    """Largest number of requests that are open at the same time."""
 
 
 class _ExecutionParameters(BaseModel):
-    """The answer to GET /execution-parameters."""
+    """The body of the answer to GET /execution-parameters."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
@@ -94,10 +96,10 @@ class _ExecutionParameters(BaseModel):
 
 
 def decide_settings(options: RequestOptions, answer: bytes | None) -> RequestSettings:
-    """Return the settings of a job: its own, or else the container's, or else SageMaker's defaults.
+    """Return the settings of a job: those of `options`, or else the container's, or else SageMaker's defaults.
 
-    `answer` is the body of the answer to GET /execution-parameters; None if the container has none. Raises `JobError`
-    if it is not valid.
+    `answer` is the body of the answer to GET /execution-parameters; None if the container does not support it. Raises
+    `JobError` if the body is invalid.
     """
     try:
         container = _ExecutionParameters.model_validate({} if answer is None else json.loads(answer))
@@ -123,17 +125,19 @@ def decide_settings(options: RequestOptions, answer: bytes | None) -> RequestSet
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformRequest:
-    """One request of a job: some records of one file."""
+    """One request of a job. Its body has one or several records of one file."""
 
     body: bytes
     first_line: int
-    """Line of its first record, from 1; 0 if the request is a whole file."""
+    """Number of the line with the first record, from 1; 0 if the request is a whole file."""
     last_line: int
+    """Number of the line with the last record; 0 if the request is a whole file."""
     records: int
+    """Number of records in the body."""
 
     @property
     def location(self) -> str:
-        """The suffix of the file's name in messages: `:7` or `:7-12`; empty if the request is a whole file."""
+        """The request's lines as a suffix of the file's name in messages: `:7` or `:7-12`; empty for a whole file."""
         if not self.first_line:
             return ""
         last = "" if self.first_line == self.last_line else f"-{self.last_line}"
@@ -141,14 +145,18 @@ class TransformRequest:
 
 
 class RecordTooLargeError(Exception):
-    """A record that is larger than the largest request. The text is its location in the file, as in `location`."""
+    """A record is larger than the largest request.
+
+    The text of the error is the record's location in the file, as in `TransformRequest.location`.
+    """
 
 
 def split_requests(file: BinaryIO, settings: RequestSettings) -> Iterator[TransformRequest]:
-    """Yield the requests of a file in order. Raises `RecordTooLargeError` at a record that is too large.
+    """Yield the requests for the content of `file` in the order of its records.
 
     A record is one line of the file with its line break, or the whole file. Lines that have only white space are left
-    out. An empty file has no request.
+    out. An empty file has no request. Raises `RecordTooLargeError` at a record that is larger than
+    `settings.max_bytes`.
     """
     if not settings.split_lines:
         # one byte more than allowed shows that the file is too large, without reading all of it
@@ -174,15 +182,18 @@ def split_requests(file: BinaryIO, settings: RequestSettings) -> Iterator[Transf
 
 
 def assemble_response(body: bytes, *, end_lines: bool) -> bytes:
-    """Return a response as it is written to the output file.
+    """Return `body`, the body of a response, as it is written to the output file.
 
-    With `end_lines` (AssembleWith is Line) a newline is added, unless the response ends with one.
+    With `end_lines` (AssembleWith is Line) a newline is added, unless the body ends with one.
     """
     return body + b"\n" if end_lines and not body.endswith(b"\n") else body
 
 
 def _read_records(file: BinaryIO, max_bytes: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the number and the text of each line that is a record. Raises `RecordTooLargeError`."""
+    """Yield the number, from 1, and the bytes of each line that is a record.
+
+    Raises `RecordTooLargeError` at a line that is longer than `max_bytes` (0 for no limit).
+    """
     number = 0
     # one byte more than allowed shows that a line is too long, without reading all of it
     while line := file.readline(max_bytes + 1 if max_bytes else -1):
@@ -195,28 +206,30 @@ def _read_records(file: BinaryIO, max_bytes: int) -> Iterator[tuple[int, bytes]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformedFile:
-    """The outcome of one input file."""
+    """The outcome of one input file of a job."""
 
     name: str
-    """Relative to the input folder."""
+    """Path of the input file relative to the input folder."""
     output: str
     """Path of the output file; empty if the file failed."""
     reason: str
-    """Why it failed, with the location in the file; empty if it did not."""
+    """Why the file failed, in one sentence with the location in the file; empty if it did not fail."""
     records: int
-    """Number of transformed records."""
+    """Number of records whose responses were received."""
     seconds: float
+    """Seconds from the first reading of the file to its outcome."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformResult:
-    """The end of a batch transform job: its status, why, and the outcome of each file."""
+    """How a batch transform job ended: its status, the reason, and the outcome of each file."""
 
     status: JobStatus
     reason: str
-    """Why it failed or was stopped, in one sentence; empty if it completed."""
+    """Why the job failed or was stopped, in one sentence; empty if it completed."""
     files: tuple[TransformedFile, ...]
-    """The files that were finished."""
+    """The files that were transformed or failed before the job ended, in the order of the input files."""
     seconds: float
+    """Seconds from the creation of the container to the end of the job."""
     last_lines: tuple[str, ...] = ()
-    """The last lines of the container's log, if the job failed because of the container."""
+    """The last lines of the container's log if the container failed, else an empty tuple."""

@@ -1,4 +1,4 @@
-"""Send the files of a batch transform job to a model server, and write the outputs."""
+"""Send the input files of a batch transform job to a model server, and write the responses to output files."""
 
 import time
 from collections import deque
@@ -24,48 +24,54 @@ from rlimages.system.context import RunContext
 from rlimages.system.process import Stop
 
 RETRY_STATUSES = (429, 502, 503, 504)
-"""Statuses after which the same request may succeed a little later: the server is busy, or starts again."""
+"""Status codes after which the request is sent again. The server is busy or restarts, and may soon answer."""
 PROGRESS_SECONDS = 30.0
-"""Shortest time between two notes about the progress of a long file."""
+"""Shortest time in seconds between two notes about the progress of a job."""
 _REQUESTS_AHEAD = 3
-"""Requests that are read ahead for each one that may be open, so that no thread waits for the disk."""
+"""Number of requests that are read ahead for each request that may be open, so that no thread waits for the disk."""
 _MAX_RETRY_WAIT = 10.0
-"""Seconds that a request waits at most before it is sent again, whatever Retry-After says."""
+"""Longest wait in seconds before a request is sent again, even if Retry-After asks for more."""
 
 
 class TransformServer(Protocol):
     """The part of a `ModelServer` that `run_transform` uses; tests implement it with a fake."""
 
     def invoke(self, body: bytes, *, content_type: str, accept: str | None = None) -> Response:
-        """Send POST /invocations and return the response. Raises `InvocationError` if there is none."""
+        """Send `body` with POST /invocations and return the response, whatever its status.
+
+        `content_type` and `accept` are the headers Content-Type and Accept. Raises `InvocationError` if there is no
+        response.
+        """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InputFile:
-    """One input file of a job."""
+    """One input file of a batch transform job."""
 
     path: Path
     name: str
-    """Relative to the input folder, with `/` between folders."""
+    """Path relative to the input folder, with `/` between folders."""
     content_type: str
+    """Header Content-Type of the file's requests."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutputOptions:
-    """The settings of a job for its responses."""
+    """The settings of a job for its responses, as the user gave them."""
 
     accept: str | None = None
     """Header Accept of the requests; None to send none."""
     end_lines: bool = False
     """True if AssembleWith is Line: each response ends with a newline in the output."""
     retries: int = 3
-    """InvocationsMaxRetries: how many times a request is sent again."""
+    """InvocationsMaxRetries: how many times a request is sent again at most."""
 
 
 def input_files(source: Path, content_type: Callable[[str], str]) -> tuple[InputFile, ...]:
-    """Return the files of a folder and its subfolders, sorted, or the one file. Raises `JobError` if there is none.
+    """Return the files in the folder `source` and its subfolders, sorted by path, or the one file `source`.
 
-    `content_type` returns the content type of a file by its name.
+    `content_type` is a function that returns the content type for the name of a file. Raises `JobError` if there is no
+    file.
     """
     if source.is_file():
         found = [(source, source.name)]
@@ -78,16 +84,17 @@ def input_files(source: Path, content_type: Callable[[str], str]) -> tuple[Input
 
 
 def clear_outputs(files: Sequence[InputFile], output: Path) -> None:
-    """Remove the outputs of an older job for the same files; create the folder if it does not exist.
+    """Remove the outputs of an older job for `files` from the folder `output`. Create the folder if it is missing.
 
-    Otherwise a file that fails now would still have the output of the older job. Raises `FactoryError` if the folder
-    cannot be written.
+    Without the removal, a file that fails now would still have the output of the older job. Raises `FactoryError` if
+    the folder cannot be written.
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
         for file in files:
             _output_path(file, output).unlink(missing_ok=True)
             _partial_path(file, output).unlink(missing_ok=True)
+        # A read-only folder that exists passes `mkdir`; only a new file shows that it can be written.
         (probe := output / ".rlimages").touch()
         probe.unlink()
     except OSError as error:
@@ -104,11 +111,11 @@ def run_transform(
     context: RunContext,
     on_file: Callable[[TransformedFile], None],
 ) -> None:
-    """Send all files to a server, and write the responses to a file `<name>.out` for each.
+    """Send all `files` to `server`, and write the responses of each file to `<name>.out` in the folder `output`.
 
-    `on_file` gets the outcome of each file as soon as it is known. A file that fails leaves no output; the others
-    continue. An output gets its name only when it is complete. Ends early when `context.stop` is set. Raises
-    `FactoryError` if an output cannot be written.
+    `on_file` gets the outcome of each file as soon as it is known. A file that fails leaves no output, and the other
+    files continue. An output gets its name only when it is complete. The function ends early when `context.stop` is
+    set. Raises `FactoryError` if an output cannot be written.
     """
     with ThreadPoolExecutor(settings.max_concurrent) as pool:
         outputs: dict[str, _OutputFile] = {}
@@ -151,16 +158,17 @@ def run_transform(
 
 
 def format_count(number: int, noun: str) -> str:
-    """Format a number of things: `1 record`, `2 records`."""
+    """Return the text for a number of things: `1 record`, `2 records`. `noun` is the singular."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 class _OutputFile:
-    """The output of one input file. It has a hidden temporary name until it is complete."""
+    """The output file of one input file. It has a hidden temporary name until it is complete."""
 
     def __init__(self, file: InputFile, output: Path, options: OutputOptions) -> None:
+        """Create the temporary file for the responses to `file` in the folder `output`."""
         self.reason = ""
-        """Why the file has failed; empty if it has not."""
+        """Why the file has failed, in one sentence; empty if it has not failed."""
         self.records = 0
         """Number of records whose responses are written."""
         self._input = file
@@ -172,7 +180,10 @@ class _OutputFile:
         self._started = time.monotonic()
 
     def add(self, request: TransformRequest, future: "Future[Response]") -> None:
-        """Wait for a response and append it. If there is none, or its status is not 2xx, the file has failed."""
+        """Wait for the response to `request`, which `future` returns, and append it to the output.
+
+        If there is no response, or its status is not 2xx, nothing is appended and `reason` is set.
+        """
         try:
             response = future.result()
         except InvocationError as error:
@@ -185,7 +196,7 @@ class _OutputFile:
         self.records += request.records
 
     def close(self) -> TransformedFile:
-        """Give the complete output its name, or remove it if the file has failed. Returns the outcome."""
+        """Rename the output to its own name, or remove it if the file has failed. Returns the outcome of the file."""
         if self.reason:
             self.discard()
         else:
@@ -200,7 +211,7 @@ class _OutputFile:
         )
 
     def discard(self) -> None:
-        """Remove the output."""
+        """Close and remove the temporary file."""
         with suppress(OSError):  # closing flushes, which fails on a full disk
             self._file.close()
         self._partial.unlink(missing_ok=True)
@@ -213,9 +224,10 @@ def _all_requests(
     settings: RequestSettings,
     options: OutputOptions,
 ) -> Iterator[tuple[InputFile, TransformRequest | None]]:
-    """Yield the requests of all files, and None at the end of each file; add each file to `outputs` before that.
+    """Yield each file with each of its requests, and with None after its last request.
 
-    No more requests are made of a file once it has failed.
+    Before the requests of a file, its output file in the folder `output` is created and added to `outputs` under the
+    file's name. After a file has failed, or cannot be read, no more of its requests are yielded.
     """
     for file in files:
         transformed = outputs[file.name] = _OutputFile(file, output, options)
@@ -234,6 +246,7 @@ def _all_requests(
 def _requests_until_failure(
     content: BinaryIO, settings: RequestSettings, transformed: _OutputFile
 ) -> Iterator[TransformRequest]:
+    """Yield the requests for `content` until the file of `transformed` has failed."""
     for request in split_requests(content, settings):
         if transformed.reason:
             return
@@ -241,9 +254,10 @@ def _requests_until_failure(
 
 
 class _ServerBusyError(Exception):
-    """A response with one of `RETRY_STATUSES`."""
+    """The server answered with one of `RETRY_STATUSES`."""
 
     def __init__(self, response: Response) -> None:
+        """Keep `response`, whose summary is the text of the error."""
         super().__init__(response.summary)
         self.response = response
 
@@ -251,10 +265,11 @@ class _ServerBusyError(Exception):
 def _invoke(
     server: TransformServer, file: InputFile, request: TransformRequest, options: OutputOptions, stop: Stop
 ) -> Response:
-    """Send one request, and repeat it while the server is busy or unreachable. Returns the last response.
+    """Send `request` to `server`, and send it again while the server is busy or unreachable. Returns the last response.
 
-    The waits are those of Retry-After, or else 0.1 s, 0.2 s, 0.4 s. A request that ran into its time limit is not
-    repeated. Raises `InvocationError` if there is no response.
+    `options.retries` is the largest number of repetitions; none follows when `stop` is set. The waits are those of
+    Retry-After, or else 0.1 s, 0.2 s, 0.4 s and so on. A request that ran into its time limit is not repeated. Raises
+    `InvocationError` if there is no response.
     """
     import stamina
     from stamina.instrumentation import set_on_retry_hooks
@@ -262,13 +277,14 @@ def _invoke(
     set_on_retry_hooks([])  # stamina logs every retry by default
 
     def retry_wait(error: Exception) -> bool | float:
-        """Return whether to send the request again, or after how many seconds; stamina decides about True."""
+        """Return False to give up after `error`, True to wait for stamina's own time, or the seconds to wait."""
         if stop.is_set() or not isinstance(error, _ServerBusyError | UnreachableError):
             return False
         wait = error.response.retry_after if isinstance(error, _ServerBusyError) else None
         return True if wait is None else min(wait, _MAX_RETRY_WAIT)
 
     try:
+        # The first request counts as an attempt.
         for attempt in stamina.retry_context(
             on=retry_wait, attempts=options.retries + 1, timeout=None, wait_jitter=0.1
         ):
@@ -282,9 +298,11 @@ def _invoke(
 
 
 def _output_path(file: InputFile, output: Path) -> Path:
+    """Return the path of the complete output of `file` in the folder `output`."""
     return output / f"{file.name}.out"
 
 
 def _partial_path(file: InputFile, output: Path) -> Path:
+    """Return the path of the incomplete output of `file` in the folder `output`."""
     path = _output_path(file, output)
     return path.with_name(f".{path.name}.part")
