@@ -34,7 +34,7 @@ class DiskFullError(FactoryError):
 
 
 def expected_disk(size: int | None) -> int:
-    """Return the bytes of disk that a build needs. `size` is the expected unpacked size of its image; None if unknown."""
+    """Return the bytes of disk that a build needs. `size` is the unpacked size of its image; None if unknown."""
     return UNKNOWN_IMAGE if size is None else size * GROWTH
 
 

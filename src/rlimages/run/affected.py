@@ -1,4 +1,4 @@
-"""Find the cells whose inputs or checks changed since a commit."""
+"""Find the cells whose build inputs or check programs changed since a commit."""
 
 import tempfile
 from collections.abc import Mapping
@@ -13,10 +13,11 @@ from rlimages.project.project import Project, load_project
 
 
 def affected_cells(project: Project, commit: str) -> Mapping[str, tuple[str, ...]]:
-    """Return the cells whose build inputs or checks differ from those of a commit, each with the reasons.
+    """Return id of each affected cell -> reasons: its build inputs or checks differ from those of `commit`.
 
-    If the project of the commit cannot be read, for example because the format of the matrix changed, every cell is
-    affected. Raises `UsageError` if there is no such commit.
+    Each reason is a clause for people. The checkout of `project` may have uncommitted changes. If the project cannot be
+    read as it was at `commit`, for example because the format of the matrix changed, every cell is affected. Raises
+    `UsageError` if `commit` does not exist or `project` is not in a git repository.
     """
     with tempfile.TemporaryDirectory(prefix="rlimages-") as folder:
         root = export_commit(project.root, commit, Path(folder))
@@ -40,7 +41,10 @@ def affected_cells(project: Project, commit: str) -> Mapping[str, tuple[str, ...
 
 
 def cell_inputs(project: Project) -> Mapping[str, CellInputs]:
-    """Return the build inputs of every cell of a project. Base images count by their locked digest."""
+    """Return cell id -> build inputs for every cell of `project`, without those of its parent projects.
+
+    Base images count by their locked digest, which is empty for an unlocked one. No engine is asked.
+    """
     readers: dict[Path, InputReader] = {}
     known: dict[str, CellInputs] = {}
 
@@ -58,6 +62,6 @@ def cell_inputs(project: Project) -> Mapping[str, CellInputs]:
 
 
 def _suite_digests(project: Project) -> Mapping[str, str]:
-    """Return the digest of each cell's checks, by cell id."""
+    """Return cell id -> digest of the cell's check programs, for every cell of `project`."""
     programs_of = check_programs(project)
     return {cell.id: suite_digest(programs_of(cell)) for cell in project.cells}

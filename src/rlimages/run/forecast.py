@@ -1,4 +1,4 @@
-"""Forecast a run for `rlimages plan`: the action of each cell, its reason, and the time and disk that the run needs."""
+"""Forecast a run for `rlimages plan`: the action of each cell, the reason, and the time and disk that the run needs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,52 +24,57 @@ if TYPE_CHECKING:
     from rlimages.release.target import ReleaseTarget
 
 _SHOWN_BASES = 3
+"""Maximum number of base images that a note names."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CellForecast:
-    """The forecast of one cell."""
+    """What a run will do for one cell, and how much time and disk that needs."""
 
     step: BuildStep
+    """The step of the plan, with the action and the reason for it."""
     seconds: float | None
-    """Time of its build and checks, from earlier builds; None if it is not built, or was never built here."""
+    """Estimated time of the build and the checks; None if the cell is not built or was never built on this machine."""
     disk: int | None
-    """Bytes of disk that its build needs; None as for `seconds`."""
+    """Bytes of disk that the build needs; None if the cell is not built or was never built on this machine."""
     checks: tuple[str, ...]
     """Names of the checks that will run."""
     passed_checks: int
-    """Number of checks that this image passed before, and that are not run again."""
+    """Number of checks that will not run, because the existing image passed them before."""
     published_names: tuple[str, ...]
-    """References that the image gets in the registries."""
+    """References (`registry/repository:tag`) that the image gets in the target; empty if nothing is published."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Forecast:
-    """The forecast of a run: all cells of the matrix, in its order, and what they need together."""
+    """The forecast of a run: all cells of the matrix, and the time and disk that they need together."""
 
     cells: tuple[CellForecast, ...]
+    """All cells of the matrix, in its order. Cells that were not selected have the action SKIP."""
     jobs: int
+    """Number of builds that run at the same time."""
     free_disk: int | None
-    """Bytes free on the disk of the engine's data; None if that disk is not on this machine."""
+    """Bytes free on the disk of the engine's data; None if not known: no local images, or a remote engine."""
     upload: int | None
-    """Bytes of layers that existing images still lack in the registries, at most; None if nothing is published."""
+    """Maximum bytes of existing images' layers that the registries lack; None if not known or nothing is published."""
     unknown_uploads: tuple[str, ...] = ()
-    """Ids of cells whose upload is not known because they are not built yet."""
+    """Ids of the cells to publish whose layers are not known, because their images are not built yet."""
     notes: tuple[str, ...] = ()
+    """Sentences for people, such as the reason why the local images are not known."""
 
     @property
     def plan(self) -> BuildPlan:
-        """The steps of all cells, as a plan."""
+        """The plan with the steps of all cells of the matrix."""
         return BuildPlan(steps=tuple(cell.step for cell in self.cells), jobs=self.jobs)
 
     @property
     def changes(self) -> bool:
-        """Whether a run would build or retag an image."""
+        """True if the run would build or retag at least one image."""
         return any(cell.step.action in (Action.BUILD, Action.RETAG) for cell in self.cells)
 
     @property
     def needed_disk(self) -> int:
-        """Bytes of disk that all builds need together, as far as they are known."""
+        """Bytes of disk that all builds need together; a build of unknown size counts as 0."""
         return sum(cell.disk or 0 for cell in self.cells if cell.step.action is Action.BUILD)
 
 
@@ -82,11 +87,12 @@ def make_forecast(
     since: str,
     context: RunContext,
 ) -> Forecast:
-    """Forecast a run of `cells`, which are those that match `patterns`. Nothing is changed.
+    """Return the forecast of a run of `cells`, without building or changing any image.
 
-    With `since`, the build inputs are compared with those of that commit; the engine is not asked. If the engine does
-    not answer, the forecast assumes that there are no local images, and notes that. Raises what a run would raise
-    before its first build.
+    `patterns` are the patterns of cell ids that selected `cells`; the reasons of all other cells name them. If `since`
+    names a commit, the cells to build are those that changed since it, and the engine is not asked. If the engine does
+    not answer, the forecast assumes that there are no local images, and has a note about that. Raises `FactoryError`
+    if a run would stop with an error before its first build.
     """
     notes: list[str] = []
     plan = outline_plan(project, cells, options)
@@ -142,7 +148,10 @@ def make_forecast(
 
 
 def _build_affected(plan: BuildPlan, affected: Mapping[str, tuple[str, ...]], commit: str) -> BuildPlan:
-    """Return the plan that builds the affected cells, with the reasons, and skips all others."""
+    """Return `plan` with the action BUILD for each cell in `affected` (cell id -> reasons), and SKIP for all others.
+
+    `commit` is named in the reason of cells that are skipped.
+    """
     steps = []
     for step in plan.steps:
         changes = affected.get(step.cell.id, ())
@@ -155,7 +164,10 @@ def _build_affected(plan: BuildPlan, affected: Mapping[str, tuple[str, ...]], co
 
 
 def _with_unselected(plan: BuildPlan, project: Project, patterns: Sequence[str]) -> BuildPlan:
-    """Return the plan with all cells of the matrix, in its order. Those that were not selected are skipped."""
+    """Return `plan` extended to all cells of the matrix of `project`, in its order.
+
+    Cells that `plan` does not have are skipped. The reason names `patterns`, the patterns that did not select them.
+    """
     steps = {step.cell.id: step for step in plan.steps}
     if len(steps) == len(project.cells):
         return plan
@@ -167,7 +179,7 @@ def _with_unselected(plan: BuildPlan, project: Project, patterns: Sequence[str])
 
 
 def _unlocked_bases(plan: BuildPlan, project: Project) -> Iterator[str]:
-    """Yield one note about the base images of a plan that are not locked, if there are any."""
+    """Yield one note that names base images of `plan` that `project` does not lock; nothing if all are locked."""
     locked = project.locked_bases
     bases = dict.fromkeys(step.cell.base.image for step in plan.steps if not step.cell.extends)
     unlocked = [name for name in bases if name not in locked]
@@ -180,7 +192,7 @@ def _unlocked_bases(plan: BuildPlan, project: Project) -> Iterator[str]:
 
 
 def _published_names(cell: Cell, target: "ReleaseTarget") -> Iterator[str]:
-    """Yield the references that the image of a cell gets in the registries of a target."""
+    """Yield each reference (`registry/repository:tag`) that the image of `cell` gets in the registries of `target`."""
     for registry in (connection.registry for connection in target.connections):
         repository = f"{registry.host}/{registry.with_prefix(cell.repository)}"
         yield from (f"{repository}:{tag}" for tag in cell.tags)
@@ -193,7 +205,10 @@ def _upload_size(
     target: "ReleaseTarget",
     project: Project,
 ) -> int:
-    """Return the bytes of layers that the registries lack of the local images of a plan, at most."""
+    """Return the maximum bytes of layers that the registries of `target` lack of the local images that `plan` uses.
+
+    Images of cells in `reused` (by cell id) are in the registry already, and count as nothing.
+    """
     from rlimages.oci.packing import PackedCache
     from rlimages.release.packing import upload_size
 
@@ -205,7 +220,10 @@ def _upload_size(
 def _cached_checks(
     plan: BuildPlan, suites: "_Suites", engine: DockerEngine, project: Project
 ) -> Iterator[tuple[str, frozenset[str]]]:
-    """Yield the cells whose local image is used, each with the checks that this image passed before."""
+    """Yield (cell id, names of the checks that its image passed before) for each step of `plan` that uses an image.
+
+    The passed checks are in the check cache of `project`. A step whose image is not in the local store is left out.
+    """
     for step in plan.steps_with(Action.REUSE, Action.RETAG):
         image = engine.inspect(step.image_id)
         if image is not None:
@@ -221,7 +239,11 @@ def _forecast_cell(
     passed_checks: Mapping[str, frozenset[str]],
     history: History,
 ) -> CellForecast:
-    """Return the forecast of one cell. `names` and `passed_checks` are by cell id."""
+    """Return the forecast of the cell of `step`, with time and disk estimated from `history`.
+
+    `names` maps cell ids to the references that are published; `passed_checks` maps them to the names of the checks
+    that the image passed before.
+    """
     cell = step.cell
     if step.action is Action.SKIP:
         return CellForecast(step=step, seconds=None, disk=None, checks=(), passed_checks=0, published_names=())
@@ -238,20 +260,22 @@ def _forecast_cell(
 
 
 def _free_engine_disk(engine: DockerEngine) -> int | None:
+    """Return the bytes free on the disk of the engine's data; None if the engine is on another machine."""
     folder = engine.data_folder()
     return None if folder is None else free_disk(folder)
 
 
 class _Suites:
-    """Finds the checks of cells. The folders of a toolkit are read once for all its cells that extend no other."""
+    """A finder of cells' checks. It reads a toolkit's folders once for all its cells that extend no other cell."""
 
     def __init__(self, project: Project) -> None:
+        """Create a finder for the cells of `project`. No folder is read yet."""
         self._roots = project.roots
         self._cells_by_id = project.cells_by_id
         self._by_toolkit: dict[str, tuple[SmokeCheck, ...]] = {}
 
     def find(self, cell: Cell) -> tuple[SmokeCheck, ...]:
-        """Return the checks of a cell."""
+        """Return the checks that run in the image of `cell`."""
         if cell.extends:
             return find_checks(self._roots, cell, self._cells_by_id)
         if cell.toolkit not in self._by_toolkit:

@@ -17,7 +17,7 @@ _ACTIONS = {
 
 
 def forecast_text(forecast: Forecast) -> str:
-    """Return a table with the action and the reason of each cell, then the sums and the notes."""
+    """Return `forecast` as text: a table with action and reason of each cell, the sums of all cells, and the notes."""
     width = max((len(cell.step.cell.id) for cell in forecast.cells), default=4)
     lines = [f"{'ACTION':<6}  {'CELL':<{width}}  WHY"]
     for cell in forecast.cells:
@@ -30,7 +30,11 @@ def forecast_text(forecast: Forecast) -> str:
 
 
 def forecast_facts(forecast: Forecast, commands: Mapping[str, list[str]]) -> dict[str, Any]:
-    """Return the forecast as a JSON document. `commands` has the command of each build by cell id."""
+    """Return `forecast` as a dictionary that can be written as JSON.
+
+    `commands` maps cell ids to the command (program and arguments) of the cell's build; a cell without command gets
+    null.
+    """
     return {
         "changes": forecast.changes,
         "jobs": forecast.jobs,
@@ -59,7 +63,11 @@ def forecast_facts(forecast: Forecast, commands: Mapping[str, list[str]]) -> dic
 
 
 def _sums(forecast: Forecast) -> Iterator[str]:
-    """Yield one line each about the actions, and where there are any, about builds, checks and published names."""
+    """Yield lines with the sums of all cells.
+
+    The first has the number of cells for each action. Lines about time and disk of builds, about checks and about
+    published names follow if there are any.
+    """
     counts = Counter(cell.step.action for cell in forecast.cells)
     yield ", ".join(f"{counts[action]} {words}" for action, words in _ACTIONS.items() if counts[action])
     builds = [cell for cell in forecast.cells if cell.step.action is Action.BUILD]
@@ -83,6 +91,7 @@ def _sums(forecast: Forecast) -> Iterator[str]:
 
 
 def _time(builds: Sequence[CellForecast], jobs: int) -> str:
+    """Return the estimated time of `builds`, of which `jobs` run at the same time, as text for people."""
     known = [cell.seconds for cell in builds if cell.seconds is not None]
     if not known:
         return "unknown, never built here"
@@ -92,6 +101,7 @@ def _time(builds: Sequence[CellForecast], jobs: int) -> str:
 
 
 def _disk(builds: Sequence[CellForecast], needed: int) -> str:
+    """Return the disk that `builds` need as text for people. `needed` is the sum in bytes of those that are known."""
     unknown = sum(cell.disk is None for cell in builds)
     if unknown == len(builds):
         return "need unknown, never built here"
@@ -99,7 +109,7 @@ def _disk(builds: Sequence[CellForecast], needed: int) -> str:
 
 
 def _not_counted(unknown: int) -> str:
-    """Return the words about cells of which nothing is known; empty if there are none."""
+    """Return a clause about the number of cells, `unknown`, that an estimate leaves out; empty if it is 0."""
     return f", not counting {_count(unknown)} never built here" if unknown else ""
 
 

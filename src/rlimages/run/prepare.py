@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 
 def outline_plan(project: Project, cells: Sequence[Cell], options: RunOptions) -> BuildPlan:
-    """Make the plan that builds every cell, parents first. `decide_plan` then finds out which images can be reused.
+    """Return a plan that builds every cell of `cells`, parents first; `decide_plan` then finds images to reuse.
 
-    No engine is asked. Raises `StaleError` if a Dockerfile or lock of these cells is not up to date.
+    No engine is asked. Raises `StaleError` if a generated Dockerfile or a lock of `cells` is not up to date, and
+    `ConfigError` or `UsageError` for a mistake in the matrix or in `options`.
     """
     problem = first_stale_file(project, tuple(cells))
     if problem:
@@ -42,12 +43,19 @@ def outline_plan(project: Project, cells: Sequence[Cell], options: RunOptions) -
 
 
 def decide_plan(plan: BuildPlan, project: Project, local_images: LocalImages, options: RunOptions) -> BuildPlan:
-    """Return the plan with the action of each step: build, or use an image of the local store."""
+    """Return `plan` with the action of each step: BUILD, or REUSE or RETAG of one of `local_images`.
+
+    Steps that are skipped stay skipped. Of `options`, only `no_cache` has an effect: then all steps are built.
+    """
     return decide_actions(plan, project.root, local_images, bases=project.locked_bases, no_cache=options.no_cache)
 
 
 def skip_without_parent(plan: BuildPlan, project: Project, local_images: LocalImages) -> BuildPlan:
-    """Return the plan without the cells whose parent is neither built in this run nor in the local store."""
+    """Return `plan` with the action SKIP for each cell that extends a cell whose image is missing.
+
+    An image is missing if it is neither built in this run nor in `local_images`, if the build cannot pull it from a
+    registry, and if no base override replaces it. The reason names the command that builds it.
+    """
     steps = []
     for step in plan.steps:
         base = step.cell.base
@@ -65,9 +73,10 @@ def skip_without_parent(plan: BuildPlan, project: Project, local_images: LocalIm
 
 
 def add_host_files(plan: BuildPlan, project: Project, options: RunOptions, context: RunContext) -> BuildPlan:
-    """Return the plan with the labels of each build, and with this machine's certificates, pip settings and wheels.
+    """Return `plan` with labels and a named context in the build request of each step that is built.
 
-    What builds get from this machine is noted.
+    The labels have the commit and the digests of the inputs. The context has this machine's certificates, pip settings
+    and wheels, which are written into the state folder of `project`. `context.note` gets a sentence about each of them.
     """
     builds = plan.steps_with(Action.BUILD)
     if not builds:
@@ -87,17 +96,18 @@ def add_host_files(plan: BuildPlan, project: Project, options: RunOptions, conte
 
 
 def set_creation_date(plan: BuildPlan, epoch: int) -> BuildPlan:
-    """Return the plan with the creation date of each image, in seconds since 1970.
+    """Return `plan` with `epoch` (seconds since 1970) as creation date of each image that is built.
 
-    A date in whole seconds can be given to a build again, so that `rlimages reproduce` gets the same layers.
+    A date in whole seconds can be passed to a later build, so that `rlimages reproduce` gets identical layers.
     """
     return replace(plan, steps=tuple(step.with_request(epoch=epoch) for step in plan.steps))
 
 
 def missing_bases(plan: BuildPlan, project: Project, local_images: LocalImages) -> tuple[str, ...]:
-    """Return the Debian base images of a plan that builds would not find: neither locked nor in the local store.
+    """Return the references of the Debian base images of `plan` that are neither locked nor in `local_images`.
 
-    A locked base is pulled by its digest during the build. A base with an override is not needed.
+    Only `debian:<suite>-slim` images count. Locked base images are left out because the build pulls them by digest, and
+    base images with an override because no build needs them.
     """
     from rlimages.build.base_images import slim_suite
 
@@ -111,16 +121,21 @@ def missing_bases(plan: BuildPlan, project: Project, local_images: LocalImages) 
 
 
 def ensure_bases(cells: Sequence[Cell]) -> Iterator["BaseResult"]:
-    """Make sure that the Debian base images of these cells are in the local store. Yield the result of each."""
+    """Make sure that the `debian:<suite>-slim` base images of `cells` are in the local store.
+
+    Yield the result of each image as soon as it was found, pulled or bootstrapped. Raises `ToolError` if a program is
+    missing or fails.
+    """
     from rlimages.build.base_images import ensure_base, slim_suite
 
     yield from (ensure_base(name) for name in _bases_without_registry(cells) if slim_suite(name))
 
 
 def read_overrides(options: RunOptions) -> tuple[BaseOverride, ...]:
-    """Return the base overrides, those of the command line first.
+    """Return the base overrides of `options.overrides`, then those in the file `options.override_file`.
 
-    Raises `ConfigError` if the file of overrides does not exist, and `UsageError` with the wrong line.
+    Empty lines and lines that start with `#` are ignored in the file. Raises `ConfigError` if the file does not exist,
+    and `UsageError` for an override that is not `REGEX=REFERENCE`.
     """
     lines = list(options.overrides)
     if options.override_file is not None:
@@ -132,11 +147,12 @@ def read_overrides(options: RunOptions) -> tuple[BaseOverride, ...]:
 
 
 def _bases_without_registry(cells: Sequence[Cell]) -> tuple[str, ...]:
-    """Return the base images that are not in a registry of the account tables, each once."""
+    """Return the base image of each of `cells` that is not in a registry of the account tables, each image once."""
     return tuple(dict.fromkeys(cell.base.image for cell in cells if cell.base.registry is None))
 
 
 def _default_jobs(stages: Sequence[Stage]) -> int:
+    """Return how many cells run at the same time on this machine if the user gives no number."""
     machine = read_machine()
     # Checks use a core all the time. Builds wait for network and disk in between: one more than the cores fits.
     extra = 1 if tuple(stages) == (Stage.BUILD,) else 0

@@ -23,11 +23,16 @@ from rlimages.system.files import write_text
 from rlimages.system.units import format_duration, format_size
 
 _WORDS = {Outcome.PASSED: "ok", Outcome.FAILED: "FAILED", Outcome.SKIPPED: "skipped", Outcome.NOT_APPLICABLE: "n/a"}
+"""Outcome -> its word in the BUILD column of the table."""
 _HEADER = ("CELL", "BUILD", "TIME", "SIZE", "CHECKS", "TIME", "PUBLISHED", "TIME", "")
 
 
 def report_text(report: RunReport) -> str:
-    """Return the table of all cells, then the reasons and log lines of each failure, then the notes of the run."""
+    """Return `report` as text for people.
+
+    It has a table of all cells, the reasons and log lines of all failed and skipped results, the notes of the run, and
+    a last line with the number of cells for each outcome.
+    """
     rows = [_HEADER, *(_row(cell) for cell in report.cells)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
@@ -42,7 +47,7 @@ def report_text(report: RunReport) -> str:
 
 
 def report_json(report: RunReport) -> str:
-    """Return the whole report as JSON. Times are in seconds, sizes in bytes."""
+    """Return the whole `report` as JSON text. Times are in seconds, sizes in bytes."""
     facts = {
         "run": report.run,
         "command": report.command,
@@ -56,9 +61,10 @@ def report_json(report: RunReport) -> str:
 
 
 def report_junit(report: RunReport) -> str:
-    """Return JUnit XML: a suite for each cell, with a case for its build, each check, each requirement and each tag.
+    """Return `report` as JUnit XML text: one suite for each cell.
 
-    A case that is skipped or not applicable is marked as skipped, not as passed.
+    A suite has one case for the build, each check, each requirement and each tag in a registry. A case whose outcome
+    is skipped or not applicable is marked as skipped, not as passed.
     """
     suites = ElementTree.Element("testsuites", name="rlimages", time=f"{report.seconds:.3f}")
     for cell in report.cells:
@@ -77,20 +83,24 @@ def report_junit(report: RunReport) -> str:
 
 
 def report_exit_code(report: RunReport) -> int:
-    """Return 0 if all cells passed, 130 if the run was interrupted, and 1 otherwise. A skipped cell did not pass."""
+    """Return the exit code of a run: 0 if all cells passed, 130 if the run was interrupted, and 1 in all other cases.
+
+    A skipped cell did not pass, and a run without cells is no success.
+    """
     if report.outcome is Outcome.PASSED and all(cell.outcome is Outcome.PASSED for cell in report.cells):
         return 0
     return Interrupted.exit_code if any(map(_was_interrupted, report.cells)) else 1
 
 
 def write_report(folder: Path, report: RunReport) -> None:
-    """Write `report.txt`, `report.json` and `junit.xml` into the folder of a run."""
+    """Write `report` into `folder`, the folder of the run, as `report.txt`, `report.json` and `junit.xml`."""
     write_text(folder / "report.txt", report_text(report))
     write_text(folder / "report.json", report_json(report))
     write_text(folder / "junit.xml", report_junit(report))
 
 
 def _row(report: CellReport) -> tuple[str, ...]:
+    """Return the row of one cell in the table: one text for each column of `_HEADER`."""
     build = report.build
     return (
         report.cell.id,
@@ -106,24 +116,28 @@ def _row(report: CellReport) -> tuple[str, ...]:
 
 
 def _build_word(build: BuildResult | None) -> str:
-    """Return one word for a build; `kept` if the image was up to date."""
+    """Return the word for `build` in the table; `kept` if an existing image is used, `-` if there is no result."""
     if build is None:
         return "-"
     return "kept" if build.outcome is Outcome.PASSED and not build.log else _WORDS[build.outcome]
 
 
 def _check_counts(results: Sequence[SmokeResult]) -> str:
-    """Return the number of checks with each outcome, and how many of them were cached, so not run again."""
+    """Return the number of checks with each outcome, and how many were not run but taken from the check cache.
+
+    Return `-` if there are no results.
+    """
     cached = sum(result.outcome is Outcome.PASSED and not result.log for result in results)
     return (tally(results) + (f" ({cached} cached)" if cached else "")) if results else "-"
 
 
 def _total_time(results: Sequence[SmokeResult] | Sequence[PublishResult]) -> str:
+    """Return the sum of the durations of `results` as text; `-` if there are none."""
     return format_duration(sum(result.seconds for result in results)) if results else "-"
 
 
 def _failure_lines(report: CellReport) -> Iterable[str]:
-    """Yield the reason, the log lines and the path of the log for each result that failed or was skipped."""
+    """Yield lines about each failed or skipped result of a cell: its reason, its log lines and the path of its log."""
     for name, result in _cases(report):
         if result.outcome in (Outcome.FAILED, Outcome.SKIPPED):
             yield f"{name} {result.outcome}: {result.reason}"
@@ -133,11 +147,12 @@ def _failure_lines(report: CellReport) -> Iterable[str]:
 
 
 def _evidence(result: Result) -> tuple[str, ...]:
+    """Return the log lines that show the cause of a failed build; empty for any other result."""
     return result.failure.evidence if isinstance(result, BuildResult) and result.failure else ()
 
 
 def _cases(report: CellReport) -> Iterable[tuple[str, Result]]:
-    """Yield all results of a cell, each with its name in reports."""
+    """Yield (name in reports, result) for each result of a cell, such as (`build`, …) and (`check train`, …)."""
     if report.build:
         yield "build", report.build
     yield from ((f"check {result.check}", result) for result in report.smoke)
@@ -157,7 +172,7 @@ def _add_case(suite: ElementTree.Element, cell: str, name: str, result: Result) 
 
 
 def printable(line: str) -> str:
-    """Return a line with U+FFFD in place of the characters that XML 1.0 does not allow, such as control characters."""
+    """Return `line` with U+FFFD in place of each character that XML 1.0 does not allow or that is not printable."""
     return "".join(
         char if char in "\n\t" or (char.isprintable() and char not in "\ufffe\uffff") else "\ufffd" for char in line
     )

@@ -1,4 +1,4 @@
-"""Build an image again from the commit and the creation date in its labels, and compare the two."""
+"""Build an image again, from the commit in its labels and with its creation date, and compare both images."""
 
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -31,33 +31,37 @@ from rlimages.system.files import read_text
 REPOSITORY = "rlimages-reproduction"
 """Repository of the new image in the local store. Its tag is the id of the cell."""
 _SHOWN_DIGITS = 12
+"""Number of digits of a commit in messages."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reproduction:
-    """The result of building an image again."""
+    """The result of building an image (the source image) again."""
 
     origin: BuildOrigin
-    """How the source image was built."""
+    """Cell, commit, creation date and labels of the source image."""
     image: str
-    """Id of the new image."""
+    """Id of the new image, which may have been removed after the comparison."""
     comparison: Comparison
+    """Similarity and differences of the source image and the new image."""
     seconds: float
     """Duration of the build."""
     base_differences: tuple[str, ...]
-    """Base images that are not those of the source image: one `<name>: <digest> -> <digest>` for each."""
+    """Base and parent images with another digest than for the source image: `<name>: <old digest> -> <new digest>`."""
 
 
 def reproduce(
     image: str, *, matrix: Path | None, options: RunOptions, as_is: bool, keep: bool, context: RunContext
 ) -> Reproduction:
-    """Build the cell of an image again, without cache, from its commit and with its creation date, and compare the two.
+    """Build the cell of `image` again, without cache, and compare the new image with `image`.
 
-    The commit is exported into a temporary folder; the checkout is not changed. With `as_is`, the checkout is built,
-    whatever commit the labels name. The new image is removed after the comparison unless `keep` is set.
+    `image` is a local name or id, a cell id or a registry reference. `matrix` is the path of the matrix; None finds it
+    from the current folder. The build has the commit and the creation date of `image`. The commit is exported into a
+    temporary folder; the checkout is not changed. With `as_is`, the checkout is built instead of the commit. The new
+    image is removed after the comparison unless `keep` is set.
 
-    Raises `FactoryError` if there is no such image, commit or cell, if the files of the commit are not those that the
-    image was built from, or if the build fails.
+    Raises `FactoryError` if the image, the commit or the cell does not exist, if the files of the commit are not those
+    that the image was built from, or if the build fails.
     """
     project = load_project(matrix, Path.cwd())
     engine = DockerEngine(run=new_run_name(), stop=context.stop)
@@ -95,7 +99,11 @@ def reproduce(
 
 @contextmanager
 def _source_project(project: Project, origin: BuildOrigin, as_is: bool) -> Iterator[Project]:
-    """Provide the project as it was when the image was built, in a temporary folder; with `as_is`, the checkout."""
+    """Provide the project to build from: `project` itself with `as_is`, else the commit of `origin`.
+
+    The commit is exported into a temporary folder, which is removed when the context ends. Raises `UsageError` if
+    `origin` has no commit, or the commit does not exist.
+    """
     if as_is:
         yield project
         return
@@ -110,6 +118,10 @@ def _source_project(project: Project, origin: BuildOrigin, as_is: bool) -> Itera
 
 
 def _find_cell(source: Project, origin: BuildOrigin, version: str) -> Cell:
+    """Return the cell of `source` from which the image of `origin` was built.
+
+    Raises `UsageError` if there is no such cell; `version` names the commit or checkout in the message.
+    """
     for cell in source.cells:
         if cell.id == origin.cell:
             return cell
@@ -126,10 +138,11 @@ def _make_step(
     engine: DockerEngine,
     context: RunContext,
 ) -> BuildStep:
-    """Return the step that builds the cell from `source`, with the creation date of the source image.
+    """Return the step that builds `cell` from the project `source`, with the creation date of `origin`.
 
-    A missing base image is fetched. Raises `UsageError` if the files of the commit are not those that the source image
-    was built from; with `as_is` that is only noted.
+    A missing Debian base image is fetched. If the files of `source` are not those that the image of `origin` was built
+    from, raises `UsageError`; with `as_is`, prints a note instead. Raises `ToolError` if the image that `cell` extends
+    is missing.
     """
     plan = make_plan(
         (cell,),
@@ -163,16 +176,20 @@ def _make_step(
 
 
 def _revision_label(origin: BuildOrigin) -> Mapping[str, str]:
-    """Return the label with the commit. An exported commit has no git repository to ask."""
+    """Return name -> value of the label with the commit of `origin`.
+
+    An exported commit is not a git repository, so git cannot be asked for it.
+    """
     return {REVISION_LABEL: origin.revision}
 
 
 def _commit(origin: BuildOrigin) -> str:
+    """Return the commit of `origin` as messages name it: `commit` and its first digits."""
     return f"commit {origin.revision[:_SHOWN_DIGITS]}"
 
 
 def _compare(source_image: SourceImage, built: BuiltImage, engine: DockerEngine, context: RunContext) -> Comparison:
-    """Compare the new image with the source image, by digest or else by contents."""
+    """Compare the local image `built` with the source image: by digest and, if the digests differ, by all contents."""
     if source_image.origin.id == built.id:
         return Comparison(level=Similarity.DIGEST)
     context.note("the digests differ: reading both images")

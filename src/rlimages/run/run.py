@@ -1,4 +1,4 @@
-"""One run, from its options to its report: prepare, plan, build, check, publish, report."""
+"""Run cells, from the options of a command to the report: prepare, plan, build, check, publish, write the report."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -42,17 +42,18 @@ def run_cells(
     context: RunContext,
     on_event: Callable[[Event], None],
 ) -> tuple[Path, RunReport]:
-    """Run the stages of `options` on the cells. Return the report, and the folder of the run with its logs and reports.
+    """Run the stages of `options` on `cells`. Return the folder of the run, with its logs and reports, and the report.
 
-    Failures of cells are part of the report. Raises `FactoryError`, before anything is built, for a mistake in a file,
-    an option or a target, and if no engine answers. Raises `AcceptanceError` if an image may not be published.
+    `on_event` is called with each progress event. A cell that fails is part of the report, and nothing is raised for
+    it. Raises `FactoryError`, before anything is built, for a mistake in a file, an option or a target, and if no
+    engine answers. Raises `AcceptanceError` if an acceptance rule forbids to publish an image.
     """
     # Modules that build, check or publish are imported when they are needed: most runs find every image up to date.
     started = time.monotonic()
     notes: list[str] = []
 
     def record(line: str) -> None:
-        """Print a note, and keep it for the report."""
+        """Print `line` as a note, and add it to the notes of the report."""
         notes.append(line)
         context.note(line)
 
@@ -137,7 +138,10 @@ def run_cells(
 def _fetch_missing_bases(
     plan: BuildPlan, project: Project, engine: DockerEngine, context: RunContext, record: Callable[[str], None]
 ) -> LocalImages:
-    """Fetch the Debian base images that are neither locked nor in the local store. Then return the local images."""
+    """Fetch the Debian base images of `plan` that are neither locked nor in the local store.
+
+    Return the local images after that. `record` gets a sentence about each image that was fetched or is unavailable.
+    """
     local_images = engine.local_images()
     missing = missing_bases(plan, project, local_images)
     for reference in missing:
@@ -152,7 +156,7 @@ def _fetch_missing_bases(
 def _up_to_date_report(
     plan: BuildPlan, folder: Path, options: RunOptions, notes: Sequence[str], seconds: float
 ) -> RunReport:
-    """Return the report of a run that has nothing to build."""
+    """Return the report of a run in which the local images of all cells are up to date. `seconds` is its duration."""
     builds = tuple(reused_result(step) for step in plan.steps)
     return RunReport(
         run=folder.name,
@@ -167,7 +171,11 @@ def _up_to_date_report(
 def _resource_budget(
     project: Project, plan: BuildPlan, engine: DockerEngine, options: RunOptions, context: RunContext
 ) -> "ResourceBudget":
-    """Return the budget of a run. Disk is always watched, memory only if the user did not give the number of jobs."""
+    """Return the resource budget (memory and disk) that the builds and checks of a run share.
+
+    Memory is limited only if `options` has no number of jobs. To free disk, images of earlier builds that have no name
+    and that `plan` does not use are removed, then build cache.
+    """
     from rlimages.build.resources import ResourceBudget
     from rlimages.plan.history import read_history
 

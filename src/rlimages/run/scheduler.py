@@ -1,4 +1,4 @@
-"""Run a plan in parallel: parents before children, and the longest remaining work first."""
+"""Run the steps of a plan in parallel: parents before children, and the longest chain of builds first."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,11 +25,13 @@ def run_plan(
     on_passed: Callable[[CellReport], None] | None = None,
     on_event: Callable[[Event], None] = lambda _event: None,
 ) -> RunReport:
-    """Take every cell of the plan through the stages, `plan.jobs` cells at once. Return the report of all cells.
+    """Build and check all cells of `context.plan`, `jobs` of the plan at the same time. Return the report of all cells.
 
-    A cell that fails stops the cells that extend it, and no others. When `context.stop` is set, everything that runs is
-    ended, and the report is still returned. `on_passed` gets each cell that passed, one at a time, while others are
-    built; the run waits until it has returned. What an earlier run left behind is removed first, and noted.
+    A cell that fails stops the cells that extend it, and no others. When `context.stop` is set, running builds and
+    checks are ended, and the report is still returned. `on_passed` is called with the report of each cell that passed,
+    for one cell at a time, while other cells are built; the run waits for its end. `on_event` is called with each
+    progress event. `command` and `notes` become part of the report. Containers and unnamed images of earlier runs are
+    removed first, with a note about each.
 
     Raises `ToolError`, before anything is built, if no engine answers.
     """
@@ -51,7 +53,11 @@ def run_plan(
 def _run_steps(
     context: StageContext, reporter: EventReporter, on_passed: Callable[[CellReport], None] | None
 ) -> Mapping[str, CellReport]:
-    """Give each step whose parents have ended to the next free worker. Return the reports by cell."""
+    """Run each step of the plan in a worker thread as soon as its parents have ended. Return cell id -> report.
+
+    `reporter` gets the progress events. `on_passed`, if not None, is called in a thread of its own with the report of
+    each cell that passed, except for cells whose image is reused from the registry.
+    """
     plan = context.plan
     steps = {step.cell.id: step for step in plan.steps}
     sorter = TopologicalSorter({cell: [need for need in step.needs if need in steps] for cell, step in steps.items()})
@@ -92,7 +98,10 @@ def _run_steps(
 def _run_step(
     step: BuildStep, reports: Mapping[str, CellReport], context: StageContext, reporter: EventReporter
 ) -> CellReport:
-    """Take one cell through the stages, or skip it. `reports` has the cells that have ended, its parents among them."""
+    """Take the cell of `step` through the stages, or skip it. Return its report; failures are not raised.
+
+    `reports` maps the ids of cells that have ended, the parent of this cell included, to their reports.
+    """
     reason = _reason_to_skip(step, reports, interrupted=context.stop.is_set())
     if reason:
         reporter.report(step.cell.id, Stage.BUILD, Outcome.SKIPPED, reason, 0.0)
@@ -104,7 +113,10 @@ def _run_step(
 
 
 def _reason_to_skip(step: BuildStep, reports: Mapping[str, CellReport], *, interrupted: bool) -> str:
-    """Return one sentence that says why a cell is skipped; empty if it is not."""
+    """Return a clause that says why the cell of `step` is skipped; empty if it is not skipped.
+
+    `reports` maps the ids of cells that have ended to their reports. `interrupted` means that the user asked to stop.
+    """
     if step.action is Action.SKIP:
         return step.reason
     for need in step.needs:
@@ -114,7 +126,7 @@ def _reason_to_skip(step: BuildStep, reports: Mapping[str, CellReport], *, inter
 
 
 def _failure_summary(report: CellReport) -> str:
-    """Return the outcome of a cell that did not pass, and its reason: `failed: compile`, `was skipped: …`."""
+    """Return outcome and reason of a cell that did not pass, such as `failed: compile` or `was skipped: …`."""
     results: list[BuildResult | SmokeResult | PublishResult] = [*report.smoke, *report.publish]
     if report.build:
         results.insert(0, report.build)

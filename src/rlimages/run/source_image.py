@@ -1,4 +1,4 @@
-"""Open the image that is to be reproduced: read how it was built, and later its contents."""
+"""Open the image that is to be reproduced: read how it was built, and on demand its contents."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
@@ -19,28 +19,30 @@ from rlimages.registry.client import RegistryClient
 from rlimages.registry.ecr import HostCredentials
 
 CheckStop = Callable[[], None]
-"""Called for each chunk and each path that is read; raises if the user asked to stop."""
+"""A function that is called for each chunk and each path that is read. It raises if the user asked to stop."""
 KnownLayers = MutableMapping[str, LayerContents]
-"""The contents of layers that were read before, by diff id. Two images that share layers read them once."""
+"""Diff id (digest of an unpacked layer) -> its contents. Layers that two images share are so read only once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceImage:
-    """An image in the local store or a registry."""
+    """An image in the local store or a registry, and how it was built."""
 
     origin: BuildOrigin
+    """Cell, commit, creation date and labels of the image."""
     read_contents: Callable[[CheckStop, KnownLayers], ImageContents]
-    """Reads all layers of the image, except for the known ones. This takes seconds to minutes."""
+    """A function that reads all layers except for known ones, and adds them to these. It takes seconds to minutes."""
 
 
 @contextmanager
 def open_image(
     argument: str, engine: DockerEngine, matrix: Path | None, environ: Mapping[str, str]
 ) -> Iterator[SourceImage]:
-    """Open the image that an argument means: a name or id of the local store, a cell id, or a registry reference.
+    """Open the image that `argument` names: a name or id of the local store, a cell id, or a registry reference.
 
-    The local store comes first. Raises `FactoryError` if there is no such image, or its labels do not say how it was
-    built.
+    The local store comes first. `matrix` is the path of the matrix for cell ids; None finds it from the current folder.
+    `environ` has the variables with registry credentials. The connection to a registry is closed when the context ends.
+    Raises `FactoryError` if the image does not exist, or its labels do not describe how it was built.
     """
     image = resolve_image(argument, engine, matrix, Path.cwd())
     if isinstance(image, str):
@@ -51,7 +53,10 @@ def open_image(
 
 
 def open_local_image(name: str, engine: DockerEngine) -> SourceImage:
-    """Open an image of the local store by name or id. Raises `ToolError` if there is no such image."""
+    """Open the image of the local store with the name or id `name`.
+
+    Raises `ToolError` if it does not exist, and `UsageError` if its labels do not describe how it was built.
+    """
     image = engine.inspect(name)
     if image is None:
         raise ToolError(f"there is no image {name} in the local store")
@@ -64,6 +69,10 @@ def open_local_image(name: str, engine: DockerEngine) -> SourceImage:
 
 
 def _open_registry_image(registry: RegistryClient, reference: Reference, argument: str) -> SourceImage:
+    """Open the image `reference` in `registry`; messages name it as the user did, by `argument`.
+
+    Raises `RegistryError` if it does not exist or is not an image of one platform.
+    """
     manifest = registry.read_manifest(reference.repository, reference.tag_or_digest)
     if manifest is None:
         raise RegistryError(f"{reference.host} has no image {argument.partition('/')[2]}")
@@ -87,7 +96,10 @@ def _read_layers(
     check_stop: CheckStop,
     known: KnownLayers,
 ) -> Iterator[LayerContents]:
-    """Yield the contents of all layers, lowest first. Layers that are read are added to `known`."""
+    """Yield the contents of all layers of the image of `manifest`, lowest first.
+
+    `config` is the image's configuration (JSON). Layers in `known` are not downloaded; all others are added to `known`.
+    """
     document: dict[str, Any] = json.loads(config)
     for diff_id, blob in zip(document["rootfs"]["diff_ids"], manifest.layers, strict=True):
         if diff_id not in known:
@@ -96,6 +108,6 @@ def _read_layers(
 
 
 def _read_layer(registry: RegistryClient, repository: str, blob: Blob, check_stop: CheckStop) -> LayerContents:
-    """Read the contents of one layer, and check its digest."""
+    """Download the layer `blob` from `repository`, check its digest, and return its contents."""
     with open_layer(blob, registry.stream_blob(repository, blob.digest), check_stop) as archive:
         return read_layer(archive, check_stop)

@@ -1,4 +1,4 @@
-"""Take one cell through the stages of a run: build its image, run the checks in it, record what both took."""
+"""Take one cell through the stages of a run: build its image, run the checks in it, and record their durations."""
 
 from collections.abc import Collection, Mapping
 from contextlib import suppress
@@ -25,46 +25,51 @@ from rlimages.system.process import Stop
 
 @dataclass(frozen=True, kw_only=True)
 class StageContext:
-    """The settings and resources that all cells of a run share."""
+    """The plan, settings and resources that all cells of a run share."""
 
     plan: BuildPlan
     stages: Collection[Stage] = tuple(Stage)
-    """The stages of the run. PUBLISH implies SMOKE; the images are published after all cells are checked."""
+    """The stages of the run. PUBLISH implies SMOKE; `release.publish` publishes after all cells were checked."""
     roots: tuple[Path, ...]
-    """The folder of the project, which is the context of every build, and those of its parents, which have checks."""
+    """The project folder, which is the context of every build; then the folders of its parent projects, for checks."""
     folder: Path
     """The folder of the run, with the logs. Its name is the name of the run."""
     engine: Engine
     stop: Stop = field(default_factory=Stop)
+    """When it is set, running builds and checks are ended, and no others are started."""
     budget: ResourceBudget = field(default_factory=ResourceBudget)
+    """The memory and disk that builds and checks reserve before they start."""
     cells_by_id: Mapping[str, Cell] = field(default_factory=dict)
-    """All cells of the project and its parents, to find the cells that a cell extends."""
+    """Cell id -> cell, for all cells of the project and its parent projects, to find the cells that a cell extends."""
     reused: Mapping[str, CellReport] = field(default_factory=dict)
-    """The reports of cells whose image is reused from the registry, by cell id. Nothing is done for them."""
+    """Cell id -> report, for cells whose image is reused from the registry. They are neither built nor checked."""
     state: StateFolder | None = None
-    """The state folder, for the history of builds and checks; None records nothing."""
+    """The state folder with the history of builds and checks; None to read and record no history."""
     check_cache: Path | None = None
-    """The folder of the check cache (`checks.smoke`); None runs every check."""
+    """The folder of the check cache (`checks.smoke`), which has the checks that images passed; None runs all checks."""
     check_timeout: float = CHECK_TIMEOUT
-    """Seconds for each check."""
+    """Time limit of each check in seconds."""
 
     @cached_property
     def history(self) -> History:
-        """The measurements of earlier runs, as they were at the first access."""
+        """The measurements of earlier runs. The file is read at the first access, and not again."""
         return read_history(self.state) if self.state else History()
 
     @cached_property
     def planned_images(self) -> frozenset[str]:
-        """Ids of the local images that the plan uses. They may have no name yet, and must still not be removed."""
+        """Ids of the existing images that the plan uses. They must not be removed, even if they have no name yet."""
         return frozenset(step.image_id for step in self.plan.steps)
 
     def log_folder(self, cell: Cell) -> Path:
-        """Return the folder of a cell's logs."""
+        """Return the folder for the logs of `cell`, below the folder of the run. It is not created."""
         return self.folder / "logs" / cell.id
 
 
 def run_stages(step: BuildStep, context: StageContext, reporter: EventReporter) -> CellReport:
-    """Take one cell through the stages until one of them does not pass. A failure is part of the report, not raised."""
+    """Build and check the cell of `step`, until a stage does not pass. Return its report; failures are not raised.
+
+    Only stages in `context.stages` are run. `reporter` gets the progress events.
+    """
     cell = step.cell
     if cell.id in context.reused:
         reporter.report(cell.id, Stage.BUILD, Outcome.PASSED, step.reason, 0.0)
@@ -91,12 +96,15 @@ def run_stages(step: BuildStep, context: StageContext, reporter: EventReporter) 
 
 
 def skipped_build(cell: Cell, reason: str) -> BuildResult:
-    """Return the result of a build that was not started."""
+    """Return the result, with the outcome `skipped`, of a build of `cell` that was not started. `reason` says why."""
     return BuildResult(cell=cell, outcome=Outcome.SKIPPED, reason=reason, seconds=0.0, log="")
 
 
 def _build(step: BuildStep, context: StageContext, reporter: EventReporter) -> BuildResult:
-    """Build the image of a cell as soon as the machine has room for it, or use the image that the plan found."""
+    """Build the image of `step` once enough memory and disk are free, or use the existing image that `step` names.
+
+    Return the result; failures and a full disk are not raised.
+    """
     stage = reporter.start_stage(step.cell.id, Stage.BUILD)
     if step.action is Action.BUILD:
         disk = expected_disk(context.history.estimate_size(step.cell))
@@ -122,7 +130,10 @@ def _build(step: BuildStep, context: StageContext, reporter: EventReporter) -> B
 
 
 def _use_image(step: BuildStep, engine: Engine) -> BuildResult:
-    """Return the result for an image that is not built, after giving it the name of the cell if it has another."""
+    """Return the result of a `step` that uses an existing image. With RETAG, give the image the cell's name first.
+
+    The result is a failure if the image was removed in the meantime.
+    """
     result = reused_result(step)
     if step.action is Action.RETAG:
         engine.tag(step.image_id, step.request.tag)
@@ -134,13 +145,19 @@ def _use_image(step: BuildStep, engine: Engine) -> BuildResult:
 
 
 def _find_image(step: BuildStep, report: CellReport, engine: Engine) -> InspectedImage | None:
-    """Return the image that this run built; if it built none, the local image with the cell's name."""
+    """Return the image in the build result of `report`; if it has none, the local image with the cell's name.
+
+    Return None if that image is not in the local store.
+    """
     built = report.build.image if report.build else None
     return engine.inspect(built.id if built else step.request.tag)
 
 
 def _check(report: CellReport, image: InspectedImage, context: StageContext, reporter: EventReporter) -> CellReport:
-    """Run the checks of a cell in its image as soon as the machine has memory for them. Return the report with them."""
+    """Run the checks of the cell in `image` once enough memory is free. Return `report` with their results.
+
+    The durations of the checks are added to the history.
+    """
     cell = report.cell
     stage = reporter.start_stage(cell.id, Stage.SMOKE)
     checks = find_checks(context.roots, cell, context.cells_by_id)
@@ -164,7 +181,10 @@ def _check(report: CellReport, image: InspectedImage, context: StageContext, rep
 
 
 def _record_build(cell: Cell, result: BuildResult, context: StageContext) -> None:
-    """Add a successful build to the history, and remove the earlier images of this project that have no name now."""
+    """Add the successful build `result` to the history, and remove images of earlier builds that have no name now.
+
+    `context.budget.notes` gets a sentence about each removed image. A build that failed changes nothing.
+    """
     if context.state is None or result.image is None:
         return
     measurement = None
@@ -177,7 +197,7 @@ def _record_build(cell: Cell, result: BuildResult, context: StageContext) -> Non
 
 
 def _record_checks(cell: Cell, results: tuple[SmokeResult, ...], context: StageContext) -> None:
-    """Add the duration of the checks to the history, if all of them were run and none failed."""
+    """Add the sum of the durations of `results` to the history, if all checks were run (not cached) and none failed."""
     succeeded = (Outcome.PASSED, Outcome.NOT_APPLICABLE)
     if context.state is not None and all(result.outcome in succeeded and result.log for result in results):
         seconds = sum(result.seconds for result in results)
@@ -186,4 +206,5 @@ def _record_checks(cell: Cell, results: tuple[SmokeResult, ...], context: StageC
 
 
 def _now() -> str:
+    """Return the current date and time: ISO 8601, UTC, in whole seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")
