@@ -12,6 +12,7 @@ KeyPath = tuple[str | int, ...]
 """The keys and list indexes from the top of a document to a value; empty for the document itself."""
 Value = Any
 """The content of a document: nested dicts with string keys, lists and scalars."""
+# PyYAML may have been built without the faster loader in C
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _STRING_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:timestamp")  # dates are kept as they are written
 _MAX_DEPTH = 64

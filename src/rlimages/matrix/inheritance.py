@@ -110,6 +110,7 @@ def expected_packages(inherited: Inherited, direct: Iterable[str], distribution:
         if pin:
             packages[canonicalize_name(requirement.name)] = pin
     base = inherited.base
+    # the parent's packages include its framework already
     if base.framework and distribution and not inherited.extends:
         packages.setdefault(distribution, base.framework.version)
     return packages

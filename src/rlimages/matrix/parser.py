@@ -49,6 +49,7 @@ def parse_matrix(text: str, name: str, tables: Collection[str], read_parents: Re
         raise config_error(name, [document.problem(("parents",), str(error))]) from error
     reader = _MatrixReader(document, raw, name, tables, parents)
     cells = tuple(reader.cells())
+    # a row with mistakes has no cell, so conflicts between cells are complete only once every row is valid
     problems = reader.problems or list(_find_conflicts(cells, reader.paths, document, parents))
     if problems:
         raise config_error(name, problems)
@@ -97,7 +98,7 @@ class _MatrixReader:
                         if cell is not None:
                             self.paths[count] = path
                             count += 1
-                            self._known.setdefault(cell.id, cell)
+                            self._known.setdefault(cell.id, cell)  # _find_conflicts reports a second cell with the id
                             yield cell
 
     def _report(self, path: KeyPath, message: str) -> None:
@@ -192,6 +193,7 @@ class _MatrixReader:
         """
         names = {processor: name.replace("{processor}", processor.value) for processor in Processor}
         parents = {p: self._known[names[p]] for p in Processor if names[p] in self._known}
+        # an id without {processor} names a single cell, which is a parent only for its own processor
         parents = {p: parent for p, parent in parents.items() if parent.processor is p}
         if not parents:
             hint = did_you_mean(names[Processor.CPU], self._known)

@@ -27,9 +27,8 @@ def find_cell(cells: Iterable[Cell], query: ImageQuery) -> Cell:
     """Return the one of `cells` that matches `query`, in its newest version.
 
     A query for a minor version gets the newest patch version of it, and a query without a version the newest of all.
-
-    The SageMaker RL documentation has this rule: "the latest supported patch version of that minor version".
-    Raise `SelectionError` if no cell matches, or cells of several frameworks do.
+    The SageMaker RL documentation has this rule: "the latest supported patch version of that minor version". Raise
+    `SelectionError` if no cell matches, or if the newest version has cells for several frameworks.
     """
     rows = [cell for cell in cells if cell.line == query.line and cell.processor == query.processor]
     if query.published and query.version is None:
@@ -49,10 +48,10 @@ def find_cell(cells: Iterable[Cell], query: ImageQuery) -> Cell:
 
 
 def registry_host(cell: Cell, accounts: Accounts, *, region: str, account: str | None, registry: str | None) -> str:
-    """Return the host of the registry to pull a cell's image from: `registry` if it is given, which is a host.
+    """Return the host of the registry to pull a cell's image from.
 
-    Else return the host of the ECR registry of the AWS account `account` in `region`; if that is not given, of the
-    account in which SageMaker published the image. Raise `SelectionError` if SageMaker never published the image, and
+    It is `registry` if that is given. Else it is the ECR registry of the AWS account `account` in `region`, and without
+    `account` that of the account in which SageMaker published the image. Raise `SelectionError` if SageMaker never published the image, and
     `UsageError` if it did not publish the image in this region.
     """
     if registry is not None:
@@ -79,6 +78,7 @@ def _matches_version(version: str, query_version: str) -> bool:
     except InvalidVersion:
         return False
     return Version(version) == Version(query_version) or (
+        # a query with three numbers is a patch version already, and matches only itself
         len(release) < 3 and Version(version).release[: len(release)] == release
     )
 

@@ -129,7 +129,7 @@ def merge_layers(config: bytes, layers: Iterable[LayerContents]) -> ImageContent
     debs: dict[str, str] = {}
     for layer in layers:
         files = {path: file for path, file in files.items() if not layer.hides(path)} | layer.files
-        debs = layer.debs or debs
+        debs = layer.debs or debs  # the status file of a layer lists all packages, those of older layers too
     return ImageContents(
         id=f"sha256:{hashlib.sha256(config).hexdigest()}",
         config=parsed,

@@ -92,6 +92,7 @@ def source_difference(origin: BuildOrigin, labels: Mapping[str, str]) -> str:
     before, after = origin.labels.get(SOURCE_LABEL, ""), labels.get(SOURCE_LABEL, "")
     if not before or before == after:
         return ""
+    # `base` and `parent` are missing here: base_differences reports them
     changed = list(_changed_inputs(origin.labels, labels, ("recipe", "file", "lock", "argument")))
     more = " …" if len(changed) > _MAX_CHANGES else ""
     names = f": {', '.join(changed[:_MAX_CHANGES])}{more}" if changed else ""

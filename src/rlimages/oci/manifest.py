@@ -62,6 +62,7 @@ class Manifest:
 
         A registry needs all of them before it accepts the manifest.
         """
+        # an image may have a layer twice, but a registry stores it once
         return tuple({blob.digest: blob for blob in (*self.layers, *((self.config,) if self.config else ()))}.values())
 
     @property

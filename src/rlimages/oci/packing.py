@@ -73,6 +73,7 @@ class PackedCache:
     def image(self, image_id: str) -> tuple[Manifest, bytes] | None:
         """Return the manifest and the configuration of the image `image_id`; None if the cache does not have them."""
         config, content = self._read(image_id, "config"), self._read(image_id, "manifest")
+        # a damaged entry has another digest, and counts as missing
         if config is None or content is None or sha256_digest(config) != image_id:
             return None
         return parse_manifest(content, DOCKER_MANIFEST, image_id), config
@@ -172,6 +173,7 @@ def _compress_layer(content: IO[bytes], folder: Path) -> tuple[str, Blob]:
                     packed.write(chunk)
             file.flush()
             blob = Blob(media_type=DOCKER_LAYER, digest=f"sha256:{output.hash.hexdigest()}", size=file.tell())
+            # only now: the name is the digest, which is known when all bytes are compressed
             os.replace(file.name, folder / _hex_digest(blob.digest))
         except BaseException:
             os.unlink(file.name)

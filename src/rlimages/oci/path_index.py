@@ -66,7 +66,7 @@ class PathIndex:
                 folder, name = posixpath.split(path)
                 if (path in self._wanted or name in self._names) and not self._is_hidden(path):
                     entries[path] = _read_entry(entry, folder)
-        self._entries = entries | self._entries
+        self._entries = entries | self._entries  # an entry of a newer layer replaces the one of this layer
         # Only now: whiteouts of a layer hide paths of older layers, and never paths of the same layer.
         self._whiteouts.update(whiteouts)
 

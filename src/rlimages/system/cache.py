@@ -40,6 +40,7 @@ def cached(text: str, value_type: type[Value], compute: Callable[[], Value], env
         return value
     value = compute()
     try:
+        # loading a pickle can run code, so no other user may write here
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         part = file.with_suffix(f".{os.getpid()}")  # two processes may compute a value at once
         part.write_bytes(pickle.dumps(value))

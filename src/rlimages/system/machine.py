@@ -37,6 +37,7 @@ def read_machine(root: Path = Path("/")) -> Machine:
     quotas = [quota for group in groups if (quota := _cpu_quota(group)) is not None]
     # not os.cpu_count: it ignores the process's CPU affinity, which `docker run --cpuset-cpus` and taskset set
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # a quota may be a fraction of a core; one build at a time is still possible then
     return Machine(cores=min([cores, *(max(1, math.floor(quota)) for quota in quotas)]), memory=max(0, memory))
 
 

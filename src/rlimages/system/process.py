@@ -87,6 +87,7 @@ def run_program(
         if timed_out or cancelled:
             _end(process, grace)
     except BaseException:
+        # a second Ctrl-C, for example: the program has its own process group and would go on without us
         _signal(process, signal.SIGKILL)
         raise
     reader.join(timeout=1.0)
