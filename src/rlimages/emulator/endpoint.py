@@ -36,6 +36,7 @@ MAX_PAYLOAD = 6 * 2**20
 MAX_VARIABLES = 100
 """Largest number of environment variables in CreateModel."""
 _VARIABLE_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,1023}")
+"""The names of environment variables that CreateModel accepts."""
 _CONTENT_TYPES = {
     ".json": "application/json",
     ".jsonl": "application/jsonlines",

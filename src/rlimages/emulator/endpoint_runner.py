@@ -84,7 +84,7 @@ class Pinger(Thread):
                     return
 
     def take_results(self) -> list[str]:
-        """Return the results of the pings since the last call: for each success an empty string, else a sentence."""
+        """Return the results of the pings since the last call: an empty string for a success, else the problem."""
         results: list[str] = []
         try:
             while True:
@@ -109,8 +109,8 @@ def run_endpoint(
     `open_instance` creates the container when it is entered, and removes it at the end. `ping` tests whether the server
     is healthy. `on_line` gets each line of the log, `on_state` each state between the first and the last. `task` is the
     work of a batch transform job: it starts when the endpoint is in service, and from then on there are no more pings.
-    When the endpoint has to end, the container gets SIGTERM, and SIGKILL after `grace` seconds. An endpoint that fails
-    is a result, not an exception. Raises the task's own error, unless the endpoint ended before the task.
+    To end a running container, SIGTERM is sent, and SIGKILL `grace` seconds later. An endpoint that fails is a result,
+    not an exception. Raises the error of the task, unless the endpoint ended before the task.
     """
     monitor: _EndpointMonitor | None = None
     try:
@@ -191,19 +191,20 @@ class _EndpointMonitor:
             self._task.end()
 
     def raise_task_error(self) -> None:
-        """Raise the error of the task, if it raised one."""
+        """Raise the error that the task raised, if there is one."""
         if self._task is not None and self._task.error is not None:
             raise self._task.error
 
     def _process_line(self, _host: str, line: str) -> None:
-        """Pass a line of the log on, and keep it as one of the last lines."""
+        """Pass `line` of the log to `on_line`, and keep it as one of the last lines."""
         self._last_lines.append(line)
         self._on_line(line)
 
     def _update_state(self) -> None:
         """Enter the states that follow from the new pings: in service after a success, unhealthy after a failure.
 
-        A failed ping of an endpoint that was never in service changes nothing: it is still starting.
+        Each new state is passed to `on_state`, and the first success starts the task. A failed ping of an endpoint that
+        was never in service changes nothing: it is still starting.
         """
         for problem in self._pinger.take_results():
             self._problem = problem
@@ -232,7 +233,7 @@ class _EndpointMonitor:
         return None
 
     def _next_state(self, status: EndpointStatus, reason: str) -> EndpointState:
-        """Return a state with the status `status` and the sentence `reason`, which follows the current state."""
+        """Return a state with `status` and the sentence `reason` that comes after the current state."""
         return EndpointState(
             status=status,
             reason=reason,

@@ -56,7 +56,9 @@ _INSTANCE_GROUP = "homogeneousCluster"
 """Name that SageMaker gives to the only instance group of a job that defines none."""
 _NETWORK_INTERFACE = "eth0"
 _VARIABLE_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,511}")
+"""The names of environment variables that CreateTrainingJob accepts."""
 _CHANNEL_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""The names of channels that CreateTrainingJob accepts."""
 
 
 class InputMode(StrEnum):

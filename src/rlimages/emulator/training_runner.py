@@ -190,7 +190,10 @@ class _HostMonitor:
         return None
 
     def _signal_hosts(self, signal: str, why: str) -> bool:
-        """Send `signal` to all hosts that still run, and note the reason `why`. Returns False if no host runs."""
+        """Send `signal` to all hosts that still run, after a note with the reason `why`.
+
+        Returns False if no host runs.
+        """
         running = [host for name, host in self._hosts.items() if name not in self._codes]
         if running:
             self._context.note(f"{why}; sending {signal} to {', '.join(host.name for host in running)}")

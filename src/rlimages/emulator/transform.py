@@ -101,13 +101,13 @@ def transform(
     on_line: Callable[[str], None],
     on_file: Callable[[TransformedFile], None],
 ) -> TransformRun:
-    """Run a batch transform job to its end. Returns the ended job.
+    """Run a batch transform job to its end, and write an output for each input file. Returns the job that has ended.
 
-    The container is that of `endpoint_options`. `matrix` is the file in which the id of a cell is looked up; None
-    stands for the nearest build_matrix.yaml at or above the current folder. `on_line` gets each line of the container's
-    log, `on_file` the outcome of each file as soon as it is known. A job that fails is a result, not an exception.
-    Raises `FactoryError` if an option is invalid, the image is missing, the outputs cannot be written, or the engine
-    fails.
+    `options` describe the files and requests, `endpoint_options` the container. `matrix` is the file in which the id of
+    a cell is looked up; None stands for the nearest build_matrix.yaml at or above the current folder. `on_line` gets
+    each line of the container's log, `on_file` the outcome of each file as soon as it is known. A job that fails is a
+    result, not an exception. Raises `FactoryError` if an option is invalid, the image is missing, the outputs cannot be
+    written, or the engine fails.
     """
     files = find_inputs(options)
     name = make_job_name(endpoint_options.image, datetime.now(UTC), os.getpid())

@@ -63,7 +63,7 @@ class RequestOptions:
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """The environment variables by which SageMaker passes these settings to the container. None has no variable."""
+        """The environment variables by which SageMaker passes the settings that are not None to the container."""
         values = {
             "SAGEMAKER_MAX_PAYLOAD_IN_MB": self.max_payload_mb,
             "SAGEMAKER_BATCH_STRATEGY": None if self.strategy is None else _CONTAINER_STRATEGIES[self.strategy],

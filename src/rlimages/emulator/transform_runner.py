@@ -224,7 +224,7 @@ def _all_requests(
     settings: RequestSettings,
     options: OutputOptions,
 ) -> Iterator[tuple[InputFile, TransformRequest | None]]:
-    """Yield each file with each of its requests, and with None after its last request.
+    """Yield each input file together with each of its requests, and then once together with None.
 
     Before the requests of a file, its output file in the folder `output` is created and added to `outputs` under the
     file's name. After a file has failed, or cannot be read, no more of its requests are yielded.
@@ -246,7 +246,7 @@ def _all_requests(
 def _requests_until_failure(
     content: BinaryIO, settings: RequestSettings, transformed: _OutputFile
 ) -> Iterator[TransformRequest]:
-    """Yield the requests for `content` until the file of `transformed` has failed."""
+    """Yield the requests for `content`; end early once the input file, whose output is `transformed`, has failed."""
     for request in split_requests(content, settings):
         if transformed.reason:
             return
