@@ -51,8 +51,8 @@ def registry_host(cell: Cell, accounts: Accounts, *, region: str, account: str |
     """Return the host of the registry to pull a cell's image from.
 
     It is `registry` if that is given. Else it is the ECR registry of the AWS account `account` in `region`, and without
-    `account` that of the account in which SageMaker published the image. Raise `SelectionError` if SageMaker never published the image, and
-    `UsageError` if it did not publish the image in this region.
+    `account` that of the account in which SageMaker published the image. Raise `SelectionError` if SageMaker never
+    published the image, and `UsageError` if it did not publish the image in this region.
     """
     if registry is not None:
         return registry
