@@ -111,8 +111,8 @@ def release_epoch(release: str) -> int:
 def mmdebstrap_argv(suite: str, pockets: Sequence[tuple[str, str]], epoch: int, tar: Path) -> list[str]:
     """Return the command that writes the root file system of `debian:<suite>-slim` to the archive `tar`.
 
-    Packages come from `pockets`, pairs of a mirror's URL and a suite. No file is younger than `epoch` (seconds since
-    1970), so that every run writes identical bytes until the mirror changes.
+    Packages come from `pockets`, pairs of a mirror's URL and a suite such as bookworm-updates. No file is younger than
+    `epoch` (seconds since 1970), so that every run writes identical bytes until the mirror changes.
     """
     excludes = [f"path-exclude=/usr/share/{name}/*" for name in EXCLUDED]
     return [

@@ -26,7 +26,7 @@ class FailurePattern:
 
 
 def _patterns(kind: FailureKind, *patterns: str, transient: bool = False) -> tuple[FailurePattern, ...]:
-    """Compile the regular expressions `patterns`, which all show a failure of `kind`."""
+    """Compile the regular expressions `patterns`, which all show a failure of `kind` that is `transient` or not."""
     return tuple(FailurePattern(kind, re.compile(pattern, re.IGNORECASE), transient) for pattern in patterns)
 
 

@@ -88,7 +88,10 @@ class ResourceBudget:
 
     @contextmanager
     def _reserve(self, memory: int, disk: int, on_wait: Callable[[str], None]) -> Iterator[None]:
-        """Wait until `memory` and `disk` bytes are free or `stop` is set; reserve them while the context is open."""
+        """Wait until `memory` and `disk` bytes are free or `stop` is set; reserve them while the context is open.
+
+        `on_wait` is called with each new reason to wait.
+        """
         with self._changed:
             reported = ""
             while not self.stop.is_set():

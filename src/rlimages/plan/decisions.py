@@ -140,7 +140,10 @@ def _changes(named: LocalImage | None, inputs: CellInputs) -> Iterator[str]:
 
 
 def _build_reason(step: BuildStep, named: LocalImage | None, changes: tuple[str, ...]) -> str:
-    """Return a clause that says why `step` is built. `named` is the local image with the cell's name, if any."""
+    """Return a clause that says why `step` is built, for example the first of `changes`, its changed inputs.
+
+    `named` is the local image with the cell's name; None if there is none.
+    """
     if named is None:
         return f"there is no image {step.request.tag} in the local store"
     if changes:

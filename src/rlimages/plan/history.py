@@ -127,7 +127,7 @@ class History:
 
 
 def read_history(state: StateFolder) -> History:
-    """Read the history of a project from its state folder. Nothing is raised.
+    """Read the history of a project from its state folder `state`. Nothing is raised.
 
     The history is empty if there is no file, and empty with a `note` if the file cannot be read.
     """
@@ -143,7 +143,7 @@ def record_measurements(
     checks: Measurement | None = None,
     image: str = "",
 ) -> None:
-    """Add measurements of `cell` to the history file in the state folder.
+    """Add measurements of `cell` to the history file in the state folder `state`.
 
     `build` is the measurement of a build, `checks` that of all checks of an image, and `image` the id of a new image;
     each may be left out. The oldest entries beyond `KEPT` and `KEPT_IMAGES` are dropped. Several runs may write at the
@@ -165,7 +165,7 @@ def record_measurements(
 
 
 def _read(state: StateFolder) -> tuple[Mapping[str, CellHistory], str]:
-    """Read the history file. Return (cell id -> measurements, empty string), or (empty mapping, reason) if that fails.
+    """Read the history file in `state`. Return (cell id -> measurements, ""), or ({}, reason) if that fails.
 
     A file that does not exist is an empty history without a reason.
     """
@@ -195,7 +195,7 @@ def _record_facts(record: CellHistory) -> Mapping[str, Any]:
 
 
 def _parse(document: Any) -> Mapping[str, CellHistory]:
-    """Return cell id -> measurements from the parsed JSON of the history file.
+    """Return cell id -> measurements from `document`, the parsed JSON of the history file.
 
     Raises `ValueError` if its format version is not `_FORMAT_VERSION`.
     """
@@ -219,7 +219,7 @@ def _parse_measurement(entry: Mapping[str, Any]) -> Measurement:
 
 @contextmanager
 def _locked(state: StateFolder) -> Iterator[None]:
-    """Hold the file lock of the history while the context is open; other processes wait for it.
+    """Hold the file lock of the history in `state` while the context is open; other processes wait for it.
 
     The lock is a separate file beside the history file, because writing replaces the history file.
     """

@@ -138,7 +138,7 @@ class InputReader:
 
 
 def lock_entries(lock: str) -> Mapping[str, str]:
-    """Parse the text of a lock without comments. Return canonical distribution name -> `<version> <digest>`.
+    """Parse `lock`, the text of a lock without comments. Return canonical distribution name -> `<version> <digest>`.
 
     The digest is the SHA-256 of the whole requirement with its hashes and conditions. The version is `?` if it is not
     pinned with `==`. If a distribution occurs several times, for different environments, its entries are joined by
@@ -197,7 +197,10 @@ def explain_changes(before: Mapping[str, str], inputs: CellInputs) -> Iterator[I
 
 
 def _detail(kind: str, old: str | None, new: str | None) -> str:
-    """Return a clause about the change of one input from the entry `old` to `new`; None is an input that is missing."""
+    """Return a clause about the change of one input from the value `old` to `new`; None is a missing input.
+
+    `kind` is the kind of the input, such as `lock` or `file` (see `InputChange.kind`).
+    """
     if old is None:
         return f"new: {(new or '').partition(' ')[0]}" if kind in ("lock", "argument") else "new"
     if new is None:

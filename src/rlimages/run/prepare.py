@@ -152,7 +152,7 @@ def _bases_without_registry(cells: Sequence[Cell]) -> tuple[str, ...]:
 
 
 def _default_jobs(stages: Sequence[Stage]) -> int:
-    """Return how many cells run at the same time on this machine if the user gives no number."""
+    """Return how many cells go through `stages` at the same time on this machine if the user gives no number."""
     machine = read_machine()
     # Checks use a core all the time. Builds wait for network and disk in between: one more than the cores fits.
     extra = 1 if tuple(stages) == (Stage.BUILD,) else 0

@@ -156,7 +156,10 @@ def _fetch_missing_bases(
 def _up_to_date_report(
     plan: BuildPlan, folder: Path, options: RunOptions, notes: Sequence[str], seconds: float
 ) -> RunReport:
-    """Return the report of a run in which the local images of all cells are up to date. `seconds` is its duration."""
+    """Return the report of a run that built nothing, because the images of all steps of `plan` are up to date.
+
+    `folder` is the folder of the run, and `seconds` its duration. `notes` become the notes of the report.
+    """
     builds = tuple(reused_result(step) for step in plan.steps)
     return RunReport(
         run=folder.name,

@@ -21,7 +21,7 @@ from rlimages.registry.ecr import HostCredentials
 CheckStop = Callable[[], None]
 """A function that is called for each chunk and each path that is read. It raises if the user asked to stop."""
 KnownLayers = MutableMapping[str, LayerContents]
-"""Diff id (digest of an unpacked layer) -> its contents. Layers that two images share are so read only once."""
+"""Diff id (digest of an unpacked layer) -> its contents. Layers that two images share are read only once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

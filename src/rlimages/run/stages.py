@@ -145,7 +145,7 @@ def _use_image(step: BuildStep, engine: Engine) -> BuildResult:
 
 
 def _find_image(step: BuildStep, report: CellReport, engine: Engine) -> InspectedImage | None:
-    """Return the image in the build result of `report`; if it has none, the local image with the cell's name.
+    """Return the image in the build result of `report`; if it has none, the local image with the name in `step`.
 
     Return None if that image is not in the local store.
     """
