@@ -1,4 +1,7 @@
-"""Pydantic models of `build_matrix.lock.yaml`. `base_lock` is loaded by every command, so it must not import them."""
+"""Define the format of `build_matrix.lock.yaml` as Pydantic models.
+
+They are apart from the module `base_lock`, because every command loads that, and importing Pydantic takes long.
+"""
 
 from typing import Annotated
 
@@ -7,10 +10,11 @@ from pydantic import Field
 from rlimages.config.schema import Date, StrictModel
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+"""A digest with its algorithm, `sha256:…`."""
 
 
 class RawLockedBase(StrictModel):
-    """The entry of one base image."""
+    """The entry of one base image in the file; the meaning of its keys is that of `LockedBase`."""
 
     digest: Digest | None
     asked: Date
@@ -18,7 +22,7 @@ class RawLockedBase(StrictModel):
 
 
 class RawBaseLock(StrictModel):
-    """The whole file."""
+    """The whole content of `build_matrix.lock.yaml`."""
 
     version: int = Field(ge=1, le=1)
     bases: dict[str, RawLockedBase]

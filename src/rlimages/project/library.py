@@ -1,18 +1,18 @@
-"""List the files of the in-image library, `src/sagemaker_rl`, that the images of one toolkit get."""
+"""List the modules and packages of the in-image library, `src/sagemaker_rl`, that the images of one toolkit get."""
 
 from collections.abc import Collection
 from pathlib import Path
 
 LIBRARY = "src/sagemaker_rl"
-"""Folder of the in-image library below the project root."""
+"""Path, below the project root, of the in-image library: the Python package that is copied into images."""
 
 
 def library_names(root: Path, toolkit: str, toolkits: Collection[str]) -> tuple[str, ...]:
-    """Return the names in `src/sagemaker_rl` that images of a toolkit get, sorted. Empty without this folder.
+    """Return the names of modules and packages in `src/sagemaker_rl` that images of `toolkit` get, sorted.
 
-    A folder named like a toolkit, and a file whose name begins with a toolkit's name and `_`, belong to that toolkit.
-    All other modules and packages are common to all images. `toolkits` are those of the matrix. A toolkit without
-    files of its own gets the common ones.
+    `root` is the project root, and `toolkits` are all toolkits of the matrix. A package that is named like a toolkit,
+    or a name that begins with a toolkit and `_`, belongs to that toolkit. All other names are common to all images.
+    Return an empty tuple if `root` has no folder `src/sagemaker_rl`.
     """
     folder = root / LIBRARY
     if not folder.is_dir():
@@ -23,6 +23,6 @@ def library_names(root: Path, toolkit: str, toolkits: Collection[str]) -> tuple[
 
 
 def _owner(name: str, toolkits: Collection[str]) -> str | None:
-    """Return the toolkit that a name belongs to, or None for a common one."""
+    """Return the toolkit that the module or package `name` belongs to; None if it is common to all images."""
     owners = [toolkit for toolkit in toolkits if name == toolkit or name.startswith(f"{toolkit}_")]
     return max(owners, key=len, default=None)

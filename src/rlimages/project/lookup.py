@@ -16,16 +16,19 @@ from rlimages.project.project import Project, load_project
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LocalSubject:
-    """An image of the local store, and the tags under which it would be published."""
+    """An image of the local store (the engine's images), and the tags under which it would be published."""
 
     name: str
+    """Name or id in the local store."""
     tags: tuple[str, ...]
+    """Without the repository; empty for an id."""
 
 
 def find_project(matrix: Path | None, start: Path) -> Project | None:
-    """Load the project; return None if there is none, for commands that also work without one.
+    """Return the project of the file `matrix`, or else of the nearest matrix at or above the folder `start`.
 
-    Raises `ConfigError` if there is a matrix with mistakes.
+    Return None if there is no matrix, for commands that also work without a project. Raises `ConfigError` if the matrix
+    cannot be read or has mistakes.
     """
     try:
         return load_project(matrix, start)
@@ -36,7 +39,7 @@ def find_project(matrix: Path | None, start: Path) -> Project | None:
 
 
 def parse_registry_reference(argument: str) -> Reference | None:
-    """Return the reference if the argument names a registry (`host[:port]/repository:tag`), else None."""
+    """Return the parsed reference if `argument` names a registry, as `host[:port]/repository:tag` does; else None."""
     try:
         return parse_reference(argument)
     except RegistryError:
@@ -46,17 +49,19 @@ def parse_registry_reference(argument: str) -> Reference | None:
 def resolve_subjects(
     argument: str, engine: Engine | ImageStore, project: Project | None
 ) -> Reference | tuple[LocalSubject, ...]:
-    """Return the registry reference that the argument is, or else the local images that it means.
+    """Return the parsed reference if `argument` names a registry; or else the local images that it selects.
 
-    The registry comes first: an image of this name in the local store is ignored. Raises as `find_subjects`.
+    The registry comes first: an image of this name in the local store is ignored. Selects local images and raises as
+    `find_subjects`.
     """
     return parse_registry_reference(argument) or find_subjects(argument, engine, project)
 
 
 def find_subjects(argument: str, engine: Engine | ImageStore, project: Project | None) -> tuple[LocalSubject, ...]:
-    """Return the local images that an argument means: a name or id of the local store, or a pattern of cell ids.
+    """Return the images of the local store (the images of `engine`) that `argument` selects.
 
-    Raises `SelectionError` if it means no image, and `ToolError` if a cell has no image in the local store.
+    It is the name or id of one image, or a pattern of cell ids of `project`, such as `ray-*`. Raises `SelectionError`
+    if it is neither, and `ToolError` if a selected cell has no image in the local store.
     """
     cells = project.cells if project else ()
     if argument and engine.inspect(argument) is not None:
@@ -73,9 +78,10 @@ def find_subjects(argument: str, engine: Engine | ImageStore, project: Project |
 
 
 def resolve_image(argument: str, engine: Engine | ImageStore, matrix: Path | None, start: Path) -> Reference | str:
-    """Return the name of the one local image that an argument means, or else the registry reference that it is.
+    """Return the name or id of the one local image that `argument` selects; or a parsed reference to a registry.
 
-    The local store comes first: a reference whose image was pulled needs no registry. Raises as `find_image`.
+    The local store (the images of `engine`) comes first: the reference is returned only if the local store does not
+    have its image. Selects local images and raises as `find_image`.
     """
     reference = parse_registry_reference(argument)
     if reference is not None and engine.inspect(argument) is None:
@@ -84,10 +90,11 @@ def resolve_image(argument: str, engine: Engine | ImageStore, matrix: Path | Non
 
 
 def find_image(argument: str, engine: Engine | ImageStore, matrix: Path | None, start: Path) -> str:
-    """Return the name of the one local image that an argument means: a name or id, or the id of a cell.
+    """Return the name or id of the one image of the local store (the images of `engine`) that `argument` selects.
 
-    The project is loaded only if the local store has no such name. Raises `ToolError` if the image is missing, and
-    `SelectionError` if the argument means no cell or several.
+    It is the name or id of an image, or the id of a cell. For a cell, the project of the file `matrix` is loaded, or
+    else of the nearest matrix at or above the folder `start`. Raises `ToolError` if the local store does not have the
+    image, `SelectionError` if `argument` selects no cell or several, and as `load_project`.
     """
     if engine.inspect(argument) is not None:
         return argument
@@ -102,13 +109,13 @@ def find_image(argument: str, engine: Engine | ImageStore, matrix: Path | None, 
 
 
 def _built_name(cell: Cell, engine: Engine | ImageStore) -> str:
-    """Return the name of a cell's image. Raises `ToolError` if the local store does not have it."""
+    """Return the name of the local image of `cell`. Raises `ToolError` if the local store does not have it."""
     if engine.inspect(cell.local_name) is None:
         raise ToolError(f"there is no image of {cell.id} in the local store; rlimages build --select {cell.id}")
     return cell.local_name
 
 
 def _tags_of_name(name: str) -> tuple[str, ...]:
-    """Return the tag of a name in the local store; an id has none."""
+    """Return the tag in `name`, the name of a local image, as the only item; an empty tuple for an id or a digest."""
     tag = name.rpartition("/")[2].partition("@")[0].partition(":")[2]
     return (tag,) if tag and not name.startswith("sha256:") else ()

@@ -1,4 +1,4 @@
-"""Read this machine's pip configuration: indexes, certificates and wheel folders."""
+"""Read the pip configuration of this machine: package indexes, certificates, and folders with wheels."""
 
 import configparser
 import os
@@ -10,31 +10,34 @@ from urllib.parse import unquote, urlsplit
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PipSettings:
-    """Where pip on this machine finds packages, and which certificates it trusts."""
+    """The settings of pip on this machine: where it finds packages, and which certificates it trusts."""
 
     index_url: str | None = None
+    """URL or folder of the main package index; None for pip's default."""
     extra_index_urls: tuple[str, ...] = ()
+    """URLs or folders of further package indexes."""
     find_links: tuple[str, ...] = ()
-    """Folders or URLs."""
+    """Folders, or URLs of pages, with packages."""
     certificates: Path | None = None
-    """A file with the certificates to trust."""
+    """File with the certificates to trust; None for pip's own."""
 
     @property
     def wheel_folders(self) -> tuple[Path, ...]:
-        """The local folders among the find-links."""
+        """The folders of this machine among `find_links`; those that do not exist are left out."""
         paths = (local_path(link) for link in self.find_links)
         return tuple(path for path in paths if path is not None and path.is_dir())
 
     @property
     def local_indexes(self) -> tuple[Path, ...]:
-        """The local folders among the indexes."""
+        """The folders of this machine among all package indexes; those that do not exist are left out."""
         paths = (local_path(url) for url in filter(None, (self.index_url, *self.extra_index_urls)))
         return tuple(path for path in paths if path is not None and path.is_dir())
 
     def for_uv(self) -> Mapping[str, str]:
-        """Return these settings as environment variables of uv, which does not read pip's configuration.
+        """Return environment variable of uv -> value, for these settings: uv does not read pip's configuration.
 
-        Local indexes are left out: their files have no upload times, so uv cannot resolve them as of a date.
+        Indexes in local folders are left out: their files have no upload times, so uv cannot resolve as of a date
+        there.
         """
         remote = [url for url in self.extra_index_urls if local_path(url) is None]
         variables = {
@@ -48,12 +51,13 @@ class PipSettings:
 
 
 def _exists(link: str) -> bool:
+    """Return True if `link` is an existing folder, or a URL, which is not looked up."""
     path = local_path(link)
     return path is None or path.is_dir()
 
 
 def local_path(link: str) -> Path | None:
-    """Return the path of a folder or `file:` URL; None for an http or https URL."""
+    """Return the path of `link`, a folder or a `file:` URL; None if it is an http or https URL."""
     parts = urlsplit(link)
     if parts.scheme == "file":
         return Path(unquote(parts.path))
@@ -61,9 +65,10 @@ def local_path(link: str) -> Path | None:
 
 
 def configuration_files(environ: Mapping[str, str], home: Path) -> tuple[Path, ...]:
-    """Return the configuration files that pip reads, the weakest first: global, user, PIP_CONFIG_FILE.
+    """Return the configuration files that pip would read, existing or not.
 
-    If PIP_CONFIG_FILE is `os.devnull`, pip reads none.
+    Settings of later files replace those of earlier ones: global files, those in the home folder `home`, then the one
+    that PIP_CONFIG_FILE of `environ` names. If that is `os.devnull`, pip reads no file, and the tuple is empty.
     """
     dirs = environ.get("XDG_CONFIG_DIRS") or "/etc/xdg"
     config_home = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
@@ -76,9 +81,11 @@ def configuration_files(environ: Mapping[str, str], home: Path) -> tuple[Path, .
 
 
 def read_pip_settings(environ: Mapping[str, str], files: Iterable[Path]) -> PipSettings:
-    """Merge the settings of the files, weakest first, and of the environment variables `PIP_…`.
+    """Return pip's settings from its configuration files `files` and the variables `PIP_…` of `environ`.
 
-    A file that cannot be read is ignored, as by pip.
+    Settings of later files replace those of earlier ones, and variables replace those of all files. If pip has no
+    existing file of certificates, SSL_CERT_FILE or REQUESTS_CA_BUNDLE of `environ` names it. A missing or malformed
+    file is ignored.
     """
     merged: dict[str, str] = {}
     for file in files:

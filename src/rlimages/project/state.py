@@ -1,4 +1,4 @@
-"""Name every path in the state folder of a project, `.rlimages`."""
+"""Define the paths in the state folder of a project, `.rlimages`."""
 
 import os
 from dataclasses import dataclass
@@ -11,14 +11,17 @@ STATE = ".rlimages"
 
 @dataclass(frozen=True)
 class StateFolder:
-    """Logs, reports, journals and caches of a project on this machine."""
+    """The paths of the state folder, with the logs, reports, journals and caches of a project on this machine.
+
+    A property returns a path, which need not exist.
+    """
 
     root: Path
-    """The folder `.rlimages` itself."""
+    """Path of the folder `.rlimages` itself."""
 
     @property
     def runs(self) -> Path:
-        """One folder for each run, with its logs and reports; `latest` is a link to the newest."""
+        """The folder with one folder for each run, with its logs and reports; `latest` is a link to the newest."""
         return self.root / "runs"
 
     @property
@@ -28,56 +31,59 @@ class StateFolder:
 
     @property
     def check_cache(self) -> Path:
-        """Checks that passed, one file for each image and program, so that they are not run again."""
+        """The folder with one file for each image and check program that passed, so that it is not run again."""
         return self.root / "proofs"
 
     @property
     def pass_records(self) -> Path:
-        """Pass records: one file for each image and set of checks."""
+        """The folder with the pass records: a file for each image and set of checks, all of which it passed."""
         return self.root / "passes"
 
     @property
     def releases(self) -> Path:
-        """One folder for each release, with its journal."""
+        """The folder with one folder for each release, with its journal."""
         return self.root / "releases"
 
     @property
     def blobs(self) -> Path:
-        """Compressed layers that wait for their upload. Emptied after a release."""
+        """The folder with compressed layers until they are uploaded. It is emptied after a release."""
         return self.root / "blobs"
 
     @property
     def packed(self) -> Path:
-        """Digests of packed layers, so that no layer is compressed twice. Kept after a release."""
+        """The folder with the digests of compressed layers, so that no layer is compressed twice. Releases keep it."""
         return self.root / "packed"
 
     @property
     def host_contexts(self) -> Path:
-        """One build context for each cell, with this machine's certificates, pip configuration and wheels."""
+        """The folder with a build context for each cell: certificates, pip configuration and wheels of this machine."""
         return self.root / "buildhost"
 
     @property
     def reproductions(self) -> Path:
-        """Logs of `rlimages reproduce`, one folder for each cell."""
+        """The folder with the logs of `rlimages reproduce`, in one folder for each cell."""
         return self.root / "reproductions"
 
     @property
     def inventories(self) -> Path:
-        """Logs of `rlimages sbom`, one folder for each image."""
+        """The folder with the logs of `rlimages sbom`, in one folder for each image."""
         return self.root / "inventory"
 
     @property
     def jobs(self) -> Path:
-        """Results of `rlimages train`, one folder for each job."""
+        """The folder with the results of `rlimages train`, in one folder for each job."""
         return self.root / "jobs"
 
     @property
     def transforms(self) -> Path:
-        """Results of `rlimages transform`, one folder for each job."""
+        """The folder with the results of `rlimages transform`, in one folder for each job."""
         return self.root / "transforms"
 
     def open_run(self) -> Path:
-        """Create the folder of a new run, point `latest` at it, and return it. Its name is the run's name."""
+        """Create the folder of a new run, with a folder `logs` in it, and point the link `latest` at it.
+
+        Return the folder, whose name is the name of the run.
+        """
         folder = self.runs / new_run_name()
         (folder / "logs").mkdir(parents=True)
         # A rename replaces the link in one step: `latest` exists at every moment, also for other processes.
@@ -90,11 +96,14 @@ class StateFolder:
 def current_state_folder() -> StateFolder:
     """Return the state folder in the current directory, for commands that work without a project.
 
-    Its paths are relative, as the results of these commands are shown to people.
+    Its paths are relative, because these commands print them. The folder is not created.
     """
     return StateFolder(Path(STATE))
 
 
 def new_run_name() -> str:
-    """Return a name from the time and the process id: unique on this machine, and sorted by time."""
+    """Return a name for a run from the time in UTC and the process id.
+
+    It is unique on this machine, and names sort by time.
+    """
     return f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%S.%f')}-{os.getpid()}"

@@ -1,4 +1,4 @@
-"""Update requirement locks and locked base digests: the part of `lock` and `bases` that uses the network."""
+"""Update the requirement locks and the base lock: the part of the commands `lock` and `bases` that uses the network."""
 
 import re
 import sys
@@ -19,7 +19,10 @@ from rlimages.system.process import run_program
 
 
 def find_stale_locks(project: Project, cells: tuple[Cell, ...], *, everything: bool) -> Iterator[str]:
-    """Yield one sentence for each stale lock; with `everything`, also for locks that belong to no cell."""
+    """Yield one sentence for each requirement lock of `cells` that is missing or out of date. Uses no network.
+
+    With `everything`, yield one also for each lock that belongs to none of `cells`.
+    """
     toolkits = project.toolkits if everything else ()
     yield from stale_locks(project.lock_inputs(cells), project.root, toolkits)
 
@@ -27,9 +30,10 @@ def find_stale_locks(project: Project, cells: tuple[Cell, ...], *, everything: b
 def update_locks(
     project: Project, cells: tuple[Cell, ...], *, environ: Mapping[str, str], force: bool
 ) -> Iterator[str]:
-    """Resolve the stale locks of these cells, or all with `force`; yield one line for each.
+    """Resolve and write the requirement locks of `cells` that are out of date, or all of them with `force`.
 
-    Raises `ToolError` with uv's output if a cell cannot be resolved.
+    Yield one line for each lock, written or kept. `environ` is the environment of uv, and has the settings of pip.
+    Raises `ToolError` with uv's output if the requirements of a cell cannot be resolved.
     """
     from uv import find_uv_bin
 
@@ -47,6 +51,10 @@ def update_locks(
 
 
 def _resolve(inputs: LockInputs, uv: str, environ: Mapping[str, str]) -> str:
+    """Run the program `uv` with the package indexes of pip, and return its lock, without our header.
+
+    Raises `ToolError` with uv's output if it fails.
+    """
     from rlimages.project.pip_config import configuration_files, read_pip_settings
 
     with tempfile.TemporaryDirectory(prefix="rlimages-lock-") as name:
@@ -64,6 +72,7 @@ def _resolve(inputs: LockInputs, uv: str, environ: Mapping[str, str]) -> str:
 
 
 _PARALLEL_REQUESTS = 8
+"""Requests to registries at the same time."""
 _TIMEOUT = 30.0
 """Seconds for one request to a registry."""
 _REASONS = {
@@ -72,22 +81,23 @@ _REASONS = {
     "unauthorized|forbidden|denied|no basic auth|authorization": "its registry requires a login: docker login",
     "not found|manifest unknown|name unknown": "its registry has no such image",
 }
-"""Pattern in the output of `docker buildx imagetools` -> the reason in our words.
+"""Regular expression for the output of `docker buildx imagetools inspect` -> the reason in our words.
 
 BuildKit's messages contain addresses of this machine. The reasons are committed, so they must be equal everywhere.
 """
 FetchDigest = Callable[[str], tuple[str | None, str]]
-"""Takes a reference; returns its digest and an empty reason, or None and the reason."""
+"""Takes an image reference; returns its digest and an empty string, or None and the reason why there is none."""
 
 
 def update_base_lock(
     project: Project, cells: Sequence[Cell], *, region: str | None = None, fetch: FetchDigest | None = None
 ) -> Mapping[str, LockedBase]:
-    """Ask registries for the digests of the base images of these cells, and write them to the base lock.
+    """Get the digests of the base images of `cells` from their registries, and write them to the base lock.
 
-    Return the new entries by base image, as the matrix names it. Other base images keep their entries; entries that no
-    cell uses are removed. A base image whose registry does not answer keeps its digest and gets the reason. Cells that
-    extend others have no base image in a registry.
+    Return base image, as the matrix names it -> its new entry. `region` is the AWS region of images in ECR; without it,
+    the default region is used. `fetch` gets one digest; without it, `registry_digest` does. An image whose registry
+    does not answer keeps its digest, and its entry gets the reason. Base images of other cells keep their entries, and
+    entries that no cell of the project uses are removed. Cells that extend others have no base image in a registry.
     """
     registries = project.base_arguments(tuple(cells), region)
     wanted = {cell.base.image: image_reference(cell.base, registries) for cell in cells if not cell.extends}
@@ -108,9 +118,10 @@ def update_base_lock(
 
 
 def registry_digest(reference: str) -> tuple[str | None, str]:
-    """Return the digest of a reference in its registry, of the index if there is one; or None and the reason.
+    """Return the digest of an image reference in its registry, and an empty string; or None and the reason.
 
-    The request is made by buildx with the credentials of `docker login`, as in a build.
+    For an image with an index, it is the digest of the index. The request is made by buildx with the credentials of
+    `docker login`, as in a build. Raises `ToolError` if Docker is not installed.
     """
     output: list[str] = []
     argv = ["docker", "buildx", "imagetools", "inspect", "--format", "{{json .Manifest}}", reference]
@@ -124,7 +135,10 @@ def registry_digest(reference: str) -> tuple[str | None, str]:
 
 
 def _failure_reason(output: Sequence[str]) -> str:
-    """Return the reason in words that are equal on every machine, or else the end of the last line of output."""
+    """Return the reason why buildx failed, from `output`, its lines, in words that are equal on every machine.
+
+    An unknown reason is the end of the last line of output.
+    """
     text = "\n".join(output)
     for pattern, reason in _REASONS.items():
         if re.search(pattern, text, re.IGNORECASE):
@@ -134,7 +148,7 @@ def _failure_reason(output: Sequence[str]) -> str:
 
 
 def base_lock_lines(bases: Mapping[str, LockedBase]) -> Iterator[str]:
-    """Yield one line for each base image: its digest, or why its registry did not answer."""
+    """Yield one line for people for each entry of `bases`: its digest, or why its registry did not answer."""
     for name, base in bases.items():
         if base.unreachable is None:
             yield f"{name}: {base.digest}"
