@@ -62,7 +62,7 @@ class Proxy:
         self._open.wait()
 
     def next_fault(self) -> str:
-        """Count a request and return its fault."""
+        """Count a request and return its fault; an empty string lets the request pass."""
         with self._lock:
             self.requests += 1
             fault = self.plan(self.requests)

@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
 """A model server for the tests of endpoints. The environment variable FAULTS lists its faults, separated by commas.
 
-It answers each line of a request with `<model> <line>`. A request for "die" ends it; after "get sick" its pings fail.
+It answers each line of a request with `<model> <line>`. The request "die" ends it; after the request
+"become unhealthy" its pings fail.
+
 Faults:
 - dies-at-start: it exits before it listens
-- sick: its pings fail from the start
-- deaf: it ignores SIGTERM
+- unhealthy: its pings fail from the start
+- ignores-sigterm: it ignores SIGTERM
 - busy: it answers the first two requests with 503
 - slow: each request takes SECONDS, by default 0.3
-- silent: it has no execution parameters
-- odd: its execution parameters are invalid
+- no-parameters: it has no execution parameters
+- invalid-parameters: its execution parameters are invalid
 """
 
 import http.server
@@ -22,7 +24,7 @@ import time
 
 FAULTS = os.environ.get("FAULTS", "").split(",")
 PORT = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
-state = {"busy": 2, "sick": "sick" in FAULTS, "open": 0, "most": 0}
+state = {"busy": 2, "unhealthy": "unhealthy" in FAULTS, "open": 0, "most": 0}
 lock = threading.Lock()
 
 
@@ -32,10 +34,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         if self.path == "/ping":
-            self.answer(503 if state["sick"] else 200, b"out of sorts" if state["sick"] else b"")
-        elif self.path == "/execution-parameters" and "odd" in FAULTS:
+            self.answer(503 if state["unhealthy"] else 200, b"no worker runs" if state["unhealthy"] else b"")
+        elif self.path == "/execution-parameters" and "invalid-parameters" in FAULTS:
             self.answer(200, b'{"MaxConcurrentTransforms": "many"}')
-        elif self.path == "/execution-parameters" and "silent" not in FAULTS:
+        elif self.path == "/execution-parameters" and "no-parameters" not in FAULTS:
             parameters = {"MaxConcurrentTransforms": 3, "BatchStrategy": "MULTI_RECORD", "MaxPayloadInMB": 1}
             self.answer(200, json.dumps(parameters).encode())
         elif self.path == "/environment":
@@ -58,10 +60,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if "slow" in FAULTS:
             time.sleep(float(os.environ.get("SECONDS", "0.3")))
         if body.strip() == b"die":
-            print("the end is near", flush=True)
+            print("the server ends now", flush=True)
             os._exit(9)
-        if body.strip() == b"get sick":
-            state["sick"] = True
+        if body.strip() == b"become unhealthy":
+            state["unhealthy"] = True
         with lock:
             busy = "busy" in FAULTS and state["busy"] > 0
             state["busy"] -= busy
@@ -94,7 +96,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 if "dies-at-start" in FAULTS:
     sys.exit("there is no model to serve")
-if "deaf" in FAULTS:
+if "ignores-sigterm" in FAULTS:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 else:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -94,7 +94,7 @@ class ImagePusher:
         return {"mediaType": kind, "digest": blob.digest, "size": blob.size}
 
     def put(self, values: dict, kind: str, tag: str = "") -> dict:
-        """Push a manifest by digest or tag, and return its descriptor."""
+        """Push a manifest with the fields `values` and media type `kind`, by `tag` or digest. Return its descriptor."""
         content = json.dumps({"schemaVersion": 2, "mediaType": kind} | values).encode()
         manifest = parse_manifest(content, kind, "here")
         self._registry.put_manifest(REPOSITORY, tag or manifest.digest, manifest)

@@ -45,7 +45,7 @@ def run_with_aws(root: Path, cloud: Cloud, *arguments: str):
 
 
 def read_digest(cloud: Cloud, region: str, repository: str, tag: str) -> str | None:
-    """Return the digest of a tag in a region, or None."""
+    """Return the digest of `tag` in the registry of `region`; None if the tag is missing."""
     context = __import__("ssl").create_default_context(cafile=str(cloud.folder / "ca.pem"))
     with httpx.Client(proxy=cloud.environ["HTTPS_PROXY"], verify=context, auth=("AWS", PASSWORD)) as client:
         response = client.head(

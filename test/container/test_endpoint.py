@@ -68,7 +68,7 @@ class EndpointProcess:
         self.output = ""
 
     def wait_for_line(self, pattern: str) -> re.Match:
-        """Read the output up to a line that matches a pattern, and return the match."""
+        """Read the output up to a line that matches the regular expression `pattern`, and return the match."""
         for line in self.process.stdout:
             self.output += line
             if match := re.search(pattern, line):
@@ -76,7 +76,7 @@ class EndpointProcess:
         raise AssertionError(f"it ended without printing {pattern!r}:\n{self.output}")
 
     def end(self, signal_number: int | None = None) -> int:
-        """Send a signal, if given, wait for the end of the process, and return its exit code."""
+        """Send the signal, if one is given, wait for the end of the process, and return its exit code."""
         if signal_number is not None:
             self.process.send_signal(signal_number)
         self.output += self.process.stdout.read()
@@ -85,7 +85,7 @@ class EndpointProcess:
 
 @pytest.fixture
 def serve(image, model, tmp_path):
-    """Return a function that starts an endpoint whose model server has some faults."""
+    """Return a function that starts an endpoint; `faults` are those of its model server."""
     endpoints: list[EndpointProcess] = []
 
     def serve(*arguments: str, faults: str = "", name: str = image, stderr: int = subprocess.STDOUT) -> EndpointProcess:
@@ -173,15 +173,15 @@ def test_a_server_that_exits_at_the_start_is_reported_with_its_last_lines(serve,
 
 
 def test_a_server_that_is_never_healthy_is_reported_after_the_limit(serve, list_leftovers) -> None:
-    endpoint = serve("--container-startup-timeout", "2", faults="sick")
+    endpoint = serve("--container-startup-timeout", "2", faults="unhealthy")
     assert endpoint.end() == 1
     assert "Failed after" in endpoint.output
-    assert "not healthy within 2.0 s: GET /ping was answered with 503 Service Unavailable: out of sorts" in endpoint.output  # fmt: skip
+    assert "not healthy within 2.0 s: GET /ping was answered with 503 Service Unavailable: no worker runs" in endpoint.output  # fmt: skip
     assert not list_leftovers()
 
 
 def test_a_signal_before_the_endpoint_is_in_service_gives_exit_code_130(serve, list_leftovers) -> None:
-    endpoint = serve(faults="sick")
+    endpoint = serve(faults="unhealthy")
     endpoint.wait_for_line("serving")
     assert endpoint.end(signal.SIGTERM) == 130
     assert not list_leftovers()
@@ -190,9 +190,9 @@ def test_a_signal_before_the_endpoint_is_in_service_gives_exit_code_130(serve, l
 def test_a_server_that_becomes_unhealthy_is_reported_at_once(serve, tmp_path) -> None:
     endpoint = serve()
     address = endpoint.wait_for_line(ENDPOINT.pattern)[1]
-    run_rlimages("invoke", "-", "--endpoint", address, cwd=tmp_path, stdin=b"get sick")
+    run_rlimages("invoke", "-", "--endpoint", address, cwd=tmp_path, stdin=b"become unhealthy")
     started_at = time.monotonic()
-    endpoint.wait_for_line("Unhealthy after .*: GET /ping was answered with 503 Service Unavailable: out of sorts")
+    endpoint.wait_for_line("Unhealthy after .*: GET /ping was answered with 503 Service Unavailable: no worker runs")
     assert time.monotonic() - started_at < 10
     assert endpoint.end(signal.SIGINT) == 1
 
@@ -204,7 +204,7 @@ def test_a_server_that_exits_later_is_reported_with_its_last_lines(serve, tmp_pa
     assert (response.returncode, b"nothing answers POST /invocations" in response.stderr) == (1, True)
     assert endpoint.end() == 1
     assert "the container ended by itself: exit code 9" in endpoint.output
-    assert endpoint.output.endswith("  | the end is near\n")
+    assert endpoint.output.endswith("  | the server ends now\n")
 
 
 def test_the_message_for_a_taken_port_names_a_remedy(serve, list_leftovers) -> None:
@@ -215,7 +215,7 @@ def test_the_message_for_a_taken_port_names_a_remedy(serve, list_leftovers) -> N
 
 
 def test_a_second_signal_kills_a_server_that_ignores_sigterm(serve, list_leftovers) -> None:
-    endpoint = serve(faults="deaf")
+    endpoint = serve(faults="ignores-sigterm")
     endpoint.wait_for_line("InService")
     endpoint.process.send_signal(signal.SIGINT)
     endpoint.wait_for_line("sending SIGTERM to")
@@ -263,7 +263,7 @@ def test_an_invalid_model_is_reported_before_anything_starts(
 
 @pytest.fixture
 def transform(image, model, tmp_path, list_leftovers):
-    """Return a function that runs a batch transform job of the folder `in`: exit code, stdout and stderr."""
+    """Return a function that runs a batch transform job on the folder `in` and returns exit code, stdout and stderr."""
     (tmp_path / "in").mkdir()
 
     def transform(*arguments: str, faults: str = "") -> tuple[int, str, str]:
@@ -344,17 +344,17 @@ def test_a_server_that_exits_fails_the_job_and_its_last_lines_are_printed(transf
     assert code == 1
     assert "Failed after" in output
     assert "the container ended by itself: exit code 9" in output
-    assert "  | the end is near\n" in output
+    assert "  | the server ends now\n" in output
     assert outputs(tmp_path / "out") == {}
 
 
-@pytest.mark.parametrize(("fault", "code"), [("silent", 0), ("odd", 2)])
+@pytest.mark.parametrize(("fault", "code"), [("no-parameters", 0), ("invalid-parameters", 2)])
 def test_execution_parameters_are_optional_but_must_be_valid(transform, tmp_path, fault, code) -> None:  # fmt: skip
     (tmp_path / "in/a.csv").write_text("1\n")
     exit_code, _, stderr = transform(faults=fault)
     assert exit_code == code
     assert ("the answer to GET /execution-parameters has an invalid MaxConcurrentTransforms" in stderr) == (
-        fault == "odd"
+        fault == "invalid-parameters"
     )
 
 

@@ -144,9 +144,9 @@ def test_a_check_result_has_the_exit_status_and_the_last_line(check, containers,
 
 
 def test_a_check_that_exceeds_its_time_limit_is_killed_with_its_container(check, containers) -> None:
-    result = check("echo began; sleep 60\n", timeout=1.0)
+    result = check("echo started; sleep 60\n", timeout=1.0)
     assert result.process.timed_out
-    assert result.last_line == "began"
+    assert result.last_line == "started"
     assert result.process.seconds < 10
     assert not containers()
 

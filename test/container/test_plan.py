@@ -182,7 +182,7 @@ def digest(root: Path, cell: str) -> str:
 
 
 def test_layers_are_uploaded_while_other_cells_are_built_and_no_tag_is_visible(project: Path, upstream: str) -> None:
-    """One of two cells fails: no tag of the target is released, but the layers of the other cell are uploaded."""
+    """If one of two cells fails, no tag of the target is released, but the layers of the other cell are uploaded."""
     target = {"registry": upstream, "accept": []}
     (project / "targets.yaml").write_text(json.dumps({"version": 1, "targets": {"all": target}}))
     template = project / "templates/other.Dockerfile.j2"

@@ -163,14 +163,14 @@ def request_count(proxy, make_release) -> int:
 def release_with_faults(release: Release, proxy: Proxy, plan) -> str:
     """Release with faults and check the tags, then resume without faults and check them again.
 
-    Return the outcome of the first part: "released", "broke" or "in between".
+    Return the outcome of the first part: "released", "failed" or "in between".
     """
     proxy.start_plan(plan)
     try:
         release.run()
         outcome = "released"
     except FactoryError:
-        outcome = "broke"
+        outcome = "failed"
     state = release.transaction().state
     tag_digests = release.tag_digests()
     if state is ReleaseState.UNTOUCHED:
@@ -178,7 +178,7 @@ def release_with_faults(release: Release, proxy: Proxy, plan) -> str:
     elif state is ReleaseState.RELEASED:
         assert tag_digests == release.new_digests
     else:
-        assert outcome == "broke"
+        assert outcome == "failed"
         outcome = "in between"
         assert set(tag_digests.items()) <= {*release.old_digests.items(), *release.new_digests.items()}
     proxy.stop_faults()
@@ -190,7 +190,7 @@ def release_with_faults(release: Release, proxy: Proxy, plan) -> str:
 
 
 def faults_of(number: int) -> tuple[str, ...]:
-    """Return the faults to try for a request: all with RLIMAGES_ALL_FAULTS, else one that differs from its neighbours'."""
+    """Return the faults to try at the request `number`: all with RLIMAGES_ALL_FAULTS, else one of them in turn."""
     return FAULTS if os.environ.get("RLIMAGES_ALL_FAULTS") else (FAULTS[number % len(FAULTS)],)
 
 
@@ -211,7 +211,7 @@ def test_after_any_failed_request_all_tags_are_old_or_new_or_the_journal_says_be
     record_property("cases", len(outcomes))
     (tmp_path / "cases.txt").write_text(f"{len(outcomes)} cases of {request_count} requests: {counts}\n")
     if permanent:
-        assert {"broke", "in between"} <= set(outcomes)
+        assert {"failed", "in between"} <= set(outcomes)
 
 
 def test_a_release_that_is_killed_at_any_request_is_completed_by_the_next_process(

@@ -48,7 +48,7 @@ def build(engine, tmp_path, stop):
 
 
 def unnamed_images(client) -> set[str]:
-    """Return the ids of unnamed images of this worker's cells."""
+    """Return the ids of the images of this worker's cells that have no name."""
     images = client.api.images(filters={"dangling": True, "label": "rlimages.cell"})
     return {image["Id"] for image in images if image["Labels"]["rlimages.cell"].startswith(f"{TOOLKIT}-")}
 

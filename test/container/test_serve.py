@@ -90,7 +90,7 @@ class ServingContainer:
         return self.container.logs().decode()
 
     def pids(self, text: str) -> list[int]:
-        """Return the ids, in the container, of its processes whose command line contains a text."""
+        """Return the ids of the container's processes whose command line contains `text`."""
         script = f"import os\nfor p in filter(str.isdigit, os.listdir('/proc')):\n try:\n  if {text!r} in open(f'/proc/{{p}}/cmdline').read() and int(p) != os.getpid(): print(p)\n except OSError: pass"
         return sorted(int(pid) for pid in self.container.exec_run(["python", "-c", script]).output.split())
 
@@ -167,7 +167,7 @@ def serve_faulty(run) -> Callable[..., ServingContainer]:
 
 @pytest.fixture
 def run_to_end(run) -> Callable[..., tuple[int, str]]:
-    """Return a function that runs a server that must end, and returns its exit status and its log."""
+    """Return a function that runs a server that must end by itself, and returns its exit status and its log."""
 
     def run_to_end(*arguments: str, **options: Any) -> tuple[int, str]:
         container = run(*arguments, **options)

@@ -21,13 +21,13 @@ TIMEOUT = 100
 
 
 def image_of(cell: Cell) -> str:
-    """Return the image of a cell. The variable RLIMAGES_TEST_IMAGES (`CELL=IMAGE ...`) can replace it."""
+    """Return the local image of `cell`; the variable RLIMAGES_TEST_IMAGES (`CELL=IMAGE ...`) can name another one."""
     replacements = dict(pair.split("=", 1) for pair in os.environ.get("RLIMAGES_TEST_IMAGES", "").split())
     return replacements.get(cell.id, cell.local_name)
 
 
 def is_local(image: str) -> bool:
-    """Return True if the local store has an image."""
+    """Return True if the local store has the image named `image`."""
     return not subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False).returncode
 
 
@@ -98,11 +98,11 @@ class Job:
             path.chmod(0o777)
 
     def configure(self, file: str, text: str) -> None:
-        """Write a file of /opt/ml/input/config."""
+        """Write `text` to the file named `file` in /opt/ml/input/config."""
         (self.folder / f"input/config/{file}.json").write_text(text)
 
     def argv(self, *options: str, arguments: Sequence[str] = ("train",)) -> list[str]:
-        """Return the `docker run` command of the job."""
+        """Return the `docker run` command of the job, with more `options` and the `arguments` of the image."""
         network = () if any(option.startswith("--network") for option in options) else ("--network=none",)
         platform = ("-e", "AWS_REGION=us-west-2", "-e", "TRAINING_JOB_NAME=a-job", "-v", f"{self.folder}:/opt/ml")
         return ["docker", "run", "--rm", "--name", self.name, *network, *platform, *options, self.image, *arguments]
