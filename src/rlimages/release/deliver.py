@@ -1,6 +1,6 @@
 """Release images to all registries of a target at once: one transaction for each registry.
 
-A registry that fails does not stop the others. `deliver` shows the order of the steps in one registry.
+A registry that fails does not stop the other registries. `deliver` shows the order of the steps in one registry.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ from rlimages.release.transaction import ReleaseTransaction
 from rlimages.system.process import Stop
 
 PARALLEL_REGISTRIES = 4
-"""Registries that are served at once."""
+"""Registries that a release is delivered to at the same time."""
 
 
 def deliver(
@@ -37,10 +37,13 @@ def deliver(
     stop: Stop,
     on_progress: ReportProgress,
 ) -> tuple[RegistryResult, ...]:
-    """Release the images of `source` to each registry, as far as it goes. Return the result of each registry.
+    """Release the images of `source` to the registry of each connection. Return the results in the same order.
 
-    `pass_records`, by cell, are stored beside the images. `requirements` are checked when all images of a registry are
-    uploaded: if one is not met, no tag moves there. A registry that the journal has as released is not contacted.
+    A failure in one registry is recorded in its result and in the journal, and is not raised. `pass_records`, by cell
+    id, are pushed beside the images. `requirements` are checked after all images of a registry are uploaded and before
+    the first tag moves. `allow_older` lets tags move to older images. `on_progress` gets the registry's name
+    and the step. If the journal says that a registry has the whole release already, that registry is not contacted.
+    Raises `FactoryError` if the journal cannot be written.
     """
 
     def release_to(connection: RegistryConnection) -> RegistryResult:
@@ -61,6 +64,7 @@ def deliver(
                 if item.cell in pass_records:
                     subject, repository = transaction.staged_manifest(item), registry.repository(item)
                     attach_record(pass_records[item.cell], subject, connection.client, repository)
+            # Requirements come before the tags: nobody pulls an image by its tag before it is scanned and signed.
             digests = {item: transaction.staged_manifest(item).digest for item in release.items}
             requirements.check(connection, digests, on_progress)
             transaction.move_tags()
@@ -75,7 +79,11 @@ def deliver(
 def roll_back(
     release: Release, connections: Sequence[RegistryConnection], *, stop: Stop, on_progress: ReportProgress
 ) -> tuple[RegistryResult, ...]:
-    """Move every tag that a release moved back to its digest from before. Return the result of each registry."""
+    """Move every tag that `release` moved back to the digest that it had before. Return a result for each connection.
+
+    The results have the order of `connections`; a failure in one registry is in its result, and is not raised.
+    `on_progress` gets the registry's name and the step. Raises `FactoryError` if the journal cannot be written.
+    """
 
     def roll_back_in(connection: RegistryConnection) -> RegistryResult:
         registry = connection.registry
@@ -93,9 +101,9 @@ def roll_back(
 
 
 def _require_reachable(host: str) -> None:
-    """Raise `RegistryError` if nothing answers at a registry's address.
+    """Raise `RegistryError` if no registry answers at `host[:port]`.
 
-    A busy registry is asked again for minutes. This finds out at once that there is no registry to wait for.
+    Requests to a busy registry are repeated for minutes. This check fails within seconds if there is no registry.
     """
     if not is_reachable(host):
         hint = "is it running?" if is_loopback(host) else "check the name, the network and the proxy"
@@ -103,7 +111,10 @@ def _require_reachable(host: str) -> None:
 
 
 def _tag_by_build(connection: RegistryConnection, item: ReleaseItem, manifest: Manifest) -> None:
-    """Set the tag by which later runs find the image of these inputs."""
+    """Set the tag `build-<digits>` on the uploaded `manifest`; later runs find an image by its build inputs with it.
+
+    An item without a build digest gets no tag. A `RegistryError` is ignored.
+    """
     if not item.build:
         return
     repository, tag = connection.registry.repository(item), build_tag(item.build)
@@ -117,6 +128,7 @@ def _tag_by_build(connection: RegistryConnection, item: ReleaseItem, manifest: M
 def _in_parallel(
     connections: Sequence[RegistryConnection], work: Callable[[RegistryConnection], RegistryResult]
 ) -> tuple[RegistryResult, ...]:
+    """Call `work` with each connection, a few at the same time. Return the results in the order of `connections`."""
     with ThreadPoolExecutor(max_workers=PARALLEL_REGISTRIES, thread_name_prefix="registry") as pool:
         return tuple(pool.map(work, connections))
 
@@ -124,7 +136,11 @@ def _in_parallel(
 def _run(
     release: Release, connection: RegistryConnection, transaction: ReleaseTransaction, steps: Callable[[], None]
 ) -> RegistryResult:
-    """Run the steps in one registry. A failure is recorded in the journal and in the result, not raised."""
+    """Call `steps`, which does the work of `transaction` in one registry. Return the result, and close the connection.
+
+    A `FactoryError` or `Interrupted` of `steps` becomes the result's reason and a `Failed` event of the journal. Raises
+    `FactoryError` only if that event cannot be written.
+    """
     started = monotonic()
     reason = ""
     try:

@@ -1,4 +1,7 @@
-"""Read the repositories of a target, and delete what `retention` decides to delete."""
+"""Collect garbage in the registries of a target: delete images, tags, pass records and signatures no longer needed.
+
+`retention` decides what is deleted. This module reads the repositories and deletes.
+"""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -39,15 +42,16 @@ from rlimages.system.context import RunContext
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GcResult:
-    """A decision about one manifest or tag of a repository, and whether it was carried out."""
+    """A decision about one manifest or tag of a repository, and the error if its deletion failed."""
 
     registry: str
     """Name of the registry in the target."""
     repository: str
-    """`host/repository`."""
+    """`host/repository` that has the manifest or tag."""
     decision: GcDecision
+    """The manifest or tag, whether it is deleted, and the reason."""
     error: str = ""
-    """Why it still exists although it was to be deleted; empty if nothing failed."""
+    """Reason why the deletion failed; empty if it did not fail or nothing was to be deleted."""
 
 
 def collect_garbage(
@@ -60,9 +64,13 @@ def collect_garbage(
     now: datetime,
     context: RunContext,
 ) -> Iterator[GcResult]:
-    """Go through all repositories of a target, and yield each decision. Nothing is changed without `delete`.
+    """Yield a decision for each manifest in the matrix's repositories of a target; with `delete`, carry it out first.
 
-    Raises `RegistryError` if a registry does not answer, and `Interrupted` between two repositories.
+    Images that are older than `older_than` at the time `now` are deleted, unless the matrix has their tag, a pattern in
+    `keep` matches their tag, or a release or another target needs them. Pass records and signatures are deleted with
+    their image. Without `delete`, nothing is changed. `context` has the credentials and the stop signal. Raises
+    `ConfigError` if `targets.yaml` is missing or has mistakes, `SelectionError` if it has no target `target_name`,
+    `RegistryError` if a registry does not answer, and `Interrupted` before a repository if `context.stop` is set.
     """
     targets = load_targets(project)
     target = targets.find(target_name)
@@ -76,7 +84,7 @@ def collect_garbage(
                 with connection.client:
                     for repository in _repositories(project, connection):
                         reason = f"{connection.registry.name} has it too"
-                        needed.update({one.digest: reason for one in _list_manifests(connection, repository)})
+                        needed.update({stored.digest: reason for stored in _list_manifests(connection, repository)})
     for connection in connect(target_name, target, project.cells, environ=context.environ, patience=PATIENCE):
         with connection.client:
             for repository, matrix_tags in _repositories(project, connection).items():
@@ -96,6 +104,11 @@ def collect_garbage(
 def _collect_repository(
     connection: RegistryConnection, repository: str, rules: RetentionRules, *, delete: bool
 ) -> Iterator[GcResult]:
+    """Yield the decisions for the images, pass records and signatures of one repository, as `rules` decide.
+
+    `repository` is the full name in the registry. Its signatures are in a repository of their own, which is read too.
+    With `delete`, each decision is carried out before it is yielded.
+    """
     signatures_in = signature_repository(repository)
     signatures = _list_manifests(connection, signatures_in)
     # Records are read before images: an image that is pushed in between then has no record here that could be mistaken
@@ -116,7 +129,11 @@ def _collect_repository(
 def _existence(
     connection: RegistryConnection, repository: str, kept: Collection[str], deleted: Collection[str]
 ) -> Callable[[str], bool]:
-    """Return a function that tells whether a digest is in the repository and is not deleted."""
+    """Return a function that returns whether a manifest's digest is in `repository`, apart from the deleted ones.
+
+    `kept` and `deleted` are the digests of the images that this run keeps and deletes. For ECR, `kept` is complete; any
+    other registry is asked for digests that are in neither.
+    """
 
     def exists(digest: str) -> bool:
         if digest in kept or digest in deleted or connection.ecr is not None:
@@ -130,6 +147,7 @@ def _existence(
 def _carry_out(
     connection: RegistryConnection, repository: str, decisions: Sequence[GcDecision], *, delete: bool
 ) -> Iterator[GcResult]:
+    """Delete what `decisions` say, if `delete` is True. Yield a result for each decision, also for what is kept."""
     errors = _delete(connection, repository, [d for d in decisions if d.delete]) if delete else {}
     for decision in decisions:
         yield GcResult(
@@ -141,7 +159,7 @@ def _carry_out(
 
 
 def _delete(connection: RegistryConnection, repository: str, decisions: Sequence[GcDecision]) -> dict[str, str]:
-    """Delete manifests and tags. Return digest or tag -> why it still exists."""
+    """Delete the manifest or tag of each decision. Return digest or tag -> the reason, for those not deleted."""
     names = [_name_to_delete(decision) for decision in decisions]
     if connection.ecr is not None:
         return connection.ecr.delete_images(repository, names)
@@ -153,11 +171,15 @@ def _delete(connection: RegistryConnection, repository: str, decisions: Sequence
 
 
 def _name_to_delete(decision: GcDecision) -> str:
+    """Return the name to send to the registry: the tag, if only a tag is deleted, or else the manifest's digest."""
     return decision.tags[0] if decision.kind is StoredKind.RUN_TAG else decision.digest
 
 
 def _repositories(project: Project, connection: RegistryConnection) -> dict[str, set[str]]:
-    """Return the target's repositories for the matrix: repository -> the tags that the matrix gives to its images."""
+    """Return full name of a repository in the registry -> the tags that the matrix gives to the images in it.
+
+    All cells of the project count, not only selected ones.
+    """
     found: dict[str, set[str]] = {}
     for cell in project.cells:
         found.setdefault(connection.registry.with_prefix(cell.repository), set()).update(cell.tags)
@@ -165,7 +187,10 @@ def _repositories(project: Project, connection: RegistryConnection) -> dict[str,
 
 
 def _list_manifests(connection: RegistryConnection, repository: str) -> list[StoredManifest]:
-    """List the manifests of a repository: in ECR all, in any other registry those that have a tag."""
+    """Return the manifests of a repository: all of them in ECR, only those with a tag in any other registry.
+
+    `since` is the time of the push in ECR, and None in any other registry. `image` and `subject` are left empty.
+    """
     if connection.ecr is not None:
         return [
             StoredManifest(
@@ -182,7 +207,11 @@ def _list_manifests(connection: RegistryConnection, repository: str) -> list[Sto
 
 
 def _read_records(connection: RegistryConnection, repository: str) -> Iterator[StoredManifest]:
-    """Yield the pass records of a repository, each with the image that it is for and the time of the checks."""
+    """Yield the pass records of a repository, with the image id and the manifest digest that each one is for.
+
+    `since` is the time of the push, or the time of the checks if the registry does not give it. A record whose content
+    cannot be found is yielded as it was listed. Raises `RegistryError` for a content that is not a pass record.
+    """
     for stored in _list_manifests(connection, repository):
         if stored.is_record:
             manifest = connection.client.read_manifest(repository, stored.digest)
@@ -201,13 +230,18 @@ def _read_images(
     records: Collection[StoredManifest],
     matrix_tags: Collection[str],
 ) -> Iterator[StoredManifest]:
-    """Yield the images of a repository, each with its age, and with its content if records must be matched to it."""
+    """Yield the images of a repository, with the time from which their age counts.
+
+    In ECR, `image` (the image id) is only read if there are `records` to match with it. In any other registry, the time
+    is the latest of creation and checks (from `records`); it is None for images with a tag of `matrix_tags`.
+    """
     for stored in _list_manifests(connection, repository):
         if stored.is_record:
             continue
         needs_manifest = records or connection.ecr is None
         manifest = connection.client.read_manifest(repository, stored.digest) if needs_manifest else None
         image, since = manifest.image if manifest else "", stored.since
+        # An image with a tag of the matrix is kept at any age, so its configuration need not be read.
         if since is None and image and not set(stored.tags) & set(matrix_tags):
             # Only ECR says when an image was pushed. The creation time of a reproducible image is older than its build,
             # so the time of its newest pass record counts too.
@@ -217,7 +251,10 @@ def _read_images(
 
 
 def _creation_time(connection: RegistryConnection, repository: str, image: str) -> Iterator[datetime]:
-    """Yield the creation time in an image's configuration; nothing if it has none, or cannot be read."""
+    """Yield the creation time from an image's configuration; nothing if it has no time, or cannot be read.
+
+    `image` is the image's id, which is the digest of the configuration.
+    """
     name = f"{connection.registry.host}/{repository}@{image}"
     try:
         created = _parse_time(parse_config(connection.client.read_blob(repository, image), name).created)
@@ -228,6 +265,7 @@ def _creation_time(connection: RegistryConnection, repository: str, image: str) 
 
 
 def _parse_time(text: str) -> datetime | None:
+    """Return the time that `text` gives in ISO 8601 (UTC if it has no zone); None if it is not a time."""
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
@@ -236,10 +274,11 @@ def _parse_time(text: str) -> datetime | None:
 
 
 def _read_journals(folder: Path, before: datetime) -> tuple[dict[str, bool], dict[str, str]]:
-    """Read this machine's journals. Return release -> whether it is over, and digest -> why a release needs it.
+    """Read the journals below `folder`. Return release name -> whether it is over, and digest -> why it is needed.
 
-    A release needs the images that it uploaded and those that its tags had before, until it is over and older than
-    `before`: so long it can be resumed or rolled back.
+    A release is over if it was completed or rolled back in each registry that its journal names. Until it is over and
+    its last event is older than `before`, it can be resumed or rolled back. So long, it needs the images that it
+    uploaded and those that its tags had before.
     """
     finished: dict[str, bool] = {}
     needed: dict[str, str] = {}
@@ -256,7 +295,7 @@ def _read_journals(folder: Path, before: datetime) -> tuple[dict[str, bool], dic
 
 
 def _digests(event: JournalEvent) -> Iterator[str]:
-    """Yield the digests of the images that an event names."""
+    """Yield the manifest digests that `event` names: uploaded, or the digest of a tag before or after a move."""
     names: tuple[str | None, ...] = ()
     if isinstance(event, (Expected, Staged)):
         names = (event.digest,)

@@ -1,6 +1,6 @@
 """Pack images and upload their layers ahead of a release, and estimate the size of an upload.
 
-No tag and no manifest is written here, so nothing of this is visible to anybody who pulls images.
+No tag and no manifest is written here, so nobody who pulls images can see a difference.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,10 +30,11 @@ def pack_all(
     stop: Stop,
     on_progress: ReportProgress = lambda _cell, _line: None,
 ) -> Mapping[str, Manifest]:
-    """Pack all images, with the layers that any registry lacks. Return the manifest that will be uploaded, by cell.
+    """Pack each image of `items` from the local store. Return cell id -> the manifest that will be uploaded.
 
-    Registries are only asked what they have. One that cannot be reached is not counted: the release packs the layers
-    that it lacks when it serves that registry.
+    Layers are compressed into the folder of `source` if at least one registry of `connections` lacks them. A registry
+    that cannot be reached is left out; the release packs its missing layers later. Nothing is sent. `on_progress` gets
+    the cell's id and the step. Raises `Interrupted` if `stop` is set, and `ToolError` if an image cannot be packed.
     """
     reachable = [connection for connection in connections if is_reachable(connection.registry.host)]
     packed = {}
@@ -50,7 +51,10 @@ def pack_all(
 
 
 def is_lacking(connections: Sequence[RegistryConnection], item: ReleaseItem, blob: Blob) -> bool:
-    """Return whether a blob must be sent to any of the registries. One that gives no answer counts as lacking it."""
+    """Return whether at least one registry lacks `blob` in the repository of `item`.
+
+    A registry that answers with an error counts as lacking it. Without `connections`, the result is False.
+    """
     for connection in connections:
         try:
             if not connection.client.has_blob(connection.registry.repository(item), blob.digest):
@@ -61,25 +65,31 @@ def is_lacking(connections: Sequence[RegistryConnection], item: ReleaseItem, blo
 
 
 def clear_packed(state: StateFolder) -> None:
-    """Delete packed layers after a release. Their digests are kept, so no layer that a registry has is packed again."""
+    """Delete the compressed layers in `state.blobs`, which are not needed after a release.
+
+    The digests in `state.packed` are kept, so that no layer that a registry already has is compressed again.
+    """
     for path in state.blobs.glob("*"):
         path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EarlyUploader:
-    """Uploads the layers of images that passed their checks, while other images are still built."""
+    """The uploader of layers of images that passed their checks, while other images are still built."""
 
     source: LocalStoreSource
+    """Packs the images. The release finds the packed layers in the state folder."""
     connections: Sequence[RegistryConnection]
     require_accepted: Callable[[CellReport, Manifest], None]
-    """Raises `FactoryError` for an image that the target does not accept, packed as this manifest."""
+    """Raises `FactoryError` if the target's acceptance profiles reject the image of this cell with this manifest."""
     stop: Stop
+    """If it is set, no further image is uploaded."""
 
     def upload(self, cell: CellReport) -> None:
-        """Pack a cell's image, and upload the layers that the registries lack. The release finds what was packed.
+        """Pack the image of `cell`, and upload the layers that the registries of `connections` lack.
 
-        A failure is ignored here: the release does the same again, and reports it.
+        An image that the target does not accept is not uploaded. Every `FactoryError` is ignored: the release repeats
+        the failed step and reports the error.
         """
         if cell.image is None or self.stop.is_set():
             return
@@ -100,10 +110,11 @@ class EarlyUploader:
 def upload_size(
     images: Iterable[tuple[Cell, StoredImage]], connections: Sequence[RegistryConnection], cache: PackedCache
 ) -> int:
-    """Return the bytes of the layers that the registries lack. Each layer counts once for each registry that lacks it.
+    """Return the number of bytes that a release of `images` would send to the registries of `connections`.
 
-    A layer that was never packed on this machine has no digest yet that a registry could be asked for. It counts with
-    its unpacked size, which is more than will be sent. A registry that gives no answer counts as empty.
+    Each different layer counts once for each registry that lacks it, with the compressed size in `cache`. A layer that
+    is not in `cache` has no compressed digest yet, so no registry can be asked for it: it counts with its unpacked
+    size, which is more than will be sent. A registry that cannot be reached or answers with an error counts as empty.
     """
     sizes: dict[str, int] = {}
     cells: dict[str, list[Cell]] = {}
@@ -121,6 +132,11 @@ def _missing_bytes(
     packed: Mapping[str, Blob],
     cells: Mapping[str, Sequence[Cell]],
 ) -> int:
+    """Return the bytes of the layers that one registry lacks.
+
+    All mappings have the digest of the unpacked layer as key: `sizes` its unpacked bytes, `packed` its compressed blob
+    (if it was ever packed), `cells` the cells whose images have the layer.
+    """
     reachable = is_reachable(connection.registry.host)
 
     def has(digest: str) -> bool:

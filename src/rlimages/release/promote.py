@@ -1,4 +1,4 @@
-"""Promote images from one target to another, by digest. Only images with a pass record are promoted."""
+"""Promote images: copy them from one target to another by digest. Only images with a pass record are promoted."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,10 +24,12 @@ from rlimages.system.context import RunContext
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """An image of the source that may be promoted."""
+    """An image in the target to promote from, with the record that it passed its checks."""
 
     item: ReleaseItem
+    """The image, under the names that the matrix gives it."""
     pass_record: PassRecord
+    """The record that this image passed the checks as they are now."""
 
 
 def promote(
@@ -39,11 +41,12 @@ def promote(
     allow_older: bool,
     context: RunContext,
 ) -> tuple[str, tuple[RegistryResult, ...]]:
-    """Promote the images of cells to a target. Return the name of the release, and the result of each registry.
+    """Copy the images of `cells` to the target `target_name`. Return the release's name and a result for each registry.
 
-    `source_name` is the target to promote from; if it is empty, the target's `promote_from`. Raises `RegistryError` if
-    an image does not exist or has no pass record, and `AcceptanceError`, before anything is uploaded, if an image
-    breaks an acceptance profile that only the new target has.
+    `source_name` is the target to promote from; if it is empty, `promote_from` of the target names it. `allow_older`
+    lets tags move to older images. All checks come before the first upload. Raises `UsageError` if no target to promote
+    from is known, `SelectionError` for an unknown target, `RegistryError` if an image does not exist or has no pass
+    record, and `AcceptanceError` if an image breaks an acceptance profile that only the new target has.
     """
     targets = load_targets(project)
     source_name = source_name or targets.find(target_name).promote_from or ""
@@ -75,11 +78,11 @@ def find_candidates(
     programs_of: Callable[[Cell], Sequence[Path]],
     records: Path,
 ) -> tuple[Candidate, ...]:
-    """Return the images that the source has under the cells' own tags, each with its pass record.
+    """Return the image of each cell that the registry of `source` has under the cell's own tag, with its pass record.
 
-    `programs_of` gives the check programs of a cell, `records` is the folder of this machine's pass records. Raises
-    `RegistryError` that lists all cells whose image does not exist, or has no pass record for the checks as they are
-    now: it was rebuilt since, or a check was changed.
+    `programs_of` returns the check programs of a cell. `records` is the folder of this machine's pass records; the
+    registry has them too. Raises `RegistryError` that lists all cells whose image does not exist, or has no pass record
+    for the checks as they are now, because the image was rebuilt or a check was changed.
     """
     candidates, problems = [], []
     for cell in cells:
@@ -107,7 +110,10 @@ def find_candidates(
 def _require_accepted(
     candidates: Sequence[Candidate], source: RegistryConnection, profiles: Sequence[Profile], context: RunContext
 ) -> None:
-    """Raise `AcceptanceError` if an image breaks one of the profiles. Without profiles, nothing is read."""
+    """Raise `AcceptanceError` if an image of `candidates` breaks an acceptance rule of `profiles`.
+
+    The rules are applied to the layers that are read from the registry of `source`. Without profiles, nothing is read.
+    """
     results = []
     for item in (candidate.item for candidate in candidates if profiles):
         context.note(f"{item.cell}: reading its layers for the profiles that {source.registry.name} does not have")

@@ -54,11 +54,13 @@ def publish_images(
     context: RunContext,
     on_event: Callable[[Event], None],
 ) -> RunReport:
-    """Release the images of the cells that passed. Return the run's report with the results added.
+    """Release to `target` the images of the cells that passed. Return `report` with the results and notes added.
 
-    A target of `targets.yaml` gets nothing if one cell did not pass; a plain registry gets those that did. `reused` are
-    the images, by cell, that the target's first registry has already. `folder` is the run's folder and gets logs.
-    Raises `AcceptanceError`, before any registry is changed, if an image breaks an acceptance profile of the target.
+    If a cell did not pass, nothing is released to a target of `targets.yaml`, and the other images to a plain registry.
+    `reused` (by cell id) are the images that are not local: the first registry of the target has them. `folder` is the
+    run's folder and gets the logs of the SBOMs. `allow_older` lets tags move to older images. `on_event` gets the
+    progress of the stage `publish`. A failure of a registry is in the returned report. Raises `AcceptanceError`, before
+    any registry is changed, if an image breaks a rule of the target's acceptance profiles.
     """
     passed = [cell for cell in report.cells if cell.outcome is Outcome.PASSED and cell.image]
     failed = [cell.cell.id for cell in report.cells if cell not in passed]
@@ -130,7 +132,10 @@ def publish_images(
 
 
 def early_uploader(target: ReleaseTarget, project: Project, engine: DockerEngine, stop: Stop) -> EarlyUploader:
-    """Return what uploads the layers of an image when its checks passed and the target's profiles accept it."""
+    """Return an uploader that sends layers to `target` while other images are built, if its profiles accept the image.
+
+    The images are read from the local store of `engine`. Packing and uploading end when `stop` is set.
+    """
     profiles = target.profiles(project)
 
     def save(image: str) -> Iterator[bytes]:
@@ -151,7 +156,11 @@ def early_uploader(target: ReleaseTarget, project: Project, engine: DockerEngine
 
 
 def _release_item(cell: CellReport, reused: Mapping[str, ReusedImage], engine: DockerEngine) -> ReleaseItem:
-    """Return the item of a cell that passed, with the build digest of the plan or of the image's label."""
+    """Return the release item for the image of `cell`, with its build digest (the digest of all build inputs).
+
+    The build digest comes from the plan for an image in `reused`, and from the image's label for a local image; empty
+    if it has no label.
+    """
     assert cell.image is not None
     if cell.cell.id in reused:
         return release_item(cell.cell, cell.image.id, reused[cell.cell.id].step.digest)
@@ -166,7 +175,11 @@ def _require_accepted(
     engine: DockerEngine,
     packed: Mapping[str, Manifest],
 ) -> None:
-    """Raise `AcceptanceError` with every rule that an image breaks. `packed`: cell -> manifest to upload, if known."""
+    """Raise `AcceptanceError` that lists every rule of `profiles` that an image breaks.
+
+    `built` are cells with a local image, `reused` are images in a registry. `packed` has, by cell id, the manifest that
+    will be uploaded for a local image; without it, rules about manifests and compressed sizes are not applied.
+    """
     local = (
         result
         for cell in built
@@ -182,7 +195,11 @@ def _require_accepted(
 def _reused_sboms(
     reused: Mapping[str, ReusedImage], target: ReleaseTarget, folder: Path, context: RunContext
 ) -> Mapping[str, str]:
-    """Return the SBOMs that the target's key attests of the images that its first registry has, by cell."""
+    """Return cell id -> SBOM (CycloneDX JSON text) from the attestations that the target's key verifies.
+
+    They are read from the first registry of `target`, which has the images of `reused`. `folder` gets the public key.
+    Empty if the target has no key or nothing is reused. Raises `RegistryError` if an image has no valid attestation.
+    """
     if target.requirements.key is None or not reused:
         return {}
     digests = {release_item(image.step.cell, image.manifest.image): image.manifest.digest for image in reused.values()}
@@ -190,7 +207,10 @@ def _reused_sboms(
 
 
 def _store_pass_records(built: Sequence[CellReport], project: Project) -> Mapping[str, PassRecord]:
-    """Store the pass records of the images on this machine, and return them by cell."""
+    """Write a pass record for each cell whose image passed all checks. Return cell id -> pass record.
+
+    The records are written to the folder for pass records in the project's state folder.
+    """
     programs_of = check_programs(project)
     records = {}
     for cell in built:

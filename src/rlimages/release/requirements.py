@@ -1,4 +1,4 @@
-"""Check and fulfil what a target requires of its images: few scan findings, a signature, an attested SBOM."""
+"""Check and fulfil a target's requirements for its images: no severe scan finding, a signature, an attested SBOM."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -42,29 +42,30 @@ from rlimages.system.files import read_text, write_text
 from rlimages.system.process import Stop
 
 Digests = Mapping[ReleaseItem, str]
-"""Item -> the digest of its manifest in a registry."""
+"""Item -> the digest of the manifest that a registry has for it."""
 PrintLine = Callable[[str], None]
+"""Prints one line of progress for people."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TargetRequirements:
-    """What a target requires of its images. By default nothing."""
+    """The requirements of one target for its images. By default there are none."""
 
     key: SigningKey | None = None
-    """Private key that signs images and SBOMs; None for no signatures."""
+    """Private key that signs images and attests SBOMs; None if the target requires no signatures."""
     repositories: RawRepositories = field(default_factory=RawRepositories)
-    """Settings of the target's ECR repositories; those of the signatures are derived from them."""
+    """Settings of new ECR repositories for images, from which those of repositories for signatures are derived."""
     fail_on: Severity | None = None
-    """Scan findings of this severity or above stop the release; None for no scan."""
+    """Scan findings of this severity or above stop the release; None if scan findings are not read."""
     waivers: tuple[Waiver, ...] = ()
-    """Findings that are accepted until a date."""
+    """Scan findings that somebody accepted until a date. They do not stop the release before that date."""
 
 
 def read_requirements(target: RawTarget, root: Path, environ: Mapping[str, str]) -> TargetRequirements:
-    """Return the requirements of a target. Files are looked up in `root`, the folder of `targets.yaml`.
+    """Return the requirements in the settings of `target`, with the password of the key and the waivers read.
 
-    Raises `UsageError` if the password of the key is not in the environment, `ConfigError` if the waivers cannot be
-    read.
+    Paths in `target` are relative to `root`, the folder of `targets.yaml`. The password is a variable of `environ`.
+    Raises `UsageError` if it is not set, and `ConfigError` if the file of waivers is missing or has mistakes.
     """
     key = None
     if target.sign is not None:
@@ -85,19 +86,22 @@ def read_requirements(target: RawTarget, root: Path, environ: Mapping[str, str])
 
 @dataclass(frozen=True, kw_only=True)
 class RequirementChecker:
-    """Checks and fulfils the requirements for all images of a release, in one registry after another."""
+    """The checks of a target's requirements for all images of one release. `check` is called once for each registry."""
 
     requirements: TargetRequirements
     release: Release
-    """Its journal records each result."""
+    """The release whose images are checked. Its journal records each result, its folder gets the files of signing."""
     sboms: Mapping[str, str]
-    """Cell -> the SBOM to attest, as CycloneDX JSON."""
+    """Cell id -> SBOM to attest (CycloneDX JSON text). An image without an SBOM is only signed."""
     context: RunContext
 
     def check(self, connection: RegistryConnection, digests: Digests, on_progress: ReportProgress) -> None:
-        """Scan, sign and attest the images of one registry, which have these digests and no tag of the matrix yet.
+        """Scan and sign the images in the registry of `connection`, and attest their SBOMs, as the target requires.
 
-        Raises `RegistryError` if a finding stops the release, or an image cannot be signed.
+        `digests` are the manifests to check. Their tags have not been moved yet. The results are written to the
+        journal, and signatures and attestations are pushed to the registry. `on_progress` gets the registry's name and
+        the step. Raises `RegistryError` if a scan finding stops the release or an image cannot be signed, and
+        `Interrupted` if the user stops the wait for a scan.
         """
         registry = connection.registry.name
         print_line = partial(on_progress, registry)
@@ -144,10 +148,12 @@ def check_scans(
     print_line: PrintLine,
     on_result: Callable[[str, ScanResult], None] = lambda _cell, _result: None,
 ) -> Mapping[str, ScanResult]:
-    """Compare the findings of ECR's scanner with the threshold and the waivers. Return the results by cell.
+    """Wait for ECR's scan of each image of `digests`, and decide which findings stop the release.
 
-    Returns nothing if the target requires no scan. All images are scanned, and reported to `on_result`, before
-    `RegistryError` is raised with all findings that stop the release.
+    Return cell id -> scan result; empty if the target requires no scan or is not in ECR. `requirements` has the lowest
+    severity that stops the release, and the waivers; those that expired before `today` are ignored. `on_result` gets
+    the cell id and the scan result of each image. Raises `RegistryError` if a scan fails, or, after all images were
+    scanned and reported, with all findings that stop the release. Raises `Interrupted` if `stop` is set.
     """
     ecr = connection.ecr
     if requirements.fail_on is None or ecr is None:
@@ -172,6 +178,7 @@ def check_scans(
 
 
 def _findings(ecr: EcrClient, repository: str, digest: str, stop: Stop) -> tuple[Vulnerability, ...]:
+    """Return the vulnerabilities of the image `digest`, after its scan was started if needed and has finished."""
     return await_scan(
         lambda: ecr.scan_findings(repository, digest),
         lambda: ecr.start_scan(repository, digest),
@@ -181,6 +188,7 @@ def _findings(ecr: EcrClient, repository: str, digest: str, stop: Stop) -> tuple
 
 
 def _blocking_lines(results: Mapping[str, ScanResult]) -> Iterator[str]:
+    """Yield one indented line for each finding that stops the release. `results` is cell id -> scan result."""
     for cell, result in results.items():
         if not result.passed:
             yield from (f"  {cell}: {finding}" for finding in result.blocking)
@@ -196,10 +204,12 @@ def sign_images(
     context: RunContext,
     print_line: PrintLine,
 ) -> tuple[Verification, ...]:
-    """Sign the images of one registry, and attest their SBOMs (cell -> CycloneDX JSON). Return what was verified after.
+    """Sign the images of `digests` with the target's key, and attest their SBOMs. Return a verification for each image.
 
-    Returns nothing if the target has no key. An image that this key has signed is not signed again, so this may be
-    repeated. `folder` gets the SBOMs, the public key and the log of cosign. Raises `RegistryError`.
+    cosign pushes the signatures and attestations to the registry of `connection`. `sboms` is cell id -> CycloneDX JSON
+    text; an image without an SBOM is only signed. An image that this key has signed already is not signed again, so the
+    call can be repeated. `folder` gets the SBOMs, the public key and the log of cosign. Returns an empty tuple if the
+    target has no key. Raises `RegistryError` if cosign fails or a result is not valid.
     """
     key = requirements.key
     if key is None:

@@ -12,38 +12,45 @@ from rlimages.release.model import RegistryConnection, ReleaseState
 from rlimages.system.units import format_duration, format_size
 
 INTERRUPTED = "interrupted"
-"""Reason of a registry whose release the user stopped."""
+"""The `reason` of a result, if the user interrupted the release in that registry."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RegistryResult:
-    """How a release ended in one registry."""
+    """The result of a release in one registry."""
 
     registry: str
+    """Name of the registry in the target, such as `production/us-west-2`."""
     state: ReleaseState
+    """Whether the tags were moved."""
     reason: str
-    """Why the release stopped, in one sentence; empty if it did not."""
+    """The error that stopped the release, as text, or `interrupted`; empty if it was not stopped."""
     digests: Mapping[str, str]
-    """Cell -> digest of its manifest, for images that were uploaded."""
+    """Cell id -> digest of its manifest in the registry, for the images that were uploaded."""
     references: Mapping[str, tuple[str, ...]]
-    """Cell -> the full names of its image."""
+    """Cell id -> `host/repository:tag` for each tag of its image, in the order of the cell's tags."""
     moved: Mapping[str, tuple[str, ...]]
-    """Cell -> the tags that this release moved; its other tags had the image already."""
+    """Cell id -> the tags with a move to its image in the journal. The others had the image, or were not moved."""
     requirements: tuple[RequirementChecked, ...]
-    """The latest result of each requirement for each image."""
+    """The latest result of each requirement (scan, signature, SBOM) for each image."""
     calls: Mapping[str, int]
-    """Call, under ECR's name for it -> how often it was made."""
+    """API call of ECR, under whose name requests to any registry are counted -> number of calls."""
     uploads: int
-    """Blobs that were sent."""
+    """Number of blobs that were sent to the registry."""
     bytes: int
-    """Size of the blobs that were sent."""
+    """Size of the blobs that were sent, in bytes."""
     seconds: float
+    """Duration of the work in this registry by the current command."""
 
 
 def registry_result(
     release: Release, connection: RegistryConnection, state: ReleaseState, reason: str, seconds: float
 ) -> RegistryResult:
-    """Return the result for one registry, from the journal of the release and the counter of the connection."""
+    """Return the result for the registry of `connection`, with the given `state`, `reason` and duration `seconds`.
+
+    The images, tags and requirements are read from the journal of `release`, the traffic from the request counter of
+    `connection`.
+    """
     registry, journal = connection.registry, release.journal
     checks = journal.find(RequirementChecked, registry=registry.name)
     return RegistryResult(
@@ -65,7 +72,7 @@ def registry_result(
 
 
 def with_results(cell: CellReport, results: Sequence[RegistryResult]) -> CellReport:
-    """Return the report of a cell that was released, with its results in all registries added."""
+    """Return the report `cell` with the results of its tags and requirements in each registry of `results` added."""
     return replace(
         cell,
         publish=tuple(_publish_results(cell.cell, results)),
@@ -74,6 +81,7 @@ def with_results(cell: CellReport, results: Sequence[RegistryResult]) -> CellRep
 
 
 def _publish_results(cell: Cell, results: Sequence[RegistryResult]) -> Iterator[PublishResult]:
+    """Yield a result for each registry of `results` and each tag of `cell`: passed if the registry was released."""
     for result in results:
         released = result.state is ReleaseState.RELEASED
         for tag, reference in zip(cell.tags, result.references[cell.id], strict=True):
@@ -90,6 +98,7 @@ def _publish_results(cell: Cell, results: Sequence[RegistryResult]) -> Iterator[
 
 
 def _requirement_results(cell: Cell, results: Sequence[RegistryResult]) -> Iterator[RequirementResult]:
+    """Yield a result for each registry of `results` and each requirement that was checked for the image of `cell`."""
     for result in results:
         for check in result.requirements:
             if check.cell == cell.id:
@@ -103,7 +112,10 @@ def _requirement_results(cell: Cell, results: Sequence[RegistryResult]) -> Itera
 
 
 def release_notes(name: str, results: Sequence[RegistryResult]) -> Iterator[str]:
-    """Yield the notes of a run's report: each registry, and the commands that resume the release or roll it back."""
+    """Yield the notes about the release `name` for a run's report: one line for each registry, then the next commands.
+
+    The commands resume the release, if it is not complete, and roll it back, if only some tags were moved.
+    """
     for result in results:
         yield f"{result.registry}: {result.state}; {traffic_line(result)}"
     if any(result.state is not ReleaseState.RELEASED for result in results):
@@ -113,7 +125,7 @@ def release_notes(name: str, results: Sequence[RegistryResult]) -> Iterator[str]
 
 
 def release_lines(results: Sequence[RegistryResult]) -> Iterator[str]:
-    """Yield lines for people: state, traffic and requirements of each registry."""
+    """Yield lines for people, for each registry of `results`: its state, the traffic, and the requirements checked."""
     for result in results:
         yield f"{result.registry}: {result.state}" + (f": {result.reason}" if result.reason else "")
         yield f"  {traffic_line(result)}"
@@ -122,7 +134,7 @@ def release_lines(results: Sequence[RegistryResult]) -> Iterator[str]:
 
 
 def traffic_line(result: RegistryResult) -> str:
-    """Return one line with the blobs sent and the calls made, with the calls per second that ECR allows."""
+    """Return one line about a registry: blobs sent, time, and calls, with the calls per second that ECR allows."""
     calls = ", ".join(
         f"{count} {call}" + (f" ({QUOTAS[call]}/s allowed)" if call in QUOTAS else "")
         for call, count in result.calls.items()
@@ -131,7 +143,7 @@ def traffic_line(result: RegistryResult) -> str:
 
 
 def release_exit_code(results: Sequence[RegistryResult]) -> int:
-    """Return 0 if the release stopped in no registry, 130 if the user stopped it, else 7."""
+    """Return the exit code: 0 if no result has a `reason`, 130 if the user interrupted one, 7 for other failures."""
     if all(not result.reason for result in results):
         return 0
     interrupted = any(result.reason == INTERRUPTED for result in results)

@@ -1,4 +1,4 @@
-"""Continue a release from its journal, or roll it back. A promotion is also delivered from here."""
+"""Resume a release from its journal, or roll it back. `promote` uses `deliver_release` too."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -25,9 +25,12 @@ from rlimages.system.context import RunContext
 def resume_release(
     project: Project, name: str, *, allow_older: bool, context: RunContext
 ) -> tuple[RegistryResult, ...]:
-    """Continue the release with this name; `latest` is the newest. Return the result of each registry.
+    """Resume the release `name` in the registries where it is not complete. Return a result for each registry.
 
-    Raises `SelectionError` if there is no such release.
+    The name `latest` stands for the newest release. `allow_older` lets tags move to older images. A failure of a
+    registry is in its result. Raises `SelectionError` if there is no such release, or the target that it is promoted
+    from does not exist any more; `ConfigError` for mistakes in `targets.yaml`, `UsageError` if the password of the
+    signing key is missing, and `RegistryError` if AWS gives no credentials.
     """
     release = reopen_release(project.state.releases, name)
     target = _open_target_of(release, project, context.environ)
@@ -37,9 +40,11 @@ def resume_release(
 
 
 def roll_back_release(project: Project, name: str, *, context: RunContext) -> tuple[RegistryResult, ...]:
-    """Undo the moves of the release with this name; `latest` is the newest. Return the result of each registry.
+    """Move all tags that the release `name` moved back, in each registry. Return a result for each registry.
 
-    Raises `SelectionError` if there is no such release.
+    The name `latest` stands for the newest release. A failure of a registry is in its result. Raises `SelectionError`
+    if there is no such release, `ConfigError` for mistakes in `targets.yaml`, `UsageError` if the password of the
+    signing key is missing, and `RegistryError` if AWS gives no credentials.
     """
     release = reopen_release(project.state.releases, name)
     target = _open_target_of(release, project, context.environ)
@@ -60,7 +65,12 @@ def deliver_release(
     allow_older: bool,
     context: RunContext,
 ) -> tuple[RegistryResult, ...]:
-    """Deliver a release from the source in its journal: another target, or the local store."""
+    """Release the images of `release` to all registries of `target`. Return a result for each registry.
+
+    The images come from the target that the release's `source` names (a promotion), or from the local store of Docker.
+    `pass_records` (by cell id) are pushed beside the images. `allow_older` lets tags move to older images. If all
+    registries are released, the packed layers of the project are deleted.
+    """
 
     def on_progress(registry: str, line: str) -> None:
         context.note(f"{registry}: {line}")
@@ -100,7 +110,11 @@ def deliver_release(
 
 
 def _open_target_of(release: Release, project: Project, environ: Mapping[str, str]) -> ReleaseTarget:
-    """Open the target of a release: a target of `targets.yaml` if one has this name, else a plain registry."""
+    """Return the open target of `release`: the one in `targets.yaml` with its name, or else the plain registry.
+
+    `environ` has the key's password and Docker's settings. Raises the same errors as
+    `open_target`.
+    """
     cells = _cells_of(release, project)
     # The journal has one name for both, and a project that only uses `--to` has no targets.yaml.
     if (project.root / TARGETS_FILE).exists() and release.target in load_targets(project).by_name:
@@ -109,11 +123,12 @@ def _open_target_of(release: Release, project: Project, environ: Mapping[str, st
 
 
 def _cells_of(release: Release, project: Project) -> list[Cell]:
+    """Return the cells of the project whose images `release` has. Cells that the matrix lost since are left out."""
     return [cell for cell in project.cells if cell.id in release.cells]
 
 
 def _report_of(cell: Cell, release: Release) -> CellReport:
-    """Return a report that names the local image of a cell by its id."""
+    """Return a report for `cell` with only the id of the local image that `release` has for it."""
     image = next(item.image for item in release.items if item.cell == cell.id)
     return CellReport(cell=cell, image=BuiltImage(id=image, size=0))
 
@@ -121,7 +136,11 @@ def _report_of(cell: Cell, release: Release) -> CellReport:
 def _attested_sboms(
     promoted_from: ReleaseTarget, target: ReleaseTarget, release: Release, context: RunContext
 ) -> Mapping[str, str]:
-    """Return the SBOMs that the source's key attests, by cell; nothing if the source or the target has no key."""
+    """Return cell id -> SBOM (CycloneDX JSON text) from the verified attestations in the target `promoted_from`.
+
+    They are read for the images of `release`. Empty if `promoted_from` or `target` has no key. Raises `RegistryError`
+    if an image is not signed with the key of `promoted_from`, or has no attested SBOM.
+    """
     key = promoted_from.requirements.key
     if target.requirements.key is None or key is None:
         return {}

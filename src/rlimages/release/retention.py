@@ -1,4 +1,4 @@
-"""Decide which manifests and tags of a repository are not needed any more. Nothing is deleted here."""
+"""Decide which manifests and tags of a repository are not needed any more. Nothing is read or deleted here."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,68 +11,74 @@ from rlimages.supplychain.cosign import signed_digest
 
 
 class StoredKind(StrEnum):
-    """Kind of thing that a decision is about."""
+    """The kinds of objects in a registry that a decision is about."""
 
     IMAGE = "image"
+    """An image, with all its tags."""
     RUN_TAG = "tag"
-    """Only the temporary tag of a release. The image has another tag and stays."""
+    """A run tag (temporary tag of a release). Its image has another tag and is kept."""
     RECORD = "record"
-    """A pass record."""
+    """A pass record (recorded PASS of all checks for an image)."""
     SIGNATURE = "signature"
-    """A signature or an attestation."""
+    """A signature or an attestation of cosign."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredManifest:
-    """One manifest of a repository."""
+    """One manifest of a repository: an image, a pass record, or a signature."""
 
     digest: str
+    """Digest of the manifest."""
     tags: tuple[str, ...]
+    """All its tags; empty if it has none."""
     since: datetime | None
-    """When it was pushed. If the registry does not say: when it was created or checked; None if nothing is known."""
+    """Time of the push; if the registry does not give it, the time of creation or of the checks. None if not known."""
     image: str = ""
-    """Digest of the image's configuration, or of the image that a pass record is for; empty if it was not read."""
+    """Image id (digest of the configuration) of this image, or of the image of a pass record; empty if not read."""
     subject: str = ""
-    """Digest of the manifest that a pass record is for."""
+    """For a pass record, the digest of the image's manifest; empty if it is not known, and for other manifests."""
 
     @property
     def is_record(self) -> bool:
-        """Whether it is a pass record, not an image."""
+        """Whether all tags are tags of a pass record, so that the manifest is not an image. False without a tag."""
         return bool(self.tags) and all(RECORD_TAG.fullmatch(tag) for tag in self.tags)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GcDecision:
-    """Whether one manifest, or one tag of it, is deleted."""
+    """The decision to delete or keep one manifest, or one tag of it."""
 
     kind: StoredKind
     digest: str
+    """Digest of the manifest."""
     tags: tuple[str, ...]
+    """All tags of the manifest; for `StoredKind.RUN_TAG`, only the tag that is deleted."""
     delete: bool
     reason: str
+    """A clause for people that says why it is deleted or kept."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetentionRules:
-    """The rules by which the images of one repository are kept or deleted."""
+    """The rules that decide which images of one repository are kept."""
 
     matrix_tags: Collection[str]
-    """Tags that the matrix gives to images of this repository."""
+    """Tags that the matrix gives to images of this repository. Images with one of them are kept."""
     keep: Collection[str]
-    """Patterns of other tags whose images are kept."""
+    """Patterns (with * and ?) of other tags whose images are kept: the option `--keep`."""
     needed: Mapping[str, str]
-    """Digest -> why it is needed, as a sentence."""
+    """Digest of a manifest that is needed -> the reason, as a clause for people. These images are kept."""
     finished: Mapping[str, bool]
-    """Release of this machine -> whether it is over."""
+    """Name of a release with a journal on this machine -> whether it is over (completed or rolled back)."""
     before: datetime
-    """Images that are not older than this are kept."""
+    """Time limit: images that were pushed at this time or later are kept."""
     keep_all: bool = False
-    """Whether all images are kept, because people pull them by digest."""
+    """Whether all images are kept, because the target gets promoted images, which people pull by digest."""
 
     def is_finished(self, tag: str) -> bool:
-        """Return whether a tag is the temporary tag of a release that is over.
+        """Return whether `tag` is a run tag (temporary tag of a release) whose release is over.
 
-        The journal of this machine says so. For a release of another machine, the time in the tag decides.
+        For a release without a journal on this machine, the release counts as over if it started before `before`.
         """
         found = release_of_run_tag(tag)
         if found is None:
@@ -82,7 +88,10 @@ class RetentionRules:
 
 
 def decide_images(stored: Iterable[StoredManifest], rules: RetentionRules) -> Iterator[GcDecision]:
-    """Yield a decision for each image, and for each temporary tag whose release is over."""
+    """Yield a decision for each image of `stored`, and for each run tag to delete from an image that is kept.
+
+    A run tag (temporary tag of a release) is deleted if its release is over and the image has another tag.
+    """
     for image in stored:
         finished = tuple(tag for tag in image.tags if rules.is_finished(tag))
         kept_because = next(_reasons_to_keep(image, rules), "")
@@ -104,9 +113,10 @@ def decide_images(stored: Iterable[StoredManifest], rules: RetentionRules) -> It
 def decide_records(
     records: Iterable[StoredManifest], kept: Collection[StoredManifest], exists: Callable[[str], bool]
 ) -> Iterator[GcDecision]:
-    """Yield a decision for each pass record: it is deleted with the last image that it is for.
+    """Yield a decision for each pass record of `records`: it is deleted if no image that it is for exists any more.
 
-    `kept` are the images that are not deleted. `exists` returns whether a digest is in the repository and not deleted.
+    `kept` are the images that are not deleted; a record belongs to one by the image id in its tag. `exists` returns
+    whether the manifest with a digest is in the repository and not deleted; it is asked for the record's `subject`.
     """
     # The tag of a record has the first 32 digits of the image's id.
     contents = {image.image.removeprefix("sha256:")[:32] for image in kept if image.image}
@@ -125,9 +135,10 @@ def decide_records(
 def decide_signatures(
     stored: Iterable[StoredManifest], exists: Callable[[str], bool], before: datetime
 ) -> Iterator[GcDecision]:
-    """Yield a decision for each signature or attestation: it is deleted with its image.
+    """Yield a decision for each signature or attestation of `stored`: it is deleted if its image does not exist.
 
-    One that was replaced by another has no tag any more; it is deleted if it is older than `before`.
+    `exists` returns whether the image manifest with a digest is in the image's repository and not deleted. A signature
+    that a newer one replaced has no tag any more; it is deleted if it was pushed before the time `before`.
     """
     for signature in stored:
         signed = [digest for tag in signature.tags if (digest := signed_digest(tag))]
@@ -145,7 +156,7 @@ def decide_signatures(
 
 
 def _reasons_to_keep(image: StoredManifest, rules: RetentionRules) -> Iterator[str]:
-    """Yield all reasons to keep an image, the most important first."""
+    """Yield the reasons to keep `image` by `rules`, the most important first; none if it can be deleted."""
     for tag in image.tags:
         if tag in rules.matrix_tags:
             yield f"the matrix has its tag {tag}"
@@ -165,4 +176,5 @@ def _reasons_to_keep(image: StoredManifest, rules: RetentionRules) -> Iterator[s
 
 
 def _age(stored: StoredManifest) -> str:
+    """Return the time of a manifest as text in UTC, such as `from 2025-01-31 12:00`, or `of unknown age`."""
     return f"from {stored.since.astimezone(UTC):%Y-%m-%d %H:%M}" if stored.since else "of unknown age"

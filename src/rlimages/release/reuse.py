@@ -20,22 +20,28 @@ from rlimages.release.model import RegistryConnection, release_item
 from rlimages.release.tags import build_tag
 
 PARALLEL_LOOKUPS = 8
+"""Images that are looked up in the registry at the same time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReusedImage:
-    """An image in a registry that is used in place of a build."""
+    """An image in a registry that was built from the current inputs of a cell, and is used in place of a build."""
 
     step: BuildStep
+    """The step of the plan, with the action changed from BUILD to RETAG."""
     manifest: Manifest
     config: ImageConfig
     pass_record: PassRecord
+    """The record that this image passed the current checks of its cell."""
     host: str
-    """Registry that has the image."""
+    """`host[:port]` of the registry that has the image."""
 
     @property
     def facts(self) -> ImageFacts:
-        """The image as acceptance rules see it, without its files: they were judged when it was published."""
+        """The facts of the image that acceptance rules are applied to.
+
+        The files are not among them: the rules about files were applied when the image was published.
+        """
         return ImageFacts(
             reference=self.step.cell.id,
             origin=self.host,
@@ -49,7 +55,7 @@ class ReusedImage:
 
     @property
     def report(self) -> CellReport:
-        """The report of its cell in this run: built, with the checks of its pass record, in no time."""
+        """The report of the cell in this run: build passed, checks as in the pass record, all with 0 seconds."""
         cell = self.step.cell
         image = BuiltImage(id=self.manifest.image, size=0)
         return CellReport(
@@ -75,9 +81,11 @@ class ReusedImage:
 def find_reusable(
     plan: BuildPlan, connection: RegistryConnection, project: Project
 ) -> tuple[BuildPlan, Mapping[str, ReusedImage]]:
-    """Look for the images of a plan's builds in a registry. Return the plan without these builds, and the images.
+    """Look in the registry of `connection` for images that `plan` would build from the same inputs.
 
-    The images are given by cell. Raises `RegistryError` if the registry does not answer.
+    Return the plan with the action RETAG for each cell whose image was found, and cell id -> image. An image is found
+    if it has the build digest (the digest of all build inputs) of its cell and a pass record for the current checks.
+    Builds without cache (`--no-cache`) are not replaced. Raises `RegistryError` if the registry does not answer.
     """
     programs_of = check_programs(project)
     records = project.state.pass_records
@@ -92,6 +100,11 @@ def find_reusable(
 def _find_image(
     step: BuildStep, connection: RegistryConnection, programs: Sequence[Path], records: Path
 ) -> ReusedImage | None:
+    """Return the image that the registry has for the build digest of `step`; None if it has none that can be used.
+
+    `programs` are the check programs of the cell, which the image's pass record must be for. `records` is the folder of
+    this machine's pass records; records in the registry count too.
+    """
     client = connection.client
     repository = connection.registry.repository(release_item(step.cell, ""))
     manifest = client.read_manifest(repository, build_tag(step.digest))
@@ -112,6 +125,7 @@ def _find_image(
 
 
 def _read_config(client: RegistryClient, repository: str, manifest: Manifest) -> ImageConfig | None:
+    """Return the configuration of the image `manifest`; None if the registry does not have it or it is not valid."""
     try:
         return parse_config(client.read_blob(repository, manifest.image), f"{repository}@{manifest.digest}")
     except RegistryError:

@@ -1,4 +1,4 @@
-"""Get the SBOMs of a release: of local images by looking into them, of images in a registry from their attestations.
+"""Get the SBOMs of a release: generate them for local images, and read attested ones for images in a registry.
 
 Only a target with a key needs them, since an SBOM is attested with that key.
 """
@@ -20,7 +20,11 @@ from rlimages.system.context import RunContext
 
 
 def make_sboms(cells: Iterable[CellReport], project: Project, engine: DockerEngine, folder: Path) -> Mapping[str, str]:
-    """Return the SBOM of each cell's local image as CycloneDX JSON, by cell. `folder` gets the logs."""
+    """Return cell id -> SBOM (CycloneDX JSON text) of the local image that the report of the cell names.
+
+    A program runs in each image and lists its packages. Its logs are written to `logs/<cell id>` in `folder`. Cells
+    without an image, or whose image `engine` does not have, are left out.
+    """
     sboms = {}
     for cell in cells:
         image = engine.inspect(cell.image.id) if cell.image else None
@@ -33,7 +37,7 @@ def make_sboms(cells: Iterable[CellReport], project: Project, engine: DockerEngi
 
 
 def _root_with(project: Project, path: Path) -> Path:
-    """Return the project, or the parent project, that has a file."""
+    """Return the root of the first project, this or a parent, that has the file `path`; this one's if none has."""
     return next((root for root in project.roots if (root / path).exists()), project.root)
 
 
@@ -45,9 +49,10 @@ def inherited_sboms(
     folder: Path,
     context: RunContext,
 ) -> Mapping[str, str]:
-    """Return the SBOMs that a private key attests of images in a registry, by cell. `folder` gets its public half.
+    """Return cell id -> SBOM (CycloneDX JSON text) from the attestations that were made with the private key `key`.
 
-    Raises `RegistryError` for an image that is not signed with the key, or has no attested SBOM.
+    `digests` (item -> manifest digest) are images in the registry of `connection`. `folder` gets the public key that
+    belongs to `key`. Raises `RegistryError` if an image is not signed with the key, or has no attested SBOM.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with temporary_docker_config(connection.credentials, [connection.registry.host], context.environ) as login:
@@ -58,9 +63,10 @@ def inherited_sboms(
 def verified_sboms(
     connection: RegistryConnection, digests: Mapping[ReleaseItem, str], public: str, *, context: RunContext
 ) -> Mapping[str, str]:
-    """Return the SBOMs that a public key (file or URI) verifies for images in a registry, by cell.
+    """Return cell id -> SBOM (CycloneDX JSON text) from the attestations that the key `public` (file or URI) verifies.
 
-    Raises `RegistryError` for an image that is not signed with the key, or has no attested SBOM.
+    `digests` (item -> manifest digest) are images in the registry of `connection`. Raises `RegistryError` if an image
+    is not signed with the key, or has no attested SBOM.
     """
     with temporary_docker_config(connection.credentials, [connection.registry.host], context.environ) as login:
         cosign = Cosign(login, context=context)

@@ -1,4 +1,4 @@
-"""Write `image_uri_config` files, with which the SageMaker SDK finds images of the matrix."""
+"""Write `image_uri_config` files (JSON), in which the SageMaker SDK looks up the URIs of images."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,16 +17,19 @@ from rlimages.system.files import write_text
 _TAG_PATTERN = re.compile(r"(?P<prefix>.+?)-(?P<processor>cpu|gpu)(-(?P<python>py\d+))?(-(?P<rest>.+))?")
 _REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d+")
 AccountsOf = Callable[[Cell], Mapping[str, str]]
-"""Returns region -> account that has a cell's image."""
+"""Returns, for a cell, AWS region -> id of the AWS account whose ECR has the cell's image."""
 
 
 def sdk_configs(
     project: Project, cells: Sequence[Cell], *, target: str, account: str, regions: Sequence[str], line: str
 ) -> dict[str, dict[str, Any]]:
-    """Return file name -> content, for images in a target, in an ECR account, or else as SageMaker published them.
+    """Return file name -> JSON content of the SDK's configuration for the images of `cells`.
 
-    Raises `UsageError` for a target that is not in ECR, `SelectionError` if SageMaker published none of the cells, and
-    `RegistryError` if AWS must be asked for the account of a target and does not answer.
+    The images are those in the target named `target`; or, if it is empty, in the ECR of `account` in `regions` (by
+    default the project's default region); or, if both are empty, those that SageMaker published. `line` is the family
+    of base images whose versions get no suffix, see `config_files`. Raises `UsageError` for a target that is not in
+    ECR, a text that is no region, or a tag that the SDK cannot compose; `SelectionError` if SageMaker published none of
+    the cells; `RegistryError` if AWS does not give the account of the credentials.
     """
     names = {name: framework.sdk for name, framework in project.matrix.frameworks.items()}
     if target:
@@ -53,11 +56,12 @@ def config_files(
     prefix: str = "",
     line: str = SAGEMAKER_LINE,
 ) -> dict[str, dict[str, Any]]:
-    """Return file name -> content: one file for each toolkit and framework (`frameworks`: our name -> the SDK's name).
+    """Return file name -> JSON content, with one file for each toolkit and framework, such as `ray-tensorflow.json`.
 
-    A version of `line` is a plain number. A version of another line has the line appended, as in cell ids:
-    `2.9.3-debian`. An alias that contains a version is a version too. `prefix` is put in front of all repositories.
-    Raises `UsageError` that lists every cell whose tag the SDK cannot compose.
+    `frameworks` is the matrix's name of a framework -> the SDK's name. `accounts_of` returns region -> account for a
+    cell. `prefix` is put in front of all repositories. A line is a family of base images: versions of cells of `line`
+    are plain numbers, those of another line have its name appended (`2.9.3-debian`). A version in an alias is listed
+    too. Raises `UsageError` that lists every cell whose tag the SDK cannot compose.
     """
     files: dict[str, dict[str, dict[str, Any]]] = {}
     problems = []
@@ -86,14 +90,18 @@ def config_files(
 
 
 def write_configs(files: Mapping[str, str], folder: Path) -> Iterator[str]:
-    """Write files into a folder. Yield a line for each: written, or unchanged."""
+    """Write `files` (file name -> text) into `folder`. Yield `wrote <path>` or `unchanged <path>` for each file."""
     for name, text in files.items():
         done = "wrote" if write_text(folder / name, text) else "unchanged"
         yield f"{done} {folder / name}"
 
 
 def _versions(cell: Cell, prefix: str) -> Iterable[tuple[str, re.Match[str]]]:
-    """Yield the versions by which the SDK can ask for a cell, each with the parts of the tag that it composes."""
+    """Yield each version under which the SDK can find the image of `cell`, with its tag as a match of `_TAG_PATTERN`.
+
+    These are the cell's own version, and the versions in aliases that differ from the own tag only in the version and
+    in the parts after the processor. `prefix` is the part of the own tag before the processor.
+    """
     head, _, tail = prefix.partition(cell.version)
     pattern = re.compile(rf"{re.escape(head)}(?P<version>\d[\w.]*){re.escape(tail)}")
     for tag in cell.tags:
@@ -106,6 +114,7 @@ def _versions(cell: Cell, prefix: str) -> Iterable[tuple[str, re.Match[str]]]:
 
 
 def _entry(tag: re.Match[str], repository: str, accounts: Mapping[str, str]) -> dict[str, Any]:
+    """Return the content of one version, without the processors. `tag` is a match of `_TAG_PATTERN`."""
     return {
         **({"py_versions": [tag["python"]]} if tag["python"] else {}),
         "registries": dict(sorted(accounts.items())),
@@ -115,7 +124,10 @@ def _entry(tag: re.Match[str], repository: str, accounts: Mapping[str, str]) -> 
 
 
 def _config_file(versions: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return the content of one file. Processors that all versions share are given once, as in the SDK's own files."""
+    """Return the content of one file with `versions` (version -> its content). The entries of `versions` are changed.
+
+    If all versions have the same processors, these are listed once for the file, as in the SDK's own files.
+    """
     for entry in versions.values():
         suffixes = entry.pop("container_version")
         if any(suffixes.values()):
@@ -129,7 +141,11 @@ def _config_file(versions: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _target_accounts(project: Project, name: str) -> tuple[str, Mapping[str, str]]:
-    """Return the prefix of a target in ECR, and region -> account."""
+    """Return the repository prefix of the target `name`, and region -> id of its AWS account.
+
+    Raises `UsageError` if the target is not in ECR. If `targets.yaml` does not give the account, AWS is asked for it;
+    raises `RegistryError` if AWS does not answer.
+    """
     target = load_targets(project).find(name)
     if target.ecr is None:
         raise UsageError(f"the SDK only finds images in Amazon ECR, and target '{name}' is a registry of another kind")

@@ -1,4 +1,4 @@
-"""Where a release takes its images from: the local store, a registry, or one of the two for each image."""
+"""Read the images of a release from their source: the local store, a registry, or one of the two for each image."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,24 +14,34 @@ from rlimages.registry.client import RegistryClient
 from rlimages.release.model import RegistryConnection, ReleaseItem
 
 IsWanted = Callable[[Blob], bool]
-"""Returns whether a blob will be read. A source need not prepare the others."""
+"""Returns whether the content of a blob will be read. A source need not prepare the content of other blobs."""
 
 
 class ImageSource(Protocol):
-    """Gives the images of a release as a registry stores them."""
+    """The interface of the sources of a release: they return images in the form in which a registry stores them."""
 
     def fetch(self, item: ReleaseItem, destination: RegistryConnection, is_wanted: IsWanted) -> PackedContent:
-        """Return the manifest of an item, and the content of the blobs that are wanted for a destination."""
+        """Return the manifest of the image of `item`, and the content of its blobs for which `is_wanted` returns True.
+
+        `destination` is the registry that the image will be uploaded to. Raises `FactoryError` if the image cannot be
+        read.
+        """
 
     def mountable_from(self, destination: RegistryConnection) -> Sequence[str]:
-        """Return other repositories of the destination's registry from which it can mount the release's layers."""
+        """Return the repositories in the registry of `destination` that have layers of the release already.
+
+        The registry mounts these layers from there, so they are not sent. The names are full names without the host.
+        """
 
 
 class LocalStoreSource:
-    """Packs images of the local store. May be used by several threads: each image is packed once."""
+    """The local store as a source. May be used by several threads; each image is packed only once."""
 
     def __init__(self, save: Callable[[str], Iterator[bytes]], state: StateFolder) -> None:
-        """`save` gives an image, by its id, as `docker image save` does. Packed layers are kept below `state`."""
+        """Read images with `save`, and pack them into the state folder `state`.
+
+        `save` yields the archive that `docker image save` writes for an image id.
+        """
         self._save = save
         self._blobs = state.blobs
         self._cache = PackedCache(state.packed)
@@ -39,7 +49,11 @@ class LocalStoreSource:
         self._guard = Lock()
 
     def pack(self, item: ReleaseItem, is_wanted: IsWanted) -> PackedContent:
-        """Pack an image. Layers that were packed before or are not wanted are not compressed again."""
+        """Return the image of `item` in packed form, ready for upload.
+
+        A layer is compressed if its digest is not known yet, or if `is_wanted` returns True for it and its file is
+        missing. Raises `ToolError` if the image cannot be packed.
+        """
         with self._guard:
             lock = self._locks.setdefault(item.image, Lock())
         with lock:
@@ -48,39 +62,45 @@ class LocalStoreSource:
             )
 
     def fetch(self, item: ReleaseItem, _destination: RegistryConnection, is_wanted: IsWanted) -> PackedContent:
-        """Pack an image; the same for all destinations."""
+        """Return the image of `item` in packed form, as `pack` does. The destination makes no difference."""
         return self.pack(item, is_wanted)
 
     def mountable_from(self, _destination: RegistryConnection) -> Sequence[str]:
-        """Return no repository: the local store is not a registry."""
+        """Return an empty tuple: the local store is not a registry."""
         return ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class RegistryContent:
-    """An image in a registry, as the content of a release."""
+    """An image in a registry that is copied to another registry or repository."""
 
     manifest: Manifest
     client: RegistryClient
+    """Client of the registry that has the image."""
     repository: str
+    """Full name of the repository that has the image, without the host."""
 
     def chunks(self, blob: Blob) -> Iterator[bytes]:
-        """Read a blob in pieces. The destination checks its digest when it stores it."""
+        """Yield the content of `blob` in pieces. Its digest is not checked here: the destination does that."""
         return self.client.stream_blob(self.repository, blob.digest)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RegistrySource:
-    """Copies images from the registries of a target, byte for byte."""
+    """A target as a source: its images are copied byte for byte, each from the nearest registry of the target."""
 
     connections: Sequence[RegistryConnection]
+    """The registries of the target, which all have the images."""
     items: Sequence[ReleaseItem]
-    """All images of the release: their repositories are those from which layers can be mounted."""
+    """All images of the release. Layers can be mounted from their repositories."""
     tags: Mapping[str, str]
-    """Cell -> the tag that its image has in the source."""
+    """Cell id -> the tag under which the target has its image."""
 
     def fetch(self, item: ReleaseItem, destination: RegistryConnection, _is_wanted: IsWanted) -> PackedContent:
-        """Return an item's image in the nearest registry. Raises `RegistryError` if its tag has another image now."""
+        """Return the image of `item` in the registry that is the nearest one to `destination`.
+
+        Raises `RegistryError` if the image's tag does not exist there, or has another image now.
+        """
         source = nearest_connection(self.connections, destination)
         tag = self.tags[item.cell]
         repository = source.registry.repository(item)
@@ -94,7 +114,7 @@ class RegistrySource:
         return RegistryContent(manifest=manifest, client=source.client, repository=repository)
 
     def mountable_from(self, destination: RegistryConnection) -> Sequence[str]:
-        """Return the source's repositories if they are in the destination's registry: layers need not be sent then."""
+        """Return the repositories of all items if they are in the registry of `destination`, or an empty tuple."""
         source = nearest_connection(self.connections, destination)
         if source.registry.host != destination.registry.host:
             return ()
@@ -103,7 +123,7 @@ class RegistrySource:
 
 @dataclass(frozen=True, kw_only=True)
 class MixedSource:
-    """Takes some images from a registry, and all others from the local store."""
+    """A source that takes some images from a registry, and all other images from the local store."""
 
     local: LocalStoreSource
     registry: RegistrySource
@@ -111,19 +131,22 @@ class MixedSource:
     """Ids of the cells whose images are taken from the registry."""
 
     def fetch(self, item: ReleaseItem, destination: RegistryConnection, is_wanted: IsWanted) -> PackedContent:
-        """Return an image from the source that has it."""
+        """Return the image of `item` from the registry if its cell is in `in_registry`, or from the local store."""
         source: ImageSource = self.registry if item.cell in self.in_registry else self.local
         return source.fetch(item, destination, is_wanted)
 
     def mountable_from(self, destination: RegistryConnection) -> Sequence[str]:
-        """Return the repositories of the registry that has some of the images."""
+        """Return the repositories from which `registry`, the source of some images, lets `destination` mount layers."""
         return self.registry.mountable_from(destination)
 
 
 def nearest_connection(
     connections: Sequence[RegistryConnection], destination: RegistryConnection
 ) -> RegistryConnection:
-    """Return the connection to copy from: the same registry, else the same region, else the first."""
+    """Return the connection to copy from: with the host of `destination`, or else its region, or else the first.
+
+    The region is the last part of the registry's name in the target, such as `us-west-2`.
+    """
     region = destination.registry.name.rpartition("/")[2]
     same_host = [source for source in connections if source.registry.host == destination.registry.host]
     same_region = [source for source in connections if source.registry.name.rpartition("/")[2] == region]

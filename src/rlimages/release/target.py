@@ -1,4 +1,4 @@
-"""Open a target: connect to its registries, and read what it requires of its images."""
+"""Open a target: make clients of its registries, and read its requirements for images."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,18 +18,24 @@ from rlimages.release.tags import build_tag
 from rlimages.release.targets_file import RawTarget, load_targets
 
 UPLOAD_PATIENCE = 120.0
-"""Seconds for which a busy registry is asked again before a release stops. ECR's throttling ends earlier."""
+"""Seconds for which requests to a busy registry are repeated before a release stops. ECR's throttling ends earlier."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseTarget:
-    """A target that is connected. Leaving its context closes the connections."""
+    """An open target: its settings, its requirements, and a connection to each of its registries.
+
+    The end of a `with` block closes the connections.
+    """
 
     name: str
     """Name in `targets.yaml`; empty for a plain registry (`--to`)."""
     rules: RawTarget
+    """The settings of the target."""
     requirements: TargetRequirements
+    """The requirements (scan, signature, SBOM) for its images, with keys and waivers read."""
     connections: tuple[RegistryConnection, ...]
+    """One for each registry: one for a plain registry, one for each region in ECR."""
 
     @property
     def label(self) -> str:
@@ -37,15 +43,15 @@ class ReleaseTarget:
         return self.name or self.rules.registry or ""
 
     def profiles(self, project: Project) -> tuple[Profile, ...]:
-        """Return the acceptance profiles that its images must satisfy."""
+        """Return the acceptance profiles of `project` that the target's images must satisfy; empty for none."""
         return tuple(load_profiles(project.root).find(name) for name in self.rules.accept)
 
     def __enter__(self) -> "ReleaseTarget":
-        """Return the target itself."""
+        """Return this target, whose connections are closed at the end of the `with` block."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the connections."""
+        """Close the connections to all registries."""
         for connection in self.connections:
             connection.client.close()
 
@@ -53,11 +59,13 @@ class ReleaseTarget:
 def open_target(
     project: Project, cells: Sequence[Cell], *, to: str = "", target: str = "", environ: Mapping[str, str]
 ) -> ReleaseTarget:
-    """Open the target with the name `target`, or the plain registry `to`, for a release of `cells`.
+    """Return the open target with the name `target`; if it is empty, the plain registry `to` (`host[:port][/prefix]`).
 
-    This is done before anything is built, so that a mistake does not stop the release after hours of work. Raises
-    `ConfigError` for mistakes in a file, `SelectionError` for an unknown target, `UsageError` if the key's password is
-    not in the environment, and `RegistryError` if there are no AWS credentials.
+    Callers open it before the first build, so that a mistake does not stop the release after hours of work. `cells` are
+    the released cells: their aliases may move if `targets.yaml` does not list the tags that may. `environ` has the
+    password of the signing key and the location of Docker's configuration. Raises `ConfigError` for mistakes in
+    `targets.yaml` or the waivers, `SelectionError` for an unknown target, `UsageError` if the password is missing, and
+    `RegistryError` if there are no AWS credentials.
     """
     # `--to` is for a private registry: every tag may move, and no acceptance rules are applied.
     rules = load_targets(project).find(target) if target else RawTarget(registry=to, floating=["*"], accept=[])
@@ -77,9 +85,11 @@ def connect(
     environ: Mapping[str, str],
     patience: float = UPLOAD_PATIENCE,
 ) -> tuple[RegistryConnection, ...]:
-    """Return a connection for each registry of a target. `cells` decide which tags may move if the target does not say.
+    """Return a connection for each registry of `target`: one for a plain registry, one for each region in ECR.
 
-    Raises `RegistryError` if AWS is not available or has no credentials.
+    `name` is the target's name in messages and journals. If `target` does not list the tags that may move, the aliases
+    of `cells` may. `environ` locates Docker's configuration, with the credentials of a plain registry. Requests to a
+    busy registry are repeated for `patience` seconds. Raises `RegistryError` if AWS gives no credentials for ECR.
     """
     chosen = tuple(cells)
     floating = tuple(target.floating) if target.floating is not None else _alias_patterns(chosen)
@@ -97,6 +107,10 @@ def connect(
 def _connect_region(
     name: str, target: RawTarget, region: str, cells: Sequence[Cell], floating: Sequence[str], patience: float
 ) -> RegistryConnection:
+    """Return a connection to the ECR registry of `target` in one `region`.
+
+    `floating` are the patterns of tags that may move. Requests to a busy registry are repeated for `patience` seconds.
+    """
     assert target.ecr is not None
     counter = RequestCounter()
     ecr = open_ecr(region, account=target.ecr.account, profile=target.ecr.profile, counter=counter)
@@ -128,5 +142,5 @@ def _connect_region(
 
 
 def _alias_patterns(cells: Sequence[Cell]) -> tuple[str, ...]:
-    """Return patterns that match the aliases of the cells, and none of their own tags."""
+    """Return patterns (with *) that match all aliases of `cells`, and none of their own tags, which must not move."""
     return fold_patterns((alias for cell in cells for alias in cell.aliases), [cell.tag for cell in cells])

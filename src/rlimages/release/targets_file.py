@@ -15,6 +15,7 @@ from rlimages.registry.repository_settings import RawRepositories
 from rlimages.system.files import read_text
 
 TARGETS_FILE = "targets.yaml"
+"""Name of the file in the project's root."""
 _REGISTRY_PATTERN = r"^[^/\s]+(:\d+)?(/[a-z0-9._-]+)*$"
 _PREFIX_PATTERN = r"^([a-z0-9._-]+(/[a-z0-9._-]+)*)?$"
 Region = Annotated[str, Field(pattern=r"^[a-z]{2,4}(-[a-z]+)+-\d+$", description="us-west-2")]
@@ -31,7 +32,7 @@ class RawEcr(StrictModel):
 
 
 class RawScan(StrictModel):
-    """Findings of ECR's scanner that stop a release."""
+    """The settings that decide which findings of ECR's scanner stop a release."""
 
     fail_on: Literal["critical", "high", "medium", "low", "informational"] = "high"
     waivers: str | None = Field(default=None, description="File with the findings that somebody accepts.")
@@ -65,12 +66,13 @@ class RawTargets(StrictModel):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Targets:
-    """All targets of a project, by name."""
+    """All targets of a project."""
 
     by_name: Mapping[str, RawTarget]
+    """Name of the target -> its settings."""
 
     def find(self, name: str) -> RawTarget:
-        """Return the target with this name. Raises `SelectionError` if there is none."""
+        """Return the settings of the target `name`. Raises `SelectionError` if `targets.yaml` does not have it."""
         if name not in self.by_name:
             hint = did_you_mean(name, self.by_name) or f"; {TARGETS_FILE} has {', '.join(self.by_name) or 'none'}"
             raise SelectionError(f"there is no target '{name}'{hint}")
@@ -78,7 +80,10 @@ class Targets:
 
 
 def parse_targets(text: str, name: str = TARGETS_FILE) -> Targets:
-    """Read the text of the file. Raises `ConfigError` that lists every mistake with its position."""
+    """Return the targets in `text`, the content of `targets.yaml`.
+
+    Raises `ConfigError` that lists every mistake with its position; `name` is the file name in the messages.
+    """
     document = load_yaml(text, name)
     raw = validate_document(document, name, RawTargets)
     problems = []
@@ -105,7 +110,7 @@ def parse_targets(text: str, name: str = TARGETS_FILE) -> Targets:
 
 
 def load_targets(project: Project) -> Targets:
-    """Return the project's targets. Raises `ConfigError` if the file is missing or has mistakes."""
+    """Return the targets in the `targets.yaml` of `project`. Raises `ConfigError` if it is missing or has mistakes."""
     text = read_text(project.root / TARGETS_FILE)
     if text is None:
         raise ConfigError(f"{project.root / TARGETS_FILE}: there is no such file; it defines the targets of --target")

@@ -1,8 +1,8 @@
-"""Release images to one registry as a transaction: upload all, read all back, then move the tags.
+"""Release images to one registry as a transaction: upload all images, read them back, then move the tags.
 
-The journal has every decision before it takes effect: the digest that each tag had (`Expected`), each uploaded image
-(`Staged`), each move (`Moving`), and the end (`Released` or `RolledBack`). Each step first looks in the journal, so it
-may be repeated after any failure, also by another process.
+The journal records the digest that each tag had (`Expected`), each uploaded image (`Staged`), each move before it is
+made (`Moving`), and the end (`Released` or `RolledBack`). Each step first looks in the journal, so it may be repeated
+after any failure, also by another process.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ from rlimages.system.process import Stop
 
 
 class ReleaseTransaction:
-    """The work of a release in one registry. Every method may be repeated after a failure."""
+    """The transaction of a release in one registry. Every method may be repeated after a failure."""
 
     def __init__(
         self,
@@ -32,7 +32,11 @@ class ReleaseTransaction:
         allow_older: bool = False,
         on_progress: Callable[[str], None] = lambda _line: None,
     ) -> None:
-        """`allow_older` lets tags move back to older images. `on_progress` gets a line for each step."""
+        """Release the items of `release` to the registry of `connection`. Nothing is sent before a method is called.
+
+        `allow_older` lets tags move to older images. The methods raise `Interrupted` when `stop` is set. `on_progress`
+        gets a line for each step.
+        """
         self._connection = connection
         self._registry = connection.registry
         self._client = connection.client
@@ -45,7 +49,7 @@ class ReleaseTransaction:
 
     @property
     def state(self) -> ReleaseState:
-        """The state of the registry, as the journal shows it."""
+        """The state of the release in this registry, as the journal shows it. The registry is not contacted."""
         name = self._registry.name
         if self._journal.find(RolledBack, registry=name):
             return ReleaseState.ROLLED_BACK
@@ -54,9 +58,10 @@ class ReleaseTransaction:
         return ReleaseState.BETWEEN if self._journal.find(Moving, registry=name) else ReleaseState.UNTOUCHED
 
     def upload(self, source: ImageSource) -> None:
-        """Record the digest of every tag, then upload all images. No tag of the matrix is changed.
+        """Record the digest of every tag in the journal, then upload all images from `source`. No tag is moved.
 
-        An image that the journal has as uploaded is not uploaded again. Raises `FactoryError`.
+        If the journal says that an image was uploaded, it is not uploaded again. Raises `FactoryError` if an image
+        cannot be read, packed, uploaded or read back.
         """
         # Recorded before the uploads, which take minutes: a tag that somebody else moves meanwhile has another digest
         # when it is checked in `move_tags`, and is not overwritten.
@@ -66,7 +71,10 @@ class ReleaseTransaction:
             self._upload_item(item, source)
 
     def staged_manifest(self, item: ReleaseItem) -> Manifest:
-        """Read the uploaded manifest of an item. Raises `RegistryError` if it was not uploaded, or is deleted."""
+        """Return the uploaded manifest of `item`, read from the registry.
+
+        Raises `RegistryError` if it was not uploaded by this release, or was deleted since.
+        """
         staged = self._journal.find(Staged, registry=self._registry.name, cell=item.cell)
         manifest = self._client.read_manifest(staged[-1].repository, staged[-1].digest) if staged else None
         if manifest is None:
@@ -76,10 +84,10 @@ class ReleaseTransaction:
         return manifest
 
     def move_tags(self) -> None:
-        """Move all tags to the uploaded images, and read them back.
+        """Move all tags to the uploaded images, read them back, and record the end of the release in the journal.
 
         Raises `RegistryError` before the first move if one tag has another image than when the release started, must
-        not move, or would move to an older image.
+        not move, or would move to an older image. Raises it after some moves if somebody else moved a tag meanwhile.
         """
         manifests = {item: self.staged_manifest(item) for item in self._items}
         for item, tag in self._each_tag():
@@ -98,9 +106,10 @@ class ReleaseTransaction:
         self._remove_run_tags()
 
     def roll_back(self) -> None:
-        """Move every tag back to the digest that it had before. Raises `RegistryError` if somebody else moved it since.
+        """Move every tag that the release moved back to the digest from before, and record the end in the journal.
 
-        A tag that did not exist before is removed.
+        The last moved tag comes first. A tag that did not exist before is removed. Raises `RegistryError`, and leaves
+        the remaining tags, if somebody else moved a tag since or a tag cannot be moved back or removed.
         """
         for moving in reversed(self._journal.find(Moving, registry=self._registry.name)):
             item = next(item for item in self._items if item.cell == moving.cell)
@@ -117,6 +126,7 @@ class ReleaseTransaction:
         self._remove_run_tags()
 
     def _record_expected(self, item: ReleaseItem, tag: str) -> None:
+        """Record the digest that `tag` has now in the journal, unless the journal has it already."""
         # A resumed release keeps the digests from its start: they are what a rollback goes back to.
         if not self._journal.find(Expected, registry=self._registry.name, cell=item.cell, tag=tag):
             present = self._present_manifest(item, tag)
@@ -124,6 +134,10 @@ class ReleaseTransaction:
             self._journal.write(Expected(registry=self._registry.name, cell=item.cell, tag=tag, digest=digest))
 
     def _upload_item(self, item: ReleaseItem, source: ImageSource) -> None:
+        """Upload the image of `item` from `source`, read its manifest back, and record the upload in the journal.
+
+        Raises `RegistryError` if the registry does not return the manifest that was sent.
+        """
         if self._journal.find(Staged, registry=self._registry.name, cell=item.cell):
             return
         repository = self._registry.repository(item)
@@ -148,10 +162,10 @@ class ReleaseTransaction:
         )
 
     def _present_as(self, item: ReleaseItem, manifest: Manifest) -> Manifest | None:
-        """Return the manifest of the same image that one of its tags has already, packed in another way.
+        """Return the manifest that a tag of `item` has now, if it is of the same image as `manifest`; None if none is.
 
-        Another machine may have compressed the layers differently. Its manifest is kept: then a tag that must not move
-        has the right image, and nothing is uploaded.
+        The two manifests differ if another machine compressed the layers differently. The one in the registry is kept:
+        then a tag that must not move has the right image, and nothing is uploaded. Always None for a promotion.
         """
         # A promotion copies byte for byte what was tested and signed: its digest must be the same as in the source.
         for tag in () if self._release.source else item.tags:
@@ -161,11 +175,12 @@ class ReleaseTransaction:
         return None
 
     def _mountable_from(self, source: ImageSource) -> tuple[str, ...]:
+        """Return the repositories of this registry that may have layers of this release, also those of `source`."""
         staged = [event.repository for event in self._journal.find(Staged, registry=self._registry.name)]
         return tuple(dict.fromkeys([*staged, *source.mountable_from(self._connection)]))
 
     def _check_move(self, item: ReleaseItem, tag: str, manifest: Manifest) -> None:
-        """Raise `RegistryError` if a tag must not move to a manifest."""
+        """Raise `RegistryError` if `tag` must not move to `manifest`. A tag that has `manifest` already passes."""
         present = self._present_manifest(item, tag)
         digest, expected = (present.digest if present else None), self._expected_digest(item, tag)
         name = self._registry.reference(item, tag)
@@ -187,6 +202,10 @@ class ReleaseTransaction:
             require_not_older(self._client, self._registry.repository(item), name, present, manifest)
 
     def _move(self, item: ReleaseItem, tag: str, manifest: Manifest) -> None:
+        """Move `tag` to `manifest`, after recording the move in the journal.
+
+        Raises `RegistryError` if the tag has another digest than from before the release or after the move.
+        """
         self._check_stop()
         name = self._registry.name
         before = self._expected_digest(item, tag)
@@ -208,6 +227,10 @@ class ReleaseTransaction:
             self._client.put_manifest(self._registry.repository(item), tag, manifest)
 
     def _move_back(self, item: ReleaseItem, tag: str, before: str | None) -> None:
+        """Move `tag` to the digest `before`; if that is None, remove the tag.
+
+        Raises `RegistryError` if the manifest does not exist any more, or the tag cannot be removed.
+        """
         repository, name = self._registry.repository(item), self._registry.reference(item, tag)
         if before is not None:
             manifest = self._client.read_manifest(repository, before)
@@ -218,7 +241,7 @@ class ReleaseTransaction:
             raise RegistryError(f"{name} did not exist before, and can't be removed; remove it by hand")
 
     def _remove_run_tags(self) -> None:
-        """Remove the temporary tags. A failure is only recorded, because the release itself is complete."""
+        """Remove the run tags (temporary tags). A failure is only recorded, because the release itself is complete."""
         for item in self._items if self._registry.expires_untagged else ():
             tag = run_tag(self._release.name, item.cell)
             try:
@@ -229,6 +252,10 @@ class ReleaseTransaction:
                 )
 
     def _expected_digest(self, item: ReleaseItem, tag: str) -> str | None:
+        """Return the digest that `tag` had when the release started; None if the tag did not exist.
+
+        Raises `RegistryError` if the journal does not have it.
+        """
         expected = self._journal.find(Expected, registry=self._registry.name, cell=item.cell, tag=tag)
         if not expected:
             name = self._registry.reference(item, tag)
@@ -236,12 +263,14 @@ class ReleaseTransaction:
         return expected[0].digest
 
     def _present_manifest(self, item: ReleaseItem, tag: str) -> Manifest | None:
+        """Return the manifest that `tag` of `item` has in the registry now; None if the tag does not exist."""
         return self._client.read_manifest(self._registry.repository(item), tag)
 
     def _each_tag(self) -> Iterator[tuple[ReleaseItem, str]]:
-        """Yield each item with each of its tags: first the own tags of all images, then the aliases.
+        """Yield each item with each of its tags: first the own tags of all images, then all aliases.
 
-        People and running jobs follow aliases, so these move when every image has its own tag.
+        People and running jobs follow aliases, so these move when every image has its own tag. Raises `Interrupted`
+        before a tag if `stop` is set.
         """
         own = [(item, item.tags[0]) for item in self._items]
         aliases = [(item, tag) for item in self._items for tag in item.tags[1:]]
@@ -250,6 +279,7 @@ class ReleaseTransaction:
             yield pair
 
     def _check_stop(self) -> None:
+        """Raise `Interrupted` if `stop` is set."""
         if self._stop.is_set():
             raise Interrupted("interrupted")
 
@@ -257,7 +287,11 @@ class ReleaseTransaction:
 def require_not_older(
     client: RegistryClient, repository: str, name: str, present: Manifest, replacement: Manifest
 ) -> None:
-    """Raise `RegistryError` if the tag `name` would move from the image `present` to an older one, `replacement`."""
+    """Raise `RegistryError` if the image `replacement` is older than the image `present`, as `image_age` orders them.
+
+    Both configurations are read from `repository`; an index, which has none, is not compared. `name` is the tag in the
+    message (`host/repository:tag`).
+    """
     if present.config is None or replacement.config is None:
         return
     new, old = (
@@ -272,9 +306,10 @@ def require_not_older(
 
 
 def image_age(config: ImageConfig) -> tuple[Version, str]:
-    """Return the key by which two images of one tag are ordered: the toolkit's version, then the creation date.
+    """Return the toolkit's version and the creation date of an image, which order two images of one tag by age.
 
-    The version comes first, because an old version that is rebuilt today has the later date.
+    The version comes first, because an old version that is rebuilt today has the later date. A missing or invalid
+    version counts as 0.
     """
     try:
         version = Version(config.labels.get(VERSION_LABEL, ""))
@@ -284,8 +319,10 @@ def image_age(config: ImageConfig) -> tuple[Version, str]:
 
 
 def _describe_age(config: ImageConfig) -> str:
+    """Return version and creation date of an image as text for people."""
     return f"version {config.labels.get(VERSION_LABEL, '?')} of {config.created or 'unknown age'}"
 
 
 def _digest_or_nothing(manifest: Manifest | None) -> str:
+    """Return the digest of `manifest`, or `no image` for None."""
     return manifest.digest if manifest else "no image"
