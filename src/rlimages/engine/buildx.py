@@ -14,10 +14,10 @@ from rlimages.engine.protocol import BuildRequest
 
 
 def build_argv(request: BuildRequest, *, metadata: Path, progress: str = "rawjson") -> list[str]:
-    """Return the `docker buildx build` command of one build. It must run in the build context, the project root.
+    """Return the `docker buildx build` command for `request`. It must run in the build context, the project root.
 
     `metadata` is the file to which buildx writes the id of the new image. `progress` is the format of the output:
-    `rawjson`, or `plain` for a buildx that is older.
+    `rawjson`, or `plain` for a buildx that does not know it.
     """
     # BuildKit makes an index for provenance and SBOM (moby/buildkit#5480), which no acceptance profile allows.
     argv = ["docker", "buildx", "build", f"--progress={progress}", "--provenance=false", "--sbom=false", "--load"]
@@ -75,7 +75,10 @@ class ProgressParser:
         self._plain_lines: deque[str] = deque(maxlen=KEPT_LINES)
 
     def feed(self, line: str) -> None:
-        """Parse the next line of the build's output. An event is a JSON object over several lines, from `{` to `}`."""
+        """Parse `line`, the next line of the build's output.
+
+        An event is a JSON object over several lines, from a line `{` to a line `}`.
+        """
         if not self._object_lines and line != "{":
             self._copy(line)
             return
@@ -119,7 +122,7 @@ class ProgressParser:
         return "\n".join([*lines, *self._plain_lines])
 
     def _handle_event(self, event: dict[str, Any]) -> None:
-        """Update the steps and write the log from one event of BuildKit: steps, their output, and warnings."""
+        """Update the steps and write the log from `event`, a JSON object about steps, their output, and warnings."""
         for vertex in event.get("vertexes") or ():
             self._handle_vertex(vertex)
         for log in event.get("logs") or ():
@@ -128,7 +131,7 @@ class ProgressParser:
             self._write(f"warning: {base64.b64decode(warning.get('short') or '').decode(errors='replace')}")
 
     def _handle_vertex(self, vertex: dict[str, Any]) -> None:
-        """Update one step from BuildKit's description of it, and write its start and end to the log."""
+        """Update one step from `vertex`, BuildKit's description of it, and write its start and end to the log."""
         step = self._steps.get(vertex["digest"])
         if step is None:
             step = _Step(number=len(self._steps) + 1, name=vertex.get("name", ""))
@@ -150,7 +153,10 @@ class ProgressParser:
                 self._write(f"#{step.number} done in {_seconds(step.started, vertex['completed']):.1f} s")
 
     def _handle_output(self, log: dict[str, Any]) -> None:
-        """Write a piece of a step's output to the log, up to the last line break. Output of no step is left out."""
+        """Write the output in `log`, a part of one step's output, to the log of the build, up to the last line break.
+
+        The rest is kept until more output follows. Output that belongs to no known step is left out.
+        """
         step = self._steps.get(log.get("vertex", ""))
         if step is None:
             return
@@ -161,19 +167,19 @@ class ProgressParser:
             self._write_output(step, line, seconds)
 
     def _write_output(self, step: _Step, line: str, seconds: float) -> None:
-        """Write one output line of a step to the log; `seconds` is the time since the step started."""
+        """Write `line`, an output line of `step`, to the log; `seconds` is the time since the step started."""
         shown = line.rstrip("\r").rsplit("\r", 1)[-1]  # a progress bar overwrites its line: keep its last state
         step.lines.append(shown)
         self._write(f"#{step.number} {seconds:6.1f} {shown}")
 
     def _flush(self, step: _Step) -> None:
-        """Write the output of a step after its last line break to the log."""
+        """Write the output of `step` after its last line break to the log."""
         if step.partial_line:
             self._write_output(step, step.partial_line, 0.0)
             step.partial_line = ""
 
     def _copy(self, line: str) -> None:
-        """Write a line that is part of no event to the log, and keep it for the error message."""
+        """Write `line`, which is part of no event, to the log, and keep it for the error message."""
         self._plain_lines.append(line)
         self._write(line)
 

@@ -88,7 +88,10 @@ def engine_errors() -> tuple[type[Exception], ...]:
 
 
 def _create_options(folder: Path, labels: Mapping[str, str], memory: int) -> dict[str, Any]:
-    """Return the options of the Docker client for a container as `run_confined` describes it."""
+    """Return the options of the Docker client for a container without network.
+
+    `folder` is mounted read-only at /checks. The container gets `labels`, and may use `memory` bytes.
+    """
     from docker.types import LogConfig
 
     return {
@@ -107,7 +110,7 @@ def _create_options(folder: Path, labels: Mapping[str, str], memory: int) -> dic
 
 
 def _watch(container: "Container", log: Path, started: float, timeout: float, stop: Stop) -> ContainerRun:
-    """Append the output of a started container to `log` until it ends, and return the result.
+    """Append the output of `container`, which was started already, to `log` until it ends, and return the result.
 
     `started` is the time of `time.monotonic` at which the run began. The container is killed `timeout` seconds after
     it, or when `stop` is set.

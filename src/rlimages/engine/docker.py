@@ -81,7 +81,7 @@ class DockerEngine:
             return f"Docker {self.client().version()['Version']}, buildx {'.'.join(map(str, self._buildx))}"
 
     def build(self, request: BuildRequest, root: Path, log: Path, on_progress: Callable[[str], None]) -> BuildOutcome:
-        """Build one image with the folder `root` as context, and remove the image that had its name before.
+        """Build the image of `request` with the folder `root` as context; remove the image that had its name before.
 
         The output is appended to `log`; BuildKit's metadata is written to the `.json` file beside it. `on_progress` is
         called with the name of each step that starts. A failed build is a result. Raises `ToolError` if the builder or
@@ -122,7 +122,7 @@ class DockerEngine:
         )
 
     def inspect(self, reference: str) -> InspectedImage | None:
-        """Return the image of the local store (the engine's images) with this name or id; None if there is none."""
+        """Return the image `reference` (name or id) of the local store (the engine's images); None if there is none."""
         from docker.errors import APIError
 
         with translating_errors():
@@ -175,7 +175,7 @@ class DockerEngine:
         self._remove_untagged(previous)
 
     def read_layers(self, reference: str) -> "StoredImage | None":
-        """Return the layers and the history of the local image with this name or id; None if there is none."""
+        """Return the layers and the history of the local image `reference` (name or id); None if there is none."""
         with translating_errors():
             return read_stored_image(self.client(), reference)
 
@@ -185,7 +185,7 @@ class DockerEngine:
             self.client().api.remove_image(reference)
 
     def read_config(self, reference: str) -> "ImageConfig | None":
-        """Return the configuration and history of the local image with this name or id; None if there is none."""
+        """Return the configuration and history of the local image `reference` (name or id); None if there is none."""
         with translating_errors():
             return read_config(self.client(), reference)
 

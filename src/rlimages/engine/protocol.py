@@ -163,7 +163,7 @@ class Engine(Protocol):
         """Return a text for people with the versions of engine and builder. Raises `ToolError` if no engine answers."""
 
     def build(self, request: BuildRequest, root: Path, log: Path, on_progress: Callable[[str], None]) -> BuildOutcome:
-        """Build one image with the folder `root` as context, and append the builder's output to `log`.
+        """Build the image of `request` with the folder `root` as context, and append the builder's output to `log`.
 
         `on_progress` is called with the name of each step that starts. A failed build is a result. Raises `ToolError`
         if the builder or the engine is missing.
@@ -176,7 +176,7 @@ class Engine(Protocol):
         """
 
     def inspect(self, reference: str) -> InspectedImage | None:
-        """Return the image of the local store with this name or id; None if there is none."""
+        """Return the image `reference` (name or id) of the local store; None if there is none."""
 
     def local_images(self) -> LocalImages:
         """Return the list of all images in the local store."""
@@ -207,10 +207,10 @@ class ImageStore(Protocol):
     """The interface of the container engine, with the operations of acceptance checks. They only read images."""
 
     def inspect(self, reference: str) -> InspectedImage | None:
-        """Return the image of the local store with this name or id; None if there is none."""
+        """Return the image `reference` (name or id) of the local store; None if there is none."""
 
     def read_config(self, reference: str) -> ImageConfig | None:
-        """Return the configuration and history of the local image with this name or id; None if there is none."""
+        """Return the configuration and history of the local image `reference` (name or id); None if there is none."""
 
     def read_path_kinds(self, image: str, paths: Sequence[str]) -> Mapping[str, PathKind]:
         """Return path -> what exists there in the local image `image`.

@@ -45,8 +45,8 @@ def has_label(label: str, environ: Mapping[str, str]) -> bool | None:
 def _get_json(environ: Mapping[str, str], path: str, filters: Mapping[str, str], query: str = "") -> Any:
     """Return the decoded JSON that the engine sends for a GET request to `path` with `filters`.
 
-    `query` has further parameters of the URL, and ends with `&` if it is not empty. Return None if the engine has no
-    Unix socket or the request fails.
+    `environ` has the address of the engine, DOCKER_HOST. `query` has further parameters of the URL, and ends with `&`
+    if it is not empty. Return None if the engine has no Unix socket or the request fails.
     """
     scheme, _, address = (environ.get("DOCKER_HOST") or _DEFAULT_HOST).partition("://")
     if scheme != "unix":

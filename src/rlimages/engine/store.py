@@ -79,7 +79,7 @@ def read_path_kinds(
 
 
 def _path_kind(client: "DockerClient", container: str, path: str) -> PathKind | None:
-    """Return what exists at `path` of a container (id), or at the end of the link there; None if nothing exists."""
+    """Return what exists at `path` of `container` (id), or at the end of the link there; None if nothing exists."""
     stat = _stat(client, container, path)
     if stat is not None and stat["mode"] & _LINK_BIT:
         stat = _stat(client, container, stat["linkTarget"])  # the engine gives the end of a chain of links
@@ -91,7 +91,7 @@ def _path_kind(client: "DockerClient", container: str, path: str) -> PathKind | 
 
 
 def _stat(client: "DockerClient", container: str, path: str) -> dict[str, Any] | None:
-    """Return the engine's description of `path` in a container (id): `mode`, `linkTarget` and others.
+    """Return the engine's description of `path` in `container` (id): `mode`, `linkTarget` and others.
 
     Return None if nothing exists there. Raises an error of `requests` if the engine refuses the request.
     """

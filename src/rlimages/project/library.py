@@ -23,6 +23,6 @@ def library_names(root: Path, toolkit: str, toolkits: Collection[str]) -> tuple[
 
 
 def _owner(name: str, toolkits: Collection[str]) -> str | None:
-    """Return the toolkit that the module or package `name` belongs to; None if it is common to all images."""
+    """Return the one of `toolkits` that the module or package `name` belongs to; None if it is common to all images."""
     owners = [toolkit for toolkit in toolkits if name == toolkit or name.startswith(f"{toolkit}_")]
     return max(owners, key=len, default=None)

@@ -51,8 +51,8 @@ def resolve_subjects(
 ) -> Reference | tuple[LocalSubject, ...]:
     """Return the parsed reference if `argument` names a registry; or else the local images that it selects.
 
-    The registry comes first: an image of this name in the local store is ignored. Selects local images and raises as
-    `find_subjects`.
+    The registry comes first: an image of this name in the local store is ignored. `engine` and `project` are used, and
+    errors raised, as by `find_subjects`.
     """
     return parse_registry_reference(argument) or find_subjects(argument, engine, project)
 
@@ -81,7 +81,7 @@ def resolve_image(argument: str, engine: Engine | ImageStore, matrix: Path | Non
     """Return the name or id of the one local image that `argument` selects; or a parsed reference to a registry.
 
     The local store (the images of `engine`) comes first: the reference is returned only if the local store does not
-    have its image. Selects local images and raises as `find_image`.
+    have its image. `matrix` and `start` are used, and errors raised, as by `find_image`.
     """
     reference = parse_registry_reference(argument)
     if reference is not None and engine.inspect(argument) is None:
@@ -109,7 +109,7 @@ def find_image(argument: str, engine: Engine | ImageStore, matrix: Path | None, 
 
 
 def _built_name(cell: Cell, engine: Engine | ImageStore) -> str:
-    """Return the name of the local image of `cell`. Raises `ToolError` if the local store does not have it."""
+    """Return the name of the local image of `cell`. Raises `ToolError` if `engine` does not have it."""
     if engine.inspect(cell.local_name) is None:
         raise ToolError(f"there is no image of {cell.id} in the local store; rlimages build --select {cell.id}")
     return cell.local_name

@@ -57,7 +57,7 @@ class Project:
 
     @cached_property
     def with_parents(self) -> "tuple[Project, ...]":
-        """This project, its parent project, the parent's parent, and so on."""
+        """The project itself, then its parent project, the parent's parent, and so on."""
         return (self, *(self.parent.with_parents if self.parent else ()))
 
     @cached_property

@@ -109,7 +109,7 @@ def _excluded(cell: Cell) -> set[str]:
 
 
 def uv_commands(uv: str, python: str, inputs: LockInputs, folder: Path) -> Iterator[list[str]]:
-    """Yield the uv commands that resolve a lock, in order. The last one writes `lock.txt` in `folder`.
+    """Yield the uv commands that resolve the lock of `inputs`, in order. The last one writes `lock.txt` in `folder`.
 
     `folder` must contain the files of `inputs.files()`. `uv` is the path of the program. `python` is the interpreter
     that builds source packages for their metadata; it need not be the Python of the cell.
@@ -134,7 +134,7 @@ def uv_commands(uv: str, python: str, inputs: LockInputs, folder: Path) -> Itera
 
 
 def _common_arguments(inputs: LockInputs, folder: Path) -> Iterator[str]:
-    """Yield the arguments that all uv commands for a lock have: Python, platform, date, and files in `folder`."""
+    """Yield the arguments of all uv commands for the lock of `inputs`: Python, platform, date, files in `folder`."""
     base, files = inputs.cell.base, inputs.files()
     yield from ("--no-config", "--python-version", base.python_release, "--python-platform", f"x86_64-{base.platform}")
     # uv reads a bare date as the end of that day in the local time zone, which differs between machines.
@@ -150,7 +150,7 @@ def _common_arguments(inputs: LockInputs, folder: Path) -> Iterator[str]:
 
 
 def lock_text(inputs: LockInputs, resolved: str) -> str:
-    """Return the text of the lock: header, `resolved` (uv's result), and the verbatim lines of the matrix."""
+    """Return the text of the lock of `inputs`: header, `resolved` (uv's result), and verbatim lines of the matrix."""
     verbatim = "".join(f"{line}\n" for line in inputs.cell.requirements.verbatim)
     return inputs.header + resolved.strip() + "\n" + verbatim
 

@@ -51,9 +51,10 @@ def update_locks(
 
 
 def _resolve(inputs: LockInputs, uv: str, environ: Mapping[str, str]) -> str:
-    """Run the program `uv` with the package indexes of pip, and return its lock, without our header.
+    """Resolve the lock of `inputs` with the program `uv`, and return its text without the header.
 
-    Raises `ToolError` with uv's output if it fails.
+    `environ` is the environment of uv; the package indexes are those of pip's configuration. Raises `ToolError` with
+    uv's output if it fails.
     """
     from rlimages.project.pip_config import configuration_files, read_pip_settings
 
@@ -118,7 +119,7 @@ def update_base_lock(
 
 
 def registry_digest(reference: str) -> tuple[str | None, str]:
-    """Return the digest of an image reference in its registry, and an empty string; or None and the reason.
+    """Return the digest of the image `reference` in its registry, and an empty string; or None and the reason.
 
     For an image with an index, it is the digest of the index. The request is made by buildx with the credentials of
     `docker login`, as in a build. Raises `ToolError` if Docker is not installed.

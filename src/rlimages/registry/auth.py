@@ -148,12 +148,12 @@ class RegistryLogin:
 def temporary_docker_config(
     credentials: Credentials, hosts: Iterable[str], environ: Mapping[str, str]
 ) -> Iterator[Path]:
-    """Write the credentials for `hosts` to a `config.json` in a new temporary folder, and yield the folder.
+    """Write the logins of `hosts` from `credentials` to `config.json` in a new temporary folder, and yield the folder.
 
-    It is meant as `DOCKER_CONFIG` of a subprocess. Hosts without credentials are left out. The folder has mode 0700,
-    the file 0600; both are deleted at the end of the `with` block. `environ` decides where the folder is created: see
-    `secrets_folder`. Folders that killed processes left there are deleted first. Raise `FactoryError` if folder or file
-    cannot be written, and `RegistryError` if the source of the credentials is broken.
+    The folder is meant as `DOCKER_CONFIG` of a subprocess. Hosts without credentials are left out. The folder has mode
+    0700, the file 0600; both are deleted at the end of the `with` block. `environ` decides where the folder is created:
+    see `secrets_folder`. Folders that killed processes left there are deleted first. Raise `FactoryError` if folder or
+    file cannot be written, and `RegistryError` if the source of the credentials is broken.
     """
     parent = secrets_folder(environ)
     remove_stale_configs(parent)
@@ -199,14 +199,15 @@ def docker_folder(environ: Mapping[str, str]) -> Path:
 
 
 def _basic_auth(user: str, password: str) -> str:
-    """Return the value of the header `Authorization` for basic authentication."""
+    """Return the value of the header `Authorization` for basic authentication with `user` and `password`."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 def _ask_helper(name: str, host: str) -> tuple[str, str] | None:
-    """Return user name and password for `host` from the program `docker-credential-<name>`; None if it has none.
+    """Return user name and password for `host` from the credential helper `name`; None if it has none.
 
-    Raise `RegistryError` if the program cannot be run, does not answer in time, or gives no valid answer.
+    The helper is the program `docker-credential-<name>`. Raise `RegistryError` if it cannot be run, does not answer in
+    time, or gives no valid answer.
     """
     program = f"docker-credential-{name}"
     try:
@@ -226,7 +227,10 @@ def _ask_helper(name: str, host: str) -> tuple[str, str] | None:
 
 
 def _write_private(path: Path, text: str) -> None:
-    """Create the file `path`, which only its owner can read. Raise `FactoryError` if it exists or cannot be written."""
+    """Write `text` to the new file `path`, which only its owner can read.
+
+    Raise `FactoryError` if the file exists or cannot be written.
+    """
     try:
         # Created with this mode, and not changed to it later: there is no moment at which others can open the file.
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

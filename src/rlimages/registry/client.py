@@ -95,7 +95,7 @@ class RegistryClient:
         return parse_manifest(response.content, response.headers.get("content-type", ""), name)
 
     def put_manifest(self, repository: str, tag_or_digest: str, manifest: Manifest) -> None:
-        """Store `manifest` in `repository`, under a tag or its own digest. A tag that exists is moved.
+        """Store `manifest` in `repository` under `tag_or_digest`: a tag (moved if it exists) or its own digest.
 
         Its blobs must be in the repository already. Raise `RegistryError` if the registry refuses it, or stores it
         under another digest.
@@ -114,7 +114,7 @@ class RegistryClient:
             )
 
     def delete_manifest(self, repository: str, tag_or_digest: str) -> bool:
-        """Delete a tag of `repository`; or, given a digest, the manifest with all its tags.
+        """Delete `tag_or_digest` of `repository`: a tag, or the manifest with this digest and all its tags.
 
         Return False if the registry does not allow deletes; True if it is deleted now, or did not exist.
         """
@@ -136,11 +136,11 @@ class RegistryClient:
         return tuple(sorted(set(tags)))
 
     def has_blob(self, repository: str, digest: str) -> bool:
-        """Return whether `repository` has the blob with this digest."""
+        """Return whether `repository` has the blob with the digest `digest`."""
         return self._http.request("HEAD", f"{repository}/blobs/{digest}", expected=(200, 404)).status_code == 200
 
     def read_blob(self, repository: str, digest: str) -> bytes:
-        """Return the whole content of a blob, in memory: only for small ones, such as an image configuration.
+        """Return the whole content of the blob `digest` of `repository`, which must be small, as it is held in memory.
 
         Raise `RegistryError` if the repository does not have it, or if the content has another digest.
         """
@@ -152,7 +152,7 @@ class RegistryClient:
         return content
 
     def stream_blob(self, repository: str, digest: str) -> Iterator[bytes]:
-        """Yield the content of a blob in pieces. The caller must check that it has this digest.
+        """Yield the content of the blob `digest` of `repository` in pieces. The caller must check that digest.
 
         The request is not repeated. Raise `RegistryError` if the repository does not have the blob.
         """
@@ -161,7 +161,7 @@ class RegistryClient:
             yield from response.iter_raw(_CHUNK_SIZE)
 
     def upload_blob(self, repository: str, blob: Blob, chunks: Chunks, *, sources: tuple[str, ...] = ()) -> bool:
-        """Upload a blob to `repository`, unless it is there already. Return True if its bytes were sent.
+        """Upload `blob` to `repository`, unless it is there already. Return True if its bytes were sent.
 
         `chunks` is called for its content. `sources` are other repositories of this registry: if the registry can mount
         the blob from one of them, its bytes are not sent. An upload that breaks is repeated from its beginning.
@@ -218,7 +218,7 @@ class RegistryClient:
 
 
 def resolve_reference(reference: str, *, login: Login | None = None, patience: float = PATIENCE) -> Manifest | None:
-    """Return the manifest or index that an image reference names in its registry; None if there is none.
+    """Return the manifest or index that the image reference `reference` names; None if its registry has none.
 
     `login` and `patience` are those of `RegistryClient`. Raise `RegistryError` if the reference names no registry, or
     if the registry cannot be reached or refuses the request.

@@ -51,7 +51,7 @@ class EcrClient:
     def __init__(
         self, session: Any, region: str, account: str | None = None, counter: RequestCounter | None = None
     ) -> None:
-        """Call the API with the boto3 session `session`. `counter` counts the calls.
+        """Call the API of `region` with the credentials of the boto3 session `session`. `counter` counts the calls.
 
         Without `account`, the registry of the account that the session's credentials belong to is used.
         """
@@ -111,7 +111,7 @@ class EcrClient:
             raise
 
     def delete_tag(self, repository: str, tag: str) -> bool:
-        """Delete one tag of `repository` and return True. If it is the last tag of an image, ECR deletes the image too.
+        """Delete `tag` of `repository` and return True. If it is the last tag of an image, ECR deletes the image too.
 
         A tag that does not exist counts as deleted. Raise `RegistryError` with ECR's reason if it was not deleted.
         """
@@ -224,7 +224,7 @@ class _NotFoundError(RegistryError):
     """An answer of ECR that a repository or a scan does not exist."""
 
     def __init__(self, message: str, code: str) -> None:
-        """Take the text of the error, and `code`, the name that AWS gives it, such as `ScanNotFoundException`."""
+        """Take the text `message`, and AWS's name `code` for the error, such as `ScanNotFoundException`."""
         super().__init__(message)
         self.code = code
 
@@ -249,7 +249,10 @@ def open_ecr(
 
 
 def _boto_client(session: Any, service: str, region: str) -> Any:
-    """Return a boto3 client of `service`, such as `ecr`, that repeats refused calls at a lower rate."""
+    """Return a client of the AWS service `service` in `region` that repeats refused calls at a lower rate.
+
+    `session` is a session of boto3; its credentials are used.
+    """
     from botocore.config import Config
 
     # adaptive: boto3 lowers its own rate of calls when AWS answers that there are too many. ECR's quotas count for the
@@ -262,7 +265,10 @@ class EcrCredentials(Credentials):
     """The credentials for one ECR registry. A password is valid for 12 hours, and is renewed before it expires."""
 
     def __init__(self, ecr: EcrClient, *, clock: Clock = time.time) -> None:
-        """Get passwords from the registry's client `ecr`, the first one when it is needed."""
+        """Get passwords from the registry's client `ecr`, the first one when it is needed.
+
+        `clock` returns the time by which passwords expire.
+        """
         self._ecr = ecr
         self._clock = clock
         self._password: tuple[str, str, float] | None = None
@@ -272,7 +278,7 @@ class EcrCredentials(Credentials):
     def find(self, _host: str) -> tuple[str, str]:
         """Return user name and password of the registry. Raise `RegistryError` if AWS gives no new password.
 
-        The host is not looked at: this object belongs to one registry.
+        `_host` is ignored: an instance belongs to one registry.
         """
         now = self._clock()
         if self._password is None or self._is_due(self._password[2], now):
@@ -280,7 +286,7 @@ class EcrCredentials(Credentials):
         return self._password[:2]
 
     def _is_due(self, expires: float, now: float) -> bool:
-        """Return whether a password that expires at the time `expires` must be renewed."""
+        """Return whether, at the time `now`, a password that expires at the time `expires` must be renewed."""
         # The second condition limits the calls to one in 15 minutes if AWS or the clock of this machine gives a time of
         # expiry that has passed already.
         return now > expires - _RENEW_SECONDS and now > self._fetched_at + _RENEW_SECONDS

@@ -87,10 +87,10 @@ class RegistryHttp:
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
     ) -> "httpx.Response":
-        """Send a request and return its response, whose status is one of `expected` and whose body is read.
+        """Send a request for `path` and return the response. Its status is one of `expected`, and its body is read.
 
-        `content` is the request's body. The request is repeated while the registry is unreachable or answers 429 or
-        5xx. Raise `RegistryError` for any other status, or if the patience ends.
+        `headers` are sent in addition to the login; `content` is the body. The request is repeated while the registry
+        is unreachable or answers 429 or 5xx. Raise `RegistryError` for any other status, or if the patience ends.
         """
         for attempt in self.attempts():
             with attempt, self._send(method, path, _scope(_repository(path)), headers or {}, content) as response:
@@ -107,11 +107,11 @@ class RegistryHttp:
         headers: Mapping[str, str] | None = None,
         content: Any = None,
     ) -> "httpx.Response":
-        """Send a request once and return its response, whose status is one of `expected` and whose body is read.
+        """Send a request for `path` once; return the response. Its status is one of `expected`, and its body is read.
 
-        `repository` decides the scope of the login. `content` is the request's body: bytes, an iterator of bytes, or
-        None. Raise `RegistryError` for any other status or an unreachable registry. In a block of `attempts`, the error
-        of a busy registry repeats the block.
+        `repository` decides the scope of the login. `headers` are sent in addition to it. `content` is the body: bytes,
+        an iterator of bytes, or None. Raise `RegistryError` for any other status or an unreachable registry. In a block
+        of `attempts`, the error of a busy registry repeats the block.
         """
         with self._send(method, path, _scope(repository), headers or {}, content) as response:
             response.read()
@@ -119,7 +119,7 @@ class RegistryHttp:
 
     @contextmanager
     def stream(self, path: str, repository: str) -> Iterator["httpx.Response"]:
-        """Send a GET request once; yield the response, with status 200, before its body is read.
+        """Send a GET request for `path` once; yield the response, with status 200, before its body is read.
 
         `repository` decides the scope of the login. Raise `RegistryError` for any other status.
         """
@@ -156,10 +156,11 @@ class RegistryHttp:
     def _send(
         self, method: str, path: str, scope: str, headers: Mapping[str, str], content: Any
     ) -> Iterator["httpx.Response"]:
-        """Send a request and yield its response; after 401 or 403, send it once more with new credentials.
+        """Send a request for `path` and yield its response; after 401 or 403, send it once more with new credentials.
 
-        `scope` is that of the login, and `content` is the request's body. Raise `_BusyError` if the registry cannot be
-        reached, or if a body that is an iterator must be sent again. Raise `RegistryError` if the host name is invalid.
+        `scope` is that of the login, `headers` are sent in addition to it, and `content` is the body. Raise
+        `_BusyError` if the registry cannot be reached, or if a body that is an iterator must be sent again. Raise
+        `RegistryError` if the host name is invalid.
         """
         import httpx
 
@@ -234,13 +235,13 @@ class _BusyError(RegistryError):
     """The error for a busy or unreachable registry: a later attempt may succeed."""
 
     def __init__(self, message: str, wait: float | None) -> None:
-        """Take the text of the error, and `wait`, the seconds that the registry asks to wait, or None."""
+        """Take the text `message`, and `wait`, the seconds that the registry asks to wait; None if it asks for none."""
         super().__init__(message)
         self.wait = wait
 
 
 def _retry_after(response: "httpx.Response") -> float | None:
-    """Return the seconds in the header Retry-After; None if it is missing or has its other form, a date."""
+    """Return the seconds in the header Retry-After of `response`; None if it is missing, or is a date."""
     value = response.headers.get("retry-after", "")
     return float(value) if value.isdigit() else None
 
@@ -263,9 +264,9 @@ def _exception_message(error: Exception) -> str:
 
 
 def _repository(path: str) -> str:
-    """Return the repository in a path such as `team/image/blobs/sha256:…`, here `team/image`.
+    """Return the repository in `path`: `team/image` for `team/image/blobs/sha256:…`.
 
-    Return an empty string if the path names none.
+    Return an empty string if `path` names none.
     """
     for resource in ("/manifests/", "/blobs/", "/tags/"):
         name, found, _ = path.removeprefix("/v2/").partition(resource)

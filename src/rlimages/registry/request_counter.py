@@ -46,7 +46,8 @@ class RequestCounter:
     def count_request(self, method: str, path: str) -> None:
         """Count one request of the OCI distribution protocol under the name of ECR's API call.
 
-        `path` is the path of its URL. A request that ECR has no call for is counted as its method and resource.
+        `method` is its HTTP method, `path` the path of its URL. A request that ECR has no call for is counted as its
+        method and resource.
         """
         parts = path.split("/")
         # "uploads" first: the path of an upload contains "blobs" too.
