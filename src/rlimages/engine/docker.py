@@ -89,6 +89,7 @@ class DockerEngine:
         """
         progress = "rawjson" if self._buildx >= _RAWJSON_SINCE else "plain"
         metadata = log.with_suffix(".json").resolve()
+        # Before the build, because the build gives this name to the new image.
         previous = self.inspect(request.tag)
         with log.open("a", encoding="utf-8") as file:
             parser = ProgressParser(lambda line: print(line, file=file, flush=True), on_progress)
@@ -207,6 +208,7 @@ class DockerEngine:
 
         Return one line for each that was removed, for people.
         """
+        # Usually there is none, and asking over the socket does not load the Docker client.
         if has_label(PROCESS_LABEL, os.environ) is False:
             return ()
         with translating_errors():

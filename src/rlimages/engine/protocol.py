@@ -70,6 +70,7 @@ class LocalImages:
     def _by_build_digest(self) -> Mapping[str, tuple[LocalImage, ...]]:
         """Build digest -> the images with it in their labels, images with a name first."""
         images: dict[str, tuple[LocalImage, ...]] = {}
+        # False sorts before True, so images with a name come first.
         for image in sorted(self.images, key=lambda image: not image.names):
             if BUILD_LABEL in image.labels:
                 images[image.labels[BUILD_LABEL]] = (*images.get(image.labels[BUILD_LABEL], ()), image)

@@ -89,6 +89,7 @@ def read_pip_settings(environ: Mapping[str, str], files: Iterable[Path]) -> PipS
     """
     merged: dict[str, str] = {}
     for file in files:
+        # Raw, as in pip: `%` is part of URLs and no interpolation.
         parser = configparser.RawConfigParser()
         try:
             parser.read(file, encoding="utf-8")

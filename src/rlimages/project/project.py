@@ -71,6 +71,7 @@ class Project:
 
         If several projects define an id, this project comes before its parent.
         """
+        # The project itself is last, because a later entry of a dict replaces an earlier one.
         return {cell.id: project for project in reversed(self.with_parents) for cell in project.cells}
 
     @cached_property

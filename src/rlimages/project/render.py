@@ -189,4 +189,5 @@ def replace_section(text: str, name: str, content: str, file: str) -> str:
     pattern = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
     if not pattern.search(text):
         raise FactoryError(f"{file}: the markers of the generated section are missing; put back '{start}' and '{end}'")
+    # A function, because `sub` would interpret backslashes in a text.
     return pattern.sub(lambda _: f"{start}\n{content}{end}", text, count=1)

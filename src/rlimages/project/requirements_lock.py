@@ -136,6 +136,7 @@ def uv_commands(uv: str, python: str, inputs: LockInputs, folder: Path) -> Itera
 def _common_arguments(inputs: LockInputs, folder: Path) -> Iterator[str]:
     """Yield the arguments of all uv commands for the lock of `inputs`: Python, platform, date, files in `folder`."""
     base, files = inputs.cell.base, inputs.files()
+    # --no-config: the lock must not depend on the uv configuration of this machine.
     yield from ("--no-config", "--python-version", base.python_release, "--python-platform", f"x86_64-{base.platform}")
     # uv reads a bare date as the end of that day in the local time zone, which differs between machines.
     yield from ("--exclude-newer", f"{inputs.cell.requirements.as_of}T00:00:00Z")

@@ -69,6 +69,7 @@ def _resolve(inputs: LockInputs, uv: str, environ: Mapping[str, str]) -> str:
             output: list[str] = []
             if not run_program(command, on_line=output.append, env=env).passed:
                 raise resolution_error(inputs.cell, "\n".join(output))
+        # uv writes the paths of its input files into comments, and the name of the temporary folder changes every time.
         return (folder / "lock.txt").read_text(encoding="utf-8").replace(f"{folder}/", "")
 
 

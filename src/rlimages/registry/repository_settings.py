@@ -41,6 +41,7 @@ def mutability_arguments(floating: Sequence[str], *, immutable: bool) -> dict[st
             f"a repository would have {len(floating)} patterns of tags that may move, and ECR accepts {MAX_FILTERS}; "
             f"use wildcards in the target's `floating`"
         )
+    # A pattern that matches every tag leaves none immutable, which ECR calls mutable.
     if not immutable or "*" in floating:
         return {"imageTagMutability": "MUTABLE"}
     if not floating:
