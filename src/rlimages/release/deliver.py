@@ -41,9 +41,9 @@ def deliver(
 
     A failure in one registry is recorded in its result and in the journal, and is not raised. `pass_records`, by cell
     id, are pushed beside the images. `requirements` are checked after all images of a registry are uploaded and before
-    the first tag moves. `allow_older` lets tags move to older images. `on_progress` gets the registry's name
-    and the step. If the journal says that a registry has the whole release already, that registry is not contacted.
-    Raises `FactoryError` if the journal cannot be written.
+    the first tag moves. `allow_older` lets tags move to older images. `on_progress` gets the registry's name and the
+    step. If the journal says that a registry has the whole release already, that registry is not contacted. Raises
+    `FactoryError` if the journal cannot be written.
     """
 
     def release_to(connection: RegistryConnection) -> RegistryResult:
@@ -79,7 +79,7 @@ def deliver(
 def roll_back(
     release: Release, connections: Sequence[RegistryConnection], *, stop: Stop, on_progress: ReportProgress
 ) -> tuple[RegistryResult, ...]:
-    """Move every tag that `release` moved back to the digest that it had before. Return a result for each connection.
+    """Undo every tag move of `release`: set the tag to the digest from before. Return a result for each connection.
 
     The results have the order of `connections`; a failure in one registry is in its result, and is not raised.
     `on_progress` gets the registry's name and the step. Raises `FactoryError` if the journal cannot be written.
@@ -111,9 +111,10 @@ def _require_reachable(host: str) -> None:
 
 
 def _tag_by_build(connection: RegistryConnection, item: ReleaseItem, manifest: Manifest) -> None:
-    """Set the tag `build-<digits>` on the uploaded `manifest`; later runs find an image by its build inputs with it.
+    """Set the tag `build-<digits>` on the uploaded `manifest`; later runs find an image by its build digest.
 
-    An item without a build digest gets no tag. A `RegistryError` is ignored.
+    The digits are the first ones of the build digest (the digest of all build inputs). An item without a build digest
+    gets no tag. A `RegistryError` is ignored.
     """
     if not item.build:
         return

@@ -67,10 +67,11 @@ def collect_garbage(
     """Yield a decision for each manifest in the matrix's repositories of a target; with `delete`, carry it out first.
 
     Images that are older than `older_than` at the time `now` are deleted, unless the matrix has their tag, a pattern in
-    `keep` matches their tag, or a release or another target needs them. Pass records and signatures are deleted with
-    their image. Without `delete`, nothing is changed. `context` has the credentials and the stop signal. Raises
-    `ConfigError` if `targets.yaml` is missing or has mistakes, `SelectionError` if it has no target `target_name`,
-    `RegistryError` if a registry does not answer, and `Interrupted` before a repository if `context.stop` is set.
+    `keep` matches their tag, or a release or another target needs them. Images of unknown age, and all images of a
+    target with `promote_from`, are kept. Pass records and signatures are deleted if their image does not exist. Without
+    `delete`, nothing is changed. `context` has the credentials and the stop signal. Raises `ConfigError` if
+    `targets.yaml` is missing or has mistakes, `SelectionError` if it has no target `target_name`, `RegistryError` if a
+    registry does not answer, and `Interrupted` before a repository if `context.stop` is set.
     """
     targets = load_targets(project)
     target = targets.find(target_name)
@@ -189,7 +190,7 @@ def _repositories(project: Project, connection: RegistryConnection) -> dict[str,
 def _list_manifests(connection: RegistryConnection, repository: str) -> list[StoredManifest]:
     """Return the manifests of a repository: all of them in ECR, only those with a tag in any other registry.
 
-    `since` is the time of the push in ECR, and None in any other registry. `image` and `subject` are left empty.
+    The field `since` is the time of the push in ECR, and None in any other registry. `image` and `subject` are empty.
     """
     if connection.ecr is not None:
         return [

@@ -183,7 +183,7 @@ def decode_entry(line: str | bytes) -> JournalEntry | None:
 
 
 def _encode_item(item: ReleaseItem) -> dict[str, Any]:
-    """Return the value that the journal's JSON has for `item`."""
+    """Return the JSON object that stands for `item` in the journal."""
     return {
         "cell": item.cell,
         "repository": item.repository,
@@ -310,6 +310,7 @@ def start_release(folder: Path, target: str, items: Iterable[ReleaseItem], sourc
     `source` is the target that the images are promoted from; empty if they come from the local store. Raises
     `FactoryError` if the journal cannot be written.
     """
+    # The time comes first, so that the last name in sorted order is the newest release.
     name = f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
     journal = Journal(folder / name / JOURNAL_FILE)
     release = Release(name=name, target=target, items=tuple(items), journal=journal, source=source)

@@ -84,6 +84,7 @@ def publish_images(
         _require_accepted(built, reused.values(), profiles, engine, packed={})
         built_items = [item for item in items if item.cell not in reused]
         packed = pack_all(built_items, target.connections, local, stop=context.stop, on_progress=report_progress)
+        # Reused images are not packed: their manifests were known to the first check.
         _require_accepted(built, (), profiles, engine, packed)
 
     release = start_release(project.state.releases, target.label, items)
@@ -132,7 +133,7 @@ def publish_images(
 
 
 def early_uploader(target: ReleaseTarget, project: Project, engine: DockerEngine, stop: Stop) -> EarlyUploader:
-    """Return an uploader that sends layers to `target` while other images are built, if its profiles accept the image.
+    """Return an uploader of layers for the time of the builds. It sends only images that `target` accepts.
 
     The images are read from the local store of `engine`. Packing and uploading end when `stop` is set.
     """

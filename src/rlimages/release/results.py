@@ -63,6 +63,7 @@ def registry_result(
             item.cell: tuple(event.tag for event in journal.find(Moving, registry=registry.name, cell=item.cell))
             for item in release.items
         },
+        # A resumed release checks again: the later result of a requirement replaces the earlier one.
         requirements=tuple({(check.cell, check.requirement): check for check in checks}.values()),
         calls=connection.counter.calls,
         uploads=sum(connection.counter.uploads.values()),

@@ -40,7 +40,7 @@ def resume_release(
 
 
 def roll_back_release(project: Project, name: str, *, context: RunContext) -> tuple[RegistryResult, ...]:
-    """Move all tags that the release `name` moved back, in each registry. Return a result for each registry.
+    """Undo every tag move of the release `name`: set the tag to the digest from before. Return a result per registry.
 
     The name `latest` stands for the newest release. A failure of a registry is in its result. Raises `SelectionError`
     if there is no such release, `ConfigError` for mistakes in `targets.yaml`, `UsageError` if the password of the
@@ -105,6 +105,7 @@ def deliver_release(
             on_progress=on_progress,
         )
     if all(result.state is ReleaseState.RELEASED for result in results):
+        # Kept until every registry has the release: a resumed release uploads the layers without packing them again.
         clear_packed(project.state)
     return results
 
@@ -112,8 +113,8 @@ def deliver_release(
 def _open_target_of(release: Release, project: Project, environ: Mapping[str, str]) -> ReleaseTarget:
     """Return the open target of `release`: the one in `targets.yaml` with its name, or else the plain registry.
 
-    `environ` has the key's password and Docker's settings. Raises the same errors as
-    `open_target`.
+    `environ` has the key's password and Docker's settings. Raises `ConfigError`, `UsageError` or `RegistryError` for
+    mistakes in files, a missing password, or missing AWS credentials.
     """
     cells = _cells_of(release, project)
     # The journal has one name for both, and a project that only uses `--to` has no targets.yaml.

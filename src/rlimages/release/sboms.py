@@ -55,6 +55,7 @@ def inherited_sboms(
     belongs to `key`. Raises `RegistryError` if an image is not signed with the key, or has no attested SBOM.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    # cosign reads the registry's credentials from a Docker configuration.
     with temporary_docker_config(connection.credentials, [connection.registry.host], context.environ) as login:
         public = verification_key(Cosign(login, context=context), key, folder)
     return verified_sboms(connection, digests, public, context=context)

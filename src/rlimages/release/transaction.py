@@ -34,8 +34,8 @@ class ReleaseTransaction:
     ) -> None:
         """Release the items of `release` to the registry of `connection`. Nothing is sent before a method is called.
 
-        `allow_older` lets tags move to older images. The methods raise `Interrupted` when `stop` is set. `on_progress`
-        gets a line for each step.
+        `allow_older` lets tags move to older images. `upload` and `move_tags` raise `Interrupted` if `stop` is set.
+        `on_progress` gets a line for each step.
         """
         self._connection = connection
         self._registry = connection.registry
@@ -90,6 +90,7 @@ class ReleaseTransaction:
         not move, or would move to an older image. Raises it after some moves if somebody else moved a tag meanwhile.
         """
         manifests = {item: self.staged_manifest(item) for item in self._items}
+        # All tags are checked before the first one moves: a tag that must not move leaves the registry unchanged.
         for item, tag in self._each_tag():
             self._check_move(item, tag, manifests[item])
         for item, tag in self._each_tag():
@@ -106,11 +107,12 @@ class ReleaseTransaction:
         self._remove_run_tags()
 
     def roll_back(self) -> None:
-        """Move every tag that the release moved back to the digest from before, and record the end in the journal.
+        """Undo every tag move of the release: set the tag to the digest from before. Record the end in the journal.
 
         The last moved tag comes first. A tag that did not exist before is removed. Raises `RegistryError`, and leaves
         the remaining tags, if somebody else moved a tag since or a tag cannot be moved back or removed.
         """
+        # In reverse order: aliases moved last, so they move back first.
         for moving in reversed(self._journal.find(Moving, registry=self._registry.name)):
             item = next(item for item in self._items if item.cell == moving.cell)
             present = self._present_manifest(item, moving.tag)
