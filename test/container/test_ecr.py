@@ -142,7 +142,7 @@ def test_accept_reads_an_image_in_ecr_with_aws_credentials(project, cloud, tmp_p
     assert run_with_aws(root, cloud, "run", "--select", CELL, "--target", "ecr").returncode == 0
     environ = {**cloud.environ, "DOCKER_CONFIG": str(tmp_path), "DOCKER_HOST": "tcp://127.0.0.1:9"}
     result = rlimages(root, "accept", f"{host('eu-west-1')}/{repository}:tiny-cpu", env=environ)
-    assert "REFUSED  programs         no `train` is on PATH" in result.stdout, result.stderr
+    assert "REFUSED  programs         there is no `train` on PATH" in result.stdout, result.stderr
     assert "passed   manifest" in result.stdout
     assert result.returncode == 8
 

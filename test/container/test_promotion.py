@@ -136,7 +136,7 @@ def test_an_image_that_fails_the_acceptance_of_production_is_not_promoted(publis
     (root / "targets.yaml").write_text(json.dumps(targets))
     result = rlimages(root, "promote", "--target", "production", "--select", CELL)
     assert result.returncode == 8, result.stdout + result.stderr
-    assert "no `train` is on PATH" in result.stderr
+    assert "there is no `train` on PATH" in result.stderr
     assert read_manifest(upstream, f"{stamp}/tiny", "tiny-1.0-cpu") is None
     targets["targets"]["pre-production"]["accept"] = ["sagemaker-training"]  # pre-production requires the profile too
     (root / "targets.yaml").write_text(json.dumps(targets))
