@@ -25,7 +25,7 @@ from rlimages.system.process import Stop
 sys.path.insert(0, str(Path(__file__).parent))
 import one_cell as project_of_one_cell
 
-SPREAD = {"test_release", "test_contract"}
+SPREAD = {"test_release"}
 """Modules with independent tests: they may run on several workers at once."""
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import docker
 import pytest
 import training_job
+from one_cell import WORKER
 from training_job import CELLS, Job, JobResult
 
 OLDEST, NEWEST = "coach-0.11.0-mxnet-cpu-debian", "vw-9.11.9-cpu-debian"
@@ -103,7 +104,7 @@ def make_job(request, tmp_path) -> Iterator[Callable[..., Job]]:
         if not training_job.is_local(image):
             pytest.fail(f"there is no {image}; build it first", pytrace=False)
         files = dict(options.pop("files", {"job.py": "".join(scripts)}))
-        name = f"rlimages-contract-{tmp_path.name}-{len(jobs)}"
+        name = f"rlimages-contract{WORKER}-{tmp_path.name}-{len(jobs)}"
         jobs.append(Job(image, tmp_path / f"ml{len(jobs)}", files, name=name, **options))
         return jobs[-1]
 
@@ -134,7 +135,7 @@ def job_facts(cell, tmp_path_factory) -> tuple[dict, JobResult]:
         pytest.fail(f"there is no {image}; build it first", pytrace=False)
     folder = tmp_path_factory.mktemp("seen") / "ml"
     result = Job(
-        image, folder, {"job.py": REPORT_ENVIRONMENT}, parameters=PARAMETERS, name=f"rlimages-contract-{cell}"
+        image, folder, {"job.py": REPORT_ENVIRONMENT}, parameters=PARAMETERS, name=f"rlimages-contract{WORKER}-{cell}"
     ).run()
     assert result.succeeded, result.err
     return json.loads(result.model("seen")), result
