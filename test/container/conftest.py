@@ -29,6 +29,7 @@ SPREAD = {"test_release"}
 """Modules with independent tests: they may run on several workers at once."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a module on one worker, and all modules that build `tiny:tiny-1.0-cpu` on the same worker."""
     for item in items:
