@@ -25,23 +25,6 @@ from rlimages.system.process import Stop
 sys.path.insert(0, str(Path(__file__).parent))
 import one_cell as project_of_one_cell
 
-SPREAD = {"test_release"}
-"""Modules with independent tests: they may run on several workers at once."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a module on one worker, and all modules that build `tiny:tiny-1.0-cpu` on the same worker."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        return
-    for item in items:
-        module = item.getparent(pytest.Module).module
-        name = module.__name__.rpartition(".")[2]
-        if name not in SPREAD:
-            group = "tiny" if "tiny_project" in Path(module.__file__).read_text() else name
-            # This is how `--dist loadgroup` marks a group. The marker `xdist_group` has no effect here: xdist reads the
-            # markers before the hooks of this file run.
-            item._nodeid = f"{item.nodeid}@{group}"
-
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:

@@ -14,7 +14,7 @@ import httpx
 import pytest
 import yaml
 from aws import PASSWORD, REGIONS, Cloud, host
-from tiny_project import CELL, ROOT, write_project
+from tiny_project import CELL, REPOSITORY, ROOT, write_project
 
 SPEC = yaml.safe_load((ROOT / "buildspec.yml").read_text())
 TAGS = ("tiny-1.0-cpu", "tiny-cpu")
@@ -116,9 +116,9 @@ def test_a_build_without_release_is_published_to_pre_production_only(job: Job, c
     job.run()
     assert not job.failed, job.output
     prefix = job.environ["PREFIX"]
-    (digest,) = tag_digests(cloud, REGIONS[0], f"{prefix}-test/tiny")
+    (digest,) = tag_digests(cloud, REGIONS[0], f"{prefix}-test/{REPOSITORY}")
     assert digest
-    assert all(tag_digests(cloud, region, f"{prefix}/tiny") == {None} for region in REGIONS)
+    assert all(tag_digests(cloud, region, f"{prefix}/{REPOSITORY}") == {None} for region in REGIONS)
     assert "nothing is promoted: this is no release build" in job.output
     assert job.environ["RELEASED"] == "no"
     (report,) = SPEC["reports"].values()
@@ -136,9 +136,9 @@ def test_a_release_build_promotes_to_all_regions(job: Job, cloud: Cloud, variabl
     job.run()
     assert not job.failed, job.output
     prefix = job.environ["PREFIX"]
-    (digest,) = tag_digests(cloud, REGIONS[0], f"{prefix}-test/tiny")
+    (digest,) = tag_digests(cloud, REGIONS[0], f"{prefix}-test/{REPOSITORY}")
     assert digest
-    assert [tag_digests(cloud, region, f"{prefix}/tiny") for region in REGIONS] == [{digest}, {digest}]
+    assert [tag_digests(cloud, region, f"{prefix}/{REPOSITORY}") for region in REGIONS] == [{digest}, {digest}]
     assert job.environ["RELEASED"] == "yes"
 
 
@@ -148,7 +148,7 @@ def test_an_image_that_fails_its_checks_is_neither_published_nor_promoted(job: J
     job.run()
     assert job.failed == ["build"], job.output
     prefix = job.environ["PREFIX"]
-    assert tag_digests(cloud, REGIONS[0], f"{prefix}-test/tiny") == {None}
+    assert tag_digests(cloud, REGIONS[0], f"{prefix}-test/{REPOSITORY}") == {None}
     assert "nothing is promoted: the build failed" in job.output
     assert job.environ["RELEASED"] == "no"
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from aws import ACCOUNT, PASSWORD, REGIONS, Cloud, host, secrets
 from botocore.exceptions import ClientError
-from tiny_project import CELL, ROOT, rlimages, write_project
+from tiny_project import CELL, REPOSITORY, ROOT, rlimages, write_project
 
 UNTAGGED_FOR_14_DAYS = {
     "tagStatus": "untagged",
@@ -37,7 +37,7 @@ def project(client, cloud, tmp_path, request):
         root,
         {"ecr": {"ecr": {"regions": list(REGIONS)}, "prefix": prefix, "accept": [], "repositories": repositories}},
     )
-    return root, f"{prefix}/tiny"
+    return root, f"{prefix}/{REPOSITORY}"
 
 
 def run_with_aws(root: Path, cloud: Cloud, *arguments: str):

@@ -11,7 +11,7 @@ import boto3
 import httpx
 import pytest
 from aws import ACCOUNT, PASSWORD, REGIONS, Cloud, host
-from tiny_project import CELL, TEMPLATE, rlimages, write_project
+from tiny_project import CELL, REPOSITORY, TEMPLATE, rlimages, write_project
 
 from rlimages.oci.manifest import sha256_digest
 from rlimages.registry.client import RegistryClient
@@ -36,8 +36,8 @@ class Account:
     """One region of the account. moto has no registry, so pushed images are copied to its control plane."""
 
     def __init__(self, cloud: Cloud, prefix: str) -> None:
-        self.repository, self.signatures = f"{prefix}/tiny", f"{prefix}/tiny-signatures"
-        self.production = f"{prefix}-production/tiny"
+        self.repository, self.signatures = f"{prefix}/{REPOSITORY}", f"{prefix}/{REPOSITORY}-signatures"
+        self.production = f"{prefix}-production/{REPOSITORY}"
         self._registry = httpx.Client(
             base_url=f"https://{host(REGION)}/v2/{self.repository}/",
             proxy=cloud.environ["HTTPS_PROXY"],
@@ -204,12 +204,12 @@ def plain_project(client, upstream, tmp_path):
     write_project(root, {"pre": {"registry": f"{upstream}/{stamp}", "accept": [], "floating": ["*"]}})
     assert rlimages(root, "run", "--select", CELL, "--target", "pre").returncode == 0
     with RegistryClient(upstream) as registry:
-        old = registry.read_manifest(f"{stamp}/tiny", "tiny-1.0-cpu")
-        registry.put_manifest(f"{stamp}/tiny", "tiny-0.9-cpu", old)
+        old = registry.read_manifest(f"{stamp}/{REPOSITORY}", "tiny-1.0-cpu")
+        registry.put_manifest(f"{stamp}/{REPOSITORY}", "tiny-0.9-cpu", old)
     (root / "templates/tiny.Dockerfile.j2").write_text(TEMPLATE.replace("VERSION", f"{time.time_ns()}"))
     assert rlimages(root, "render").returncode == 0
     assert rlimages(root, "run", "--select", CELL, "--target", "pre").returncode == 0
-    return root, f"{stamp}/tiny"
+    return root, f"{stamp}/{REPOSITORY}"
 
 
 def test_in_a_plain_registry_the_pass_record_gives_the_age_of_an_image(plain_project, upstream) -> None:

@@ -19,7 +19,7 @@ def project(tmp_path: Path) -> Iterator[Path]:
     repository = f"planned-{os.getpid()}"
     tiny_project.write_project(root, {})
     matrix = root / "build_matrix.yaml"
-    text = matrix.read_text().replace("repository: tiny", f"repository: {repository}")
+    text = matrix.read_text().replace(f"repository: {tiny_project.REPOSITORY}", f"repository: {repository}")
     other = text[text.index("  tiny:") :].replace("tiny", "other").replace("aliases: [other-cpu]", "aliases: []")
     matrix.write_text(text + other)
     template = root / "templates/tiny.Dockerfile.j2"

@@ -7,7 +7,7 @@ import time
 
 import httpx
 import pytest
-from tiny_project import CELL, TEMPLATE, rlimages, write_project
+from tiny_project import CELL, REPOSITORY, TEMPLATE, rlimages, write_project
 
 from rlimages.registry.client import RegistryClient
 
@@ -43,12 +43,12 @@ def read_manifest(host: str, repository: str, tag: str):
 
 def test_a_promoted_image_is_byte_for_byte_the_tested_one(published, upstream, registry) -> None:
     root, stamp = published
-    tested = read_manifest(upstream, f"{stamp}-test/tiny", "tiny-1.0-cpu")
+    tested = read_manifest(upstream, f"{stamp}-test/{REPOSITORY}", "tiny-1.0-cpu")
     for target, host in (("production", upstream), ("elsewhere", registry)):
         result = rlimages(root, "promote", "--target", target, "--select", CELL)
         assert result.returncode == 0, result.stderr + result.stdout
         for tag in ("tiny-1.0-cpu", "tiny-cpu"):
-            assert read_manifest(host, f"{stamp}/tiny", tag).content == tested.content
+            assert read_manifest(host, f"{stamp}/{REPOSITORY}", tag).content == tested.content
 
 
 def test_layers_are_mounted_within_one_registry(published) -> None:
@@ -62,12 +62,14 @@ def test_the_pass_record_is_promoted_with_the_image(published, upstream) -> None
     root, stamp = published
     rlimages(root, "promote", "--target", "production", "--select", CELL)
     with RegistryClient(upstream) as client:
-        (tag,) = [tag for tag in client.list_tags(f"{stamp}/tiny") if tag.startswith("smoke-")]
+        (tag,) = [tag for tag in client.list_tags(f"{stamp}/{REPOSITORY}") if tag.startswith("smoke-")]
         record = json.loads(
-            client.read_blob(f"{stamp}/tiny", client.read_manifest(f"{stamp}/tiny", tag).layers[0].digest)
+            client.read_blob(
+                f"{stamp}/{REPOSITORY}", client.read_manifest(f"{stamp}/{REPOSITORY}", tag).layers[0].digest
+            )
         )
     assert record["checks"] == {"good": "passed"}
-    assert record["image"] == read_manifest(upstream, f"{stamp}/tiny", "tiny-1.0-cpu").image
+    assert record["image"] == read_manifest(upstream, f"{stamp}/{REPOSITORY}", "tiny-1.0-cpu").image
 
 
 def test_the_pass_record_in_the_registry_is_used_without_a_local_one(published) -> None:
@@ -83,7 +85,7 @@ def test_a_changed_check_invalidates_the_pass_record(published, upstream) -> Non
     result = rlimages(root, "promote", "--target", "production", "--select", CELL)
     assert result.returncode == 7
     assert "no recorded PASS" in result.stderr
-    assert read_manifest(upstream, f"{stamp}/tiny", "tiny-1.0-cpu") is None
+    assert read_manifest(upstream, f"{stamp}/{REPOSITORY}", "tiny-1.0-cpu") is None
 
 
 def test_an_unpublished_image_is_not_promoted(project) -> None:
@@ -98,23 +100,23 @@ def test_nothing_is_published_to_a_target_if_a_cell_fails(project, upstream) -> 
     (root / "templates/smoke/check_good.py").write_text("echo bad; exit 1\n")
     result = rlimages(root, "run", "--select", CELL, "--target", "pre-production")
     assert result.returncode == 1
-    assert read_manifest(upstream, f"{stamp}-test/tiny", "tiny-1.0-cpu") is None
+    assert read_manifest(upstream, f"{stamp}-test/{REPOSITORY}", "tiny-1.0-cpu") is None
 
 
 def test_a_release_is_rolled_back_by_its_name(published, upstream) -> None:
     root, stamp = published
-    first = read_manifest(upstream, f"{stamp}-test/tiny", "tiny-cpu")
+    first = read_manifest(upstream, f"{stamp}-test/{REPOSITORY}", "tiny-cpu")
     (root / "templates/tiny.Dockerfile.j2").write_text(TEMPLATE.replace("VERSION", f"{time.time_ns()}"))
     rlimages(root, "render")
     targets = json.loads((root / "targets.yaml").read_text())
     targets["targets"]["pre-production"]["floating"] = ["*"]
     (root / "targets.yaml").write_text(json.dumps(targets))
     assert rlimages(root, "run", "--select", CELL, "--target", "pre-production").returncode == 0
-    assert read_manifest(upstream, f"{stamp}-test/tiny", "tiny-cpu").digest != first.digest
+    assert read_manifest(upstream, f"{stamp}-test/{REPOSITORY}", "tiny-cpu").digest != first.digest
     result = rlimages(root, "publish", "--rollback")
     assert result.returncode == 0, result.stderr + result.stdout
     for tag in ("tiny-1.0-cpu", "tiny-cpu"):
-        assert read_manifest(upstream, f"{stamp}-test/tiny", tag).digest == first.digest
+        assert read_manifest(upstream, f"{stamp}-test/{REPOSITORY}", tag).digest == first.digest
 
 
 def test_an_image_that_fails_acceptance_is_not_pushed(project, upstream) -> None:
@@ -126,7 +128,7 @@ def test_an_image_that_fails_acceptance_is_not_pushed(project, upstream) -> None
     assert result.returncode == 8
     assert "sagemaker-training refuses it: programs" in result.stderr
     with RegistryClient(upstream) as client:
-        assert client.list_tags(f"{stamp}-test/tiny") == ()
+        assert client.list_tags(f"{stamp}-test/{REPOSITORY}") == ()
 
 
 def test_an_image_that_fails_the_acceptance_of_production_is_not_promoted(published, upstream) -> None:
@@ -137,7 +139,7 @@ def test_an_image_that_fails_the_acceptance_of_production_is_not_promoted(publis
     result = rlimages(root, "promote", "--target", "production", "--select", CELL)
     assert result.returncode == 8, result.stdout + result.stderr
     assert "there is no `train` on PATH" in result.stderr
-    assert read_manifest(upstream, f"{stamp}/tiny", "tiny-1.0-cpu") is None
+    assert read_manifest(upstream, f"{stamp}/{REPOSITORY}", "tiny-1.0-cpu") is None
     targets["targets"]["pre-production"]["accept"] = ["sagemaker-training"]  # pre-production requires the profile too
     (root / "targets.yaml").write_text(json.dumps(targets))
     assert rlimages(root, "promote", "--target", "production", "--select", CELL).returncode == 0
@@ -162,8 +164,8 @@ def test_nothing_is_pushed_if_the_packed_image_is_too_large(project, upstream) -
     result = publish("1 MiB")
     assert result.returncode == 8, result.stdout + result.stderr
     assert f"{CELL}: small refuses it: compressed-size: the compressed layers have" in result.stderr
-    assert f"{stamp}-test/tiny" not in repositories()
+    assert f"{stamp}-test/{REPOSITORY}" not in repositories()
     assert not (root / ".rlimages/releases").exists()
     result = publish("1 GiB")
     assert result.returncode == 0, result.stdout + result.stderr
-    assert f"{stamp}-test/tiny" in repositories()
+    assert f"{stamp}-test/{REPOSITORY}" in repositories()

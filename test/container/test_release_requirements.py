@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import boto3
 import pytest
 from aws import REGIONS, Cloud, host, secrets
-from tiny_project import CELL, rlimages, write_project
+from tiny_project import CELL, REPOSITORY, rlimages, write_project
 
 from rlimages.oci.manifest import Manifest
 from rlimages.release.model import RegistryConnection
@@ -96,7 +96,7 @@ class SigningProject:
         (self.root / "targets.yaml").write_text(json.dumps(targets))
 
     def reference(self, tag: str = TAGS[0], region: str = REGIONS[0]) -> str:
-        return f"{host(region)}/{self.prefix}/tiny:{tag}"
+        return f"{host(region)}/{self.prefix}/{REPOSITORY}:{tag}"
 
     @contextlib.contextmanager
     def region(self, name: str) -> Iterator[RegistryConnection]:
@@ -164,7 +164,9 @@ def test_a_promoted_image_verifies_in_all_regions_under_all_tags(released) -> No
     output = released.run("verify", *references, "--key", "cosign.pub")
     assert output.count(": verified\n") == 4
     digests = {
-        released.read_manifest(f"{released.prefix}/tiny", tag, region).digest for tag in TAGS for region in REGIONS
+        released.read_manifest(f"{released.prefix}/{REPOSITORY}", tag, region).digest
+        for tag in TAGS
+        for region in REGIONS
     }
     assert len(digests) == 1
     assert output.count(digests.pop()) == 4
@@ -172,11 +174,11 @@ def test_a_promoted_image_verifies_in_all_regions_under_all_tags(released) -> No
 
 def test_signature_and_attestation_are_in_a_separate_repository(released) -> None:
     for prefix, region in ((f"{released.prefix}-test", REGIONS[0]), *((released.prefix, name) for name in REGIONS)):
-        digest = released.read_manifest(f"{prefix}/tiny", TAGS[0], region).digest.removeprefix("sha256:")
-        signature_tags = released.tags(f"{prefix}/tiny-signatures", region)
+        digest = released.read_manifest(f"{prefix}/{REPOSITORY}", TAGS[0], region).digest.removeprefix("sha256:")
+        signature_tags = released.tags(f"{prefix}/{REPOSITORY}-signatures", region)
         assert signature_tags == (f"sha256-{digest}.att", f"sha256-{digest}.sig")
-        assert {tag for tag in released.tags(f"{prefix}/tiny", region) if "smoke" not in tag} >= {*TAGS}
-        assert not [tag for tag in released.tags(f"{prefix}/tiny", region) if tag.startswith("sha256-")]
+        assert {tag for tag in released.tags(f"{prefix}/{REPOSITORY}", region) if "smoke" not in tag} >= {*TAGS}
+        assert not [tag for tag in released.tags(f"{prefix}/{REPOSITORY}", region) if tag.startswith("sha256-")]
 
 
 def test_the_sbom_is_saved_and_promoted_unchanged(released) -> None:
@@ -203,7 +205,7 @@ def test_the_reports_have_a_line_for_each_signature_and_sbom(released) -> None:
 
 
 def test_an_unsigned_image_under_a_tag_does_not_verify(released) -> None:
-    repository = f"{released.prefix}/tiny"
+    repository = f"{released.prefix}/{REPOSITORY}"
     with released.region(REGIONS[1]) as connection:
         manifest = connection.client.read_manifest(repository, TAGS[1])
         values = {**json.loads(manifest.content), "annotations": {"changed": "yes"}}
@@ -238,17 +240,17 @@ def test_an_image_signed_with_another_key_is_neither_verified_nor_promoted(make_
     result = project.try_command("promote", "--select", CELL, "--target", "production")
     assert result.returncode == 7
     assert "is not signed by the key" in result.stderr
-    assert project.tags(f"{project.prefix}/tiny") == ()
+    assert project.tags(f"{project.prefix}/{REPOSITORY}") == ()
 
 
 def test_a_finding_blocks_a_promotion_until_it_is_waived_and_after_the_waiver_expires(make_project) -> None:
     project = make_project()
-    repository = f"{project.prefix}/tiny"
+    repository = f"{project.prefix}/{REPOSITORY}"
     project.set_options(
         "production", ecr={"regions": [REGIONS[0]]}, scan={"fail_on": "high", "waivers": "waivers.yaml"}
     )
     project.run("publish", "--select", CELL, "--target", "pre")
-    tested = project.read_manifest(f"{project.prefix}-test/tiny", TAGS[0])
+    tested = project.read_manifest(f"{project.prefix}-test/{REPOSITORY}", TAGS[0])
     options = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": REGIONS[0]}
     ecr = boto3.client("ecr", endpoint_url=project.cloud.environ["AWS_ENDPOINT_URL"], **options)
     ecr.create_repository(repositoryName=repository)

@@ -27,7 +27,9 @@ UNIQUE = "RUN cat /proc/sys/kernel/random/uuid >/etc/unique\n"
 def project(tmp_path: Path, client: docker.DockerClient) -> Iterator[Path]:
     tiny_project.write_project(tmp_path, {})
     matrix = (tmp_path / "build_matrix.yaml").read_text()
-    (tmp_path / "build_matrix.yaml").write_text(matrix.replace("repository: tiny", "repository: tiny-again"))
+    (tmp_path / "build_matrix.yaml").write_text(
+        matrix.replace(f"repository: {tiny_project.REPOSITORY}", f"repository: {tiny_project.REPOSITORY}-again")
+    )
     (tmp_path / "templates/build").mkdir()
     (tmp_path / "tiny/rootfs/opt/tiny").mkdir(parents=True)
     (tmp_path / "tiny/rootfs/opt/tiny/hello").write_text("hello\n")

@@ -8,14 +8,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from one_cell import WORKER
+
 ROOT = Path(__file__).resolve().parents[2]
 CELL = "tiny-1.0-cpu-debian"
-MATRIX = """
+REPOSITORY = f"tiny{WORKER}"
+"""Tests run side by side on one engine: each worker has an image name of its own."""
+MATRIX = f"""
 version: 1
 bases:
   debian-12:
     line: debian
-    image: {cpu: "debian:bookworm-slim"}
+    image: {{cpu: "debian:bookworm-slim"}}
     os: debian12
     python: "3.11"
     interpreter: sh
@@ -26,7 +30,7 @@ toolkits:
       pip: ["six==1.16.0"]
       images:
         - base: debian-12
-          repository: tiny
+          repository: {REPOSITORY}
           tag: tiny-1.0-cpu
           aliases: [tiny-cpu]
 """
