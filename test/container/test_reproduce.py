@@ -28,7 +28,7 @@ def project(tmp_path: Path, client: docker.DockerClient) -> Iterator[Path]:
     tiny_project.write_project(tmp_path, {})
     matrix = (tmp_path / "build_matrix.yaml").read_text()
     (tmp_path / "build_matrix.yaml").write_text(
-        matrix.replace(f"repository: {tiny_project.REPOSITORY}", f"repository: {tiny_project.REPOSITORY}-again")
+        matrix.replace(f"repository: {tiny_project.REPOSITORY}", "repository: tiny-again")
     )
     (tmp_path / "templates/build").mkdir()
     (tmp_path / "tiny/rootfs/opt/tiny").mkdir(parents=True)
