@@ -84,7 +84,9 @@ def test_what_is_not_said_is_that_of_sagemakers_own_image(option, line, image) -
 
 
 def test_a_version_that_was_never_published_needs_a_name(option) -> None:
-    with pytest.raises(pytest.UsageError, match=r"no matching image has the version '9', only .*--docker-base-name and --tag"):
+    with pytest.raises(
+        pytest.UsageError, match=r"no matching image has the version '9', only .*--docker-base-name and --tag"
+    ):
         image_options.image(option("--toolkit ray --toolkit-version 9"))
 
 
