@@ -42,7 +42,7 @@ class RawProfile(StrictModel):
     unpacked: Size | None = Field(default=None, description="Limit of the files of all layers together.")
     layer: Size | None = Field(default=None, description="Limit of one layer, as a registry stores it.")
     programs: dict[str, list[Folder] | None] = Field(
-        default={}, description="Required program -> folders to search besides those on PATH."
+        default={}, description="Required program -> absolute paths where it may also be, besides PATH."
     )
     absent: dict[Folder, str | None] = Field(default={}, description="Path that must not exist -> why.")
     environment: Reasons = Field(default={}, description="Pattern of variables that must not be set -> why.")
