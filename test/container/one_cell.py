@@ -41,7 +41,7 @@ def make_cell(version: str = "1.0") -> Cell:
 def write_project(root: Path, dockerfile: str, checks: dict[str, str], version: str = "1.0") -> Cell:
     """Write the Dockerfile and the checks of a cell, and return the cell."""
     cell = make_cell(version)
-    path = root / cell.recipe
+    path = root / cell.dockerfile
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(dockerfile)
     folder = root / "templates" / "smoke"

@@ -142,7 +142,7 @@ def make_step(cell: Cell) -> Callable[..., BuildStep]:
         mine = replace(cell, version=version, tag=f"ray-{version}", aliases=(f"ray-{version}-alias",))
         CELLS[mine.local_name] = mine.id
         request = BuildRequest(
-            dockerfile=mine.recipe,
+            dockerfile=mine.dockerfile,
             tag=mine.local_name,
             arguments=(("processor", "cpu"),),
             contexts=(),

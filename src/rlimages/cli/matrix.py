@@ -18,7 +18,7 @@ def cell_summary(cell: Cell) -> dict[str, Any]:
         "repository": cell.repository,
         "tags": list(cell.tags),
         "base": cell.base.image,
-        "recipe": cell.recipe,
+        "recipe": cell.dockerfile,
         "lock": cell.lock,
     }
 
@@ -67,7 +67,9 @@ def cell_lines(cells: Iterable[Cell], *, wide: bool = False) -> str:
     head = ("CELL", "IMAGE", "ALIASES", "BASE", "DOCKERFILE", "LOCK")
     rows = [head]
     for cell in cells:
-        rows.append((cell.id, cell.local_name, " ".join(cell.aliases) or "-", cell.base.image, cell.recipe, cell.lock))
+        rows.append(
+            (cell.id, cell.local_name, " ".join(cell.aliases) or "-", cell.base.image, cell.dockerfile, cell.lock)
+        )
     shown = [row if wide else row[:4] for row in rows]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     return "".join("  ".join(map(str.ljust, row, widths)).rstrip() + "\n" for row in shown)

@@ -172,7 +172,7 @@ class Cell:
         return "" if self.line == SAGEMAKER_LINE else self.line
 
     @property
-    def recipe(self) -> str:
+    def dockerfile(self) -> str:
         """Return the path of the cell's Dockerfile below the project root.
 
         The cpu and the gpu cell share one Dockerfile.

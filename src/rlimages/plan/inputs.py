@@ -127,7 +127,7 @@ class InputReader:
 
     def _parse_dockerfile(self, cell: Cell) -> ParsedDockerfile:
         """Parse the Dockerfile of `cell` for its processor; a Dockerfile that does not exist counts as empty."""
-        text = read_text(self.root / cell.recipe) or ""
+        text = read_text(self.root / cell.dockerfile) or ""
         return parse_dockerfile(text, {"processor": cell.processor.value})
 
     def _digests(self, source: str) -> Mapping[str, str]:
@@ -236,7 +236,7 @@ def _changed_instructions(before: str, inputs: CellInputs) -> Iterator[InputChan
 
 
 def _instruction_change(cell: Cell, instruction: Instruction, detail: str) -> InputChange:
-    return InputChange(kind="instruction", name=f"{cell.recipe}:{instruction.line}", detail=detail)
+    return InputChange(kind="instruction", name=f"{cell.dockerfile}:{instruction.line}", detail=detail)
 
 
 def _summary(instruction: Instruction) -> str:

@@ -84,7 +84,7 @@ def make_plan(
                 base=image_reference(cell.base, registries),
                 needs=(parent.id,) if parent else (),
                 request=BuildRequest(
-                    dockerfile=cell.recipe,
+                    dockerfile=cell.dockerfile,
                     tag=cell.local_name,
                     arguments=(
                         ("processor", cell.processor.value),

@@ -42,7 +42,7 @@ def generate_files(project: Project, cells: tuple[Cell, ...] | None = None) -> M
         rootfs=_toolkits_with_rootfs(project),
         library=_library_names(project),
     )
-    selected = {cell.recipe for cell in cells or project.cells}
+    selected = {cell.dockerfile for cell in cells or project.cells}
     dockerfiles = [dockerfile for dockerfile in group_by_dockerfile(project.cells) if dockerfile.path in selected]
     files = {dockerfile.path: renderer.render(dockerfile) for dockerfile in dockerfiles}
     files.update(_parent_scripts(project, files.values()))
@@ -120,7 +120,9 @@ def _state_digest(project: Project, cells: tuple[Cell, ...]) -> str:
     """
     digest = hashlib.sha256(repr((_toolkits_with_rootfs(project), _library_names(project))).encode())
     matrices = [each.root / each.matrix.name for each in project.with_parents]
-    own = [project.root / path for path in dict.fromkeys(path for cell in cells for path in (cell.recipe, cell.lock))]
+    own = [
+        project.root / path for path in dict.fromkeys(path for cell in cells for path in (cell.dockerfile, cell.lock))
+    ]
     parent_locks = [
         project.owners[cell.extends].root / project.cells_by_id[cell.extends].lock for cell in cells if cell.extends
     ]
@@ -178,7 +180,7 @@ def _orphaned_dockerfiles(project: Project) -> Iterator[str]:
 
     A Dockerfile without the header of generated ones was written by hand, and is left out.
     """
-    known = {cell.recipe for cell in project.cells}
+    known = {cell.dockerfile for cell in project.cells}
     for toolkit in sorted(folder.parent.name for folder in project.root.glob("*/docker")):
         for file in sorted((project.root / toolkit / "docker").rglob("Dockerfile*")):
             path = file.relative_to(project.root).as_posix()

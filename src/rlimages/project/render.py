@@ -54,7 +54,7 @@ def group_by_dockerfile(cells: Iterable[Cell]) -> tuple[Dockerfile, ...]:
     """Return the Dockerfiles of `cells`, each with the cells that share it, in the order of `cells`."""
     grouped: dict[str, dict[str, Cell]] = {}
     for cell in cells:
-        grouped.setdefault(cell.recipe, {})[cell.processor.value] = cell
+        grouped.setdefault(cell.dockerfile, {})[cell.processor.value] = cell
     return tuple(
         Dockerfile(
             path=path, cells=MappingProxyType({p.value: by_processor[p] for p in Processor if p.value in by_processor})
@@ -167,7 +167,7 @@ def image_table(cells: Iterable[Cell], titles: Mapping[str, str]) -> str:
             cell.base.cuda or "–",
             cell.base.os,
             " ".join(f"`{tag}`" for tag in cell.tags),
-            f"[Dockerfile]({cell.recipe})",
+            f"[Dockerfile]({cell.dockerfile})",
         )
         for cell in cells
     ]

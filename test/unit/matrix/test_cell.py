@@ -10,18 +10,18 @@ def test_the_id_has_toolkit_version_framework_processor_and_line(cell: Cell) -> 
 def test_the_line_sagemaker_adds_no_suffix(cell: Cell) -> None:
     cell = replace(cell, line="sagemaker")
     assert cell.id == "ray-2.9.3-tf-cpu"
-    assert cell.recipe == "ray/docker/2.9.3/Dockerfile.tf"
+    assert cell.dockerfile == "ray/docker/2.9.3/Dockerfile.tf"
 
 
 def test_a_cell_without_a_framework_has_none_in_its_id(cell: Cell) -> None:
     cell = replace(cell, toolkit="vw", version="8.7.0", framework=None, line="sagemaker")
     assert cell.id == "vw-8.7.0-cpu"
-    assert cell.recipe == "vw/docker/8.7.0/Dockerfile"
+    assert cell.dockerfile == "vw/docker/8.7.0/Dockerfile"
 
 
 def test_cpu_and_gpu_share_a_dockerfile_and_have_a_lock_each(cell: Cell) -> None:
     gpu = replace(cell, processor=Processor.GPU)
-    assert cell.recipe == gpu.recipe == "ray/docker/2.9.3/Dockerfile.tf.debian"
+    assert cell.dockerfile == gpu.dockerfile == "ray/docker/2.9.3/Dockerfile.tf.debian"
     assert cell.lock == "ray/lock/ray-2.9.3-tf-cpu-debian.txt"
     assert gpu.lock == "ray/lock/ray-2.9.3-tf-gpu-debian.txt"
 

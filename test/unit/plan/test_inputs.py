@@ -35,7 +35,7 @@ FILES = {"files/a": "one", "files/b/c": "two", "files/b/d": "three"}
 
 
 def lay_out(root: Path, cell: Cell, files: dict[str, str], lock: str = LOCK) -> InputReader:
-    contents = {**files, cell.lock: lock, cell.recipe: DOCKERFILE.replace("LOCK", Path(cell.lock).name)}
+    contents = {**files, cell.lock: lock, cell.dockerfile: DOCKERFILE.replace("LOCK", Path(cell.lock).name)}
     for name, text in contents.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)

@@ -31,7 +31,7 @@ def only(plan):
 def test_a_step_has_the_build_request_of_its_cell(cell) -> None:
     step = only(make_plan([cell], jobs=2))
     assert step.action is Action.BUILD
-    assert step.request.dockerfile == cell.recipe
+    assert step.request.dockerfile == cell.dockerfile
     assert step.request.tag == cell.local_name
     assert step.request.arguments == (("processor", "cpu"),)
     assert step.request.contexts == ()
