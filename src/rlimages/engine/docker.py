@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlimages.engine.buildx import ProgressParser, build_argv
 from rlimages.engine.cleanup import data_folder, prune_build_cache, remove_dangling_images, remove_orphans
 from rlimages.engine.container import ContainerRun, engine_errors, run_confined
 from rlimages.engine.protocol import (
@@ -22,7 +21,6 @@ from rlimages.engine.protocol import (
     LocalImages,
 )
 from rlimages.engine.socket_api import has_label, list_images
-from rlimages.engine.store import read_config, read_path_kinds, read_stored_image
 from rlimages.errors import ToolError
 from rlimages.oci.labels import CELL_LABEL, PROCESS_LABEL, RUN_LABEL
 from rlimages.system.process import Stop, run_program, this_process
@@ -87,6 +85,8 @@ class DockerEngine:
         called with the name of each step that starts. A failed build is a result. Raises `ToolError` if the builder or
         the engine is missing.
         """
+        from rlimages.engine.buildx import ProgressParser, build_argv
+
         progress = "rawjson" if self._buildx >= _RAWJSON_SINCE else "plain"
         metadata = log.with_suffix(".json").resolve()
         # Before the build, because the build gives this name to the new image.
@@ -177,6 +177,8 @@ class DockerEngine:
 
     def read_layers(self, reference: str) -> "StoredImage | None":
         """Return the layers and the history of the local image `reference` (name or id); None if there is none."""
+        from rlimages.engine.store import read_stored_image
+
         with translating_errors():
             return read_stored_image(self.client(), reference)
 
@@ -187,6 +189,8 @@ class DockerEngine:
 
     def read_config(self, reference: str) -> "ImageConfig | None":
         """Return the configuration and history of the local image `reference` (name or id); None if there is none."""
+        from rlimages.engine.store import read_config
+
         with translating_errors():
             return read_config(self.client(), reference)
 
@@ -195,6 +199,8 @@ class DockerEngine:
 
         `paths` are absolute. Paths at which nothing exists are left out.
         """
+        from rlimages.engine.store import read_path_kinds
+
         with translating_errors():
             return read_path_kinds(self.client(), image, paths, self.labels())
 

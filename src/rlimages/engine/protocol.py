@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from rlimages.oci.labels import BUILD_LABEL
-from rlimages.oci.manifest import ImageConfig
-from rlimages.oci.path_index import PathKind
 
 if TYPE_CHECKING:
     from rlimages.engine.container import ContainerRun
+    from rlimages.oci.manifest import ImageConfig
+    from rlimages.oci.path_index import PathKind
     from rlimages.system.process import ProgramResult
 
 
@@ -210,10 +210,10 @@ class ImageStore(Protocol):
     def inspect(self, reference: str) -> InspectedImage | None:
         """Return the image `reference` (name or id) of the local store; None if there is none."""
 
-    def read_config(self, reference: str) -> ImageConfig | None:
+    def read_config(self, reference: str) -> "ImageConfig | None":
         """Return the configuration and history of the local image `reference` (name or id); None if there is none."""
 
-    def read_path_kinds(self, image: str, paths: Sequence[str]) -> Mapping[str, PathKind]:
+    def read_path_kinds(self, image: str, paths: Sequence[str]) -> "Mapping[str, PathKind]":
         """Return path -> what exists there in the local image `image`.
 
         `paths` are absolute. Paths at which nothing exists are left out.
