@@ -277,6 +277,9 @@ def _digest_of(entries: Mapping[str, str]) -> str:
 
 
 def _shorten(text: str) -> str:
-    """Return the first 12 digits of `text` if it is a SHA-256 digest (with its `+x`, if any), else `text` unchanged."""
+    """Return the first 12 hexadecimal digits of `text` if it is a SHA-256 digest, else `text` unchanged.
+
+    A `+x` after the digest, which marks an executable file, is kept.
+    """
     digits, plus, flag = text.removeprefix("sha256:").partition("+")
     return f"{digits[:_SHORT]}{plus}{flag}" if _DIGEST.fullmatch(digits) else text

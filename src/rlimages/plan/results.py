@@ -39,7 +39,7 @@ class FailureKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
-    """The class of a build failure, and the log lines that show it."""
+    """Why a build failed: the kind of the failure, and the log lines that show it."""
 
     kind: FailureKind
     evidence: tuple[str, ...]

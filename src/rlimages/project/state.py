@@ -46,7 +46,7 @@ class StateFolder:
 
     @property
     def blobs(self) -> Path:
-        """The folder with compressed layers until they are uploaded. It is emptied after a release."""
+        """The folder that keeps compressed layers until they are uploaded. It is emptied after a release."""
         return self.root / "blobs"
 
     @property

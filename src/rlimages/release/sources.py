@@ -35,7 +35,10 @@ class ImageSource(Protocol):
 
 
 class LocalStoreSource:
-    """The local store as a source. May be used by several threads; each image is packed only once."""
+    """Gives a release its images from the local store (the engine's images), with compressed layers.
+
+    May be used by several threads; the layers of each image are compressed only once.
+    """
 
     def __init__(self, save: Callable[[str], Iterator[bytes]], state: StateFolder) -> None:
         """Read images with `save`, and pack them into the state folder `state`.

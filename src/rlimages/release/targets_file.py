@@ -24,7 +24,10 @@ Pattern = Annotated[str, Field(min_length=1, description="Tags, with * and ?.")]
 
 
 class RawEcr(StrictModel):
-    """Amazon ECR in one or more regions, with boto3's usual credentials."""
+    """The key `ecr` of a target, as it is written in `targets.yaml`: publish to Amazon ECR in one or more regions.
+
+    The credentials are those that boto3 finds.
+    """
 
     regions: list[Region] = Field(min_length=1)
     account: Account | None = Field(default=None, description="By default the account of the credentials.")
@@ -32,14 +35,14 @@ class RawEcr(StrictModel):
 
 
 class RawScan(StrictModel):
-    """The settings that decide which findings of ECR's scanner stop a release."""
+    """The key `scan` of a target, as it is written in `targets.yaml`: which findings of ECR's scanner stop a release."""
 
     fail_on: Literal["critical", "high", "medium", "low", "informational"] = "high"
     waivers: str | None = Field(default=None, description="File with the findings that somebody accepts.")
 
 
 class RawTarget(StrictModel):
-    """One target to publish to: a registry, or ECR in one or more regions."""
+    """One target, as it is written in `targets.yaml`: a registry to publish to, or ECR in one or more regions."""
 
     registry: str | None = Field(default=None, pattern=_REGISTRY_PATTERN, description="host[:port][/prefix]")
     ecr: RawEcr | None = None
@@ -58,7 +61,7 @@ class RawTarget(StrictModel):
 
 
 class RawTargets(StrictModel):
-    """The targets that `rlimages` publishes to."""
+    """The content of `targets.yaml`: the targets that `rlimages` publishes to, by name."""
 
     version: Literal[1] = Field(description="Version of this format.")
     targets: dict[Name, RawTarget] = Field(min_length=1)

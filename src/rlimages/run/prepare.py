@@ -1,4 +1,4 @@
-"""Prepare a run: make its plan, and collect what its builds need from this machine."""
+"""Prepare a run: make its plan, fetch missing base images, and collect this machine's settings for its builds."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

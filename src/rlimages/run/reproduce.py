@@ -140,9 +140,9 @@ def _make_step(
 ) -> BuildStep:
     """Return the step that builds `cell` from the project `source`, with the creation date of `origin`.
 
-    A missing Debian base image is fetched. If the files of `source` are not those that the image of `origin` was built
-    from, raises `UsageError`; with `as_is`, prints a note instead. Raises `ToolError` if the image that `cell` extends
-    is missing.
+    A Debian base image that the local store lacks is pulled or bootstrapped; other bases are left to the build. If the files of `source` are not those that the image of `origin` was built
+    from, raises `UsageError`; with `as_is`, prints a note instead. Raises `ToolError` if the local store has no image
+    of the cell that `cell` extends.
     """
     plan = make_plan(
         (cell,),
@@ -184,7 +184,7 @@ def _revision_label(origin: BuildOrigin) -> Mapping[str, str]:
 
 
 def _commit(origin: BuildOrigin) -> str:
-    """Return the commit of `origin` as messages name it: `commit` and its first digits."""
+    """Return the text `commit 0123456789ab` for messages: the first digits of the commit that `origin` was built from."""
     return f"commit {origin.revision[:_SHOWN_DIGITS]}"
 
 
