@@ -35,7 +35,7 @@ class RawEcr(StrictModel):
 
 
 class RawScan(StrictModel):
-    """The key `scan` of a target, as it is written in `targets.yaml`: which findings of ECR's scanner stop a release."""
+    """The key `scan` of a target, as written in `targets.yaml`: which findings of ECR's scanner stop a release."""
 
     fail_on: Literal["critical", "high", "medium", "low", "informational"] = "high"
     waivers: str | None = Field(default=None, description="File with the findings that somebody accepts.")

@@ -140,10 +140,10 @@ def _make_step(
 ) -> BuildStep:
     """Return the step that builds `cell` from the project `source`, with the creation date of `origin`.
 
-    A Debian base image that the local store lacks is pulled or bootstrapped; other bases are left to the build. If the files of `source` are not those that the image of `origin` was built
-    from, raises `UsageError`; with `as_is`, prints a note instead. Raises `ToolError` if the local store has no image
-    of the cell that `cell` extends.
-    """
+    A Debian base image that the local store lacks is pulled or bootstrapped; other bases are left to the build. If
+    the files of `source` are not those that the image of `origin` was built from, raises `UsageError`; with
+    `as_is`, prints a note instead. Raises `ToolError` if the local store has no image of the cell that `cell`
+    extends."""
     plan = make_plan(
         (cell,),
         registries=source.base_arguments((cell,), options.region),
@@ -184,7 +184,7 @@ def _revision_label(origin: BuildOrigin) -> Mapping[str, str]:
 
 
 def _commit(origin: BuildOrigin) -> str:
-    """Return the text `commit 0123456789ab` for messages: the first digits of the commit that `origin` was built from."""
+    """Return `commit 0123456789ab`, for messages: the first digits of the commit that `origin` was built from."""
     return f"commit {origin.revision[:_SHOWN_DIGITS]}"
 
 
