@@ -18,7 +18,8 @@ def affected_cells(project: Project, commit: str) -> Mapping[str, tuple[str, ...
     A cell is affected if its build inputs or checks differ from those at `commit`. Each reason is a short text to
     print. The checkout of `project` may have uncommitted changes. If the project cannot be read as it was at
     `commit`, for example because the format of the matrix changed, every cell is affected. Raises `UsageError` if
-    `commit` does not exist or `project` is not in a git repository."""
+    `commit` does not exist or `project` is not in a git repository.
+    """
     with tempfile.TemporaryDirectory(prefix="rlimages-") as folder:
         root = export_commit(project.root, commit, Path(folder))
         try:

@@ -143,7 +143,8 @@ def _make_step(
     A Debian base image that the local store lacks is pulled or bootstrapped; other bases are left to the build. If
     the files of `source` are not those that the image of `origin` was built from, raises `UsageError`; with
     `as_is`, prints a note instead. Raises `ToolError` if the local store has no image of the cell that `cell`
-    extends."""
+    extends.
+    """
     plan = make_plan(
         (cell,),
         registries=source.base_arguments((cell,), options.region),
