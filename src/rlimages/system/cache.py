@@ -56,6 +56,10 @@ def _package_state() -> str:
 
     It changes whenever a file changes. Hashing the files' contents would take longer than the cache saves.
     """
-    package = Path(__file__).parents[1]
-    modules = (path for path in package.rglob("*.[py][ya]*") if path.suffix in (".py", ".yaml"))
-    return " ".join(sorted(f"{path}:{path.stat().st_mtime_ns}" for path in modules))
+    states: list[str] = []
+    # os.walk, not Path.rglob: this runs at the start of every command, and rglob takes four times as long.
+    for folder, subfolders, names in os.walk(Path(__file__).parents[1]):
+        subfolders[:] = [name for name in subfolders if name != "__pycache__"]
+        paths = [f"{folder}/{name}" for name in names if name.endswith((".py", ".yaml"))]
+        states += [f"{path}:{os.stat(path).st_mtime_ns}" for path in paths]
+    return " ".join(sorted(states))
