@@ -159,4 +159,4 @@ def test_the_publish_script_publishes_to_an_account_without_docker_login(project
         [root / "scripts/publish.sh", *arguments], env=environ, capture_output=True, text=True, check=False, timeout=120
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    assert read_digest(cloud, "eu-west-1", "tiny", "tiny-1.0-cpu")
+    assert read_digest(cloud, "eu-west-1", REPOSITORY, "tiny-1.0-cpu")

@@ -95,4 +95,4 @@ def test_a_unity_script_fails_only_because_the_game_is_missing(example: Example)
     code, _ = example.rlimages("train", example.cell.id, *arguments)
     assert code == 1
     reason = (example.folder / "results" / "failure").read_text()
-    assert "/opt/ml/input/data/train/Basic: there is no such game, or it is not executable" in reason
+    assert "/opt/ml/input/data/train/Basic: the game does not exist or is not executable" in reason
