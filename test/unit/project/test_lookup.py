@@ -104,8 +104,11 @@ def test_an_argument_that_means_no_image_is_an_error_with_a_remedy(project) -> N
         find_subjects("vw-8.7.0-cpu", Store(), project)
 
 
-def test_a_folder_without_matrix_is_no_project_but_a_broken_matrix_is_an_error(tmp_path) -> None:
+def test_a_folder_without_matrix_is_no_project_but_a_broken_matrix_is_an_error(project, tmp_path) -> None:
     assert find_project(None, tmp_path) is None
-    (tmp_path / "build_matrix.yaml").write_text("version: 0")
+    matrix = tmp_path / "build_matrix.yaml"
+    matrix.write_text((project.root / "build_matrix.yaml").read_text())
+    assert find_project(None, tmp_path).root == tmp_path
+    matrix.write_text("version: 0")
     with pytest.raises(ConfigError):
         find_project(None, tmp_path)
