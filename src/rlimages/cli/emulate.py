@@ -32,7 +32,7 @@ region_option = click.option(
     default="us-west-2",
     show_default=True,
     metavar="REGION",
-    help="The AWS region that the container is told it runs in.",
+    help="The AWS region that the container's variables name.",
 )
 instance_options = combine(
     click.argument("image"),

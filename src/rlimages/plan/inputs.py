@@ -47,7 +47,7 @@ class CellInputs:
     lock: str
     """Text of the cell's lock without comments; empty if the Dockerfile does not use the lock."""
     base_digests: Mapping[str, str]
-    """What the image is built FROM, `base <reference>` or `parent <cell id>` -> its digest; empty if not known."""
+    """The base image (`base <reference>`) or parent cell (`parent <cell id>`) -> its digest; empty if not known."""
 
     @cached_property
     def source(self) -> str:

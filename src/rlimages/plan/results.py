@@ -109,7 +109,7 @@ class RequirementResult:
     """Name of the registry in which the requirement was checked."""
     outcome: Outcome
     reason: str
-    """What the check found, such as the findings of the scan or the signer."""
+    """The result of the check in words, such as the scan's findings or the signer."""
     seconds: float = 0.0
 
 

@@ -29,7 +29,7 @@ _SHOWN_BASES = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CellForecast:
-    """What a run will do for one cell, and how much time and disk that needs."""
+    """The action of a run for one cell, and the time and disk that it needs."""
 
     step: BuildStep
     """The step of the plan, with the action and the reason for it."""

@@ -1,4 +1,4 @@
-"""What the benchmark makes of its measurements, and what it builds with: all_scenarios but the measuring."""
+"""The benchmark's figures, tables and made-up projects. Nothing is measured here."""
 
 import importlib
 import os

@@ -1,4 +1,4 @@
-"""What exists at a path of an image is decided by the newest layer; links are followed."""
+"""The newest layer decides what exists at a path of an image; links are followed."""
 
 import io
 import tarfile
